@@ -1,0 +1,153 @@
+"""stillframe: turn a running PyTorch program into a graph that can be trusted.
+
+    import stillframe as sf
+
+    program = sf.export(module, (x,), dynamic_shapes={"x": {0: sf.Dim("batch", min=1)}})
+    program.module()(other_x)
+    sf.save(program, "model.still")
+
+The names below are the public ones. They are loaded on first use, so that the floors that need no
+torch (``stillframe.symbolic``) can be used without it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+# The package must be loaded before the function of the same name is bound below: from then on,
+# importing its modules leaves the name alone.
+import stillframe.export as _export_package  # noqa: F401
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ExportedProgram": "stillframe.export.program",
+    "VerificationReport": "stillframe.export.verify",
+    "save": "stillframe.artifact",
+    "load": "stillframe.artifact",
+    **dict.fromkeys(("Dim", "dims", "ShapesCollection"), "stillframe.shapes.dims"),
+    **dict.fromkeys(
+        (
+            "InputKind", "OutputKind", "InputSpec", "OutputSpec", "TensorArgument",
+            "SymIntArgument", "SymFloatArgument", "SymBoolArgument", "ConstantArgument",
+            "TokenArgument", "CustomObjArgument", "ExportGraphSignature", "ModuleCallEntry",
+            "ModuleCallSignature",
+        ),
+        "stillframe.export.signature",
+    ),
+    **dict.fromkeys(
+        (
+            "StillframeError", "UserError", "UserErrorKind", "InvalidInput",
+            "ConstraintViolationError", "DataDependentError", "SideEffectError", "NotSupported",
+            "CallError", "VerificationError", "SpecViolationError", "ArtifactError",
+            "InternalError",
+        ),
+        "stillframe.errors",
+    ),
+}  # fmt: skip
+
+__all__ = ["__version__", "export", *_HOMES]
+
+if TYPE_CHECKING:
+    from stillframe.artifact import load, save
+    from stillframe.errors import (
+        ArtifactError,
+        CallError,
+        ConstraintViolationError,
+        DataDependentError,
+        InternalError,
+        InvalidInput,
+        NotSupported,
+        SideEffectError,
+        SpecViolationError,
+        StillframeError,
+        UserError,
+        UserErrorKind,
+        VerificationError,
+    )
+    import torch
+
+    from stillframe.export.program import ExportedProgram
+    from stillframe.export.signature import (
+        ConstantArgument,
+        CustomObjArgument,
+        ExportGraphSignature,
+        InputKind,
+        InputSpec,
+        ModuleCallEntry,
+        ModuleCallSignature,
+        OutputKind,
+        OutputSpec,
+        SymBoolArgument,
+        SymFloatArgument,
+        SymIntArgument,
+        TensorArgument,
+        TokenArgument,
+    )
+    from stillframe.export.verify import VerificationReport
+    from stillframe.shapes.dims import Dim, ShapesCollection, dims
+
+
+def export(  # type: ignore[no-redef]
+    mod: torch.nn.Module | Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    strict: bool = False,
+    preserve_module_call_signature: tuple[str, ...] = (),
+    verify: bool | int = False,
+) -> ExportedProgram:
+    """Capture ``mod`` as a program for all inputs that the example and the dims spec admit.
+
+    The module runs once, on fakes of the example inputs; nothing of it is changed. The graph is
+    pre-dispatch ATen: ``aten.linear``, ``aten.layer_norm`` and the like stay whole, in-place
+    operators stay in place.
+
+    Args:
+        mod: the module (or a function of tensors).
+        args: positional example inputs, a tuple.
+        kwargs: keyword example inputs.
+        dynamic_shapes: which dims may vary, in the format of ``torch.export``: by argument name
+            or position, ``{dim: Dim}`` or a list per tensor, containers mirrored. Sizes without
+            a spec are static.
+        strict: capture by symbolic execution of bytecode; not supported yet.
+        preserve_module_call_signature: not supported yet.
+        verify: also run :meth:`ExportedProgram.verify` (an int: that many samples).
+
+    Returns:
+        The program. It equals ``mod`` on every input that it accepts.
+
+    Raises:
+        InvalidInput: arguments or spec that do not fit; raised before anything is traced.
+        ConstraintViolationError: the program does not work for all declared sizes.
+        DataDependentError: Python needs a value that only the data can tell.
+        SideEffectError: forward changes something that a program cannot express.
+        NotSupported: a construct that is not captured yet, by name.
+    """
+    from stillframe.export.pipeline import export as run
+
+    return run(
+        mod,
+        args,
+        kwargs,
+        dynamic_shapes=dynamic_shapes,
+        strict=strict,
+        preserve_module_call_signature=preserve_module_call_signature,
+        verify=verify,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'stillframe' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

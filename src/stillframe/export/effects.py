@@ -1,0 +1,174 @@
+"""What non-strict capture cannot express, told from before and after.
+
+Plain tracing sees operators. Python that touches no tensor (a counter, a list append, an attribute)
+it cannot see, so the state around the run is compared instead; a difference is refused with its
+path. ``self.buffer = new`` is the one change that can be expressed: as a copy into the buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from stillframe.errors import NotSupported, SideEffectError
+from stillframe.export.signature import InputKind, InputSpec
+from stillframe.export.state import Change, RandomState
+from stillframe.fake.tensor import FakeTensor
+
+_STRICT = "strict=True will express it, once it is supported"
+
+
+def refuse_changes(changes: Iterable[Change]) -> list[Change]:
+    """The rebound buffers among ``changes``.
+
+    Raises:
+        SideEffectError: for the first change of any other kind, by attribute path.
+    """
+    rebound: list[Change] = []
+    for change in changes:
+        if change.kind == "buffer" and isinstance(change.value, FakeTensor):
+            rebound.append(change)
+            continue
+        raise _refusal(change)
+    return rebound
+
+
+def _refusal(change: Change) -> SideEffectError:
+    path = f"self.{change.path}"
+    if change.kind == "tensor attribute":
+        return SideEffectError(
+            f"forward assigns a tensor to {path}, which is no registered buffer ({change.what}).",
+            why="a program keeps state only in parameters and buffers; the assignment would be lost",
+            hints=[f"in __init__: self.register_buffer({change.path.rpartition('.')[2]!r}, initial_value)"],
+        )
+    if change.kind in ("attribute", "container"):
+        return SideEffectError(
+            f"forward changes the attribute {path} ({change.what}).",
+            why="non-strict capture runs forward once; the change would be lost in the program",
+            hints=["keep the value out of forward, or in a registered buffer", _STRICT],
+        )
+    return SideEffectError(
+        f"forward changes the {change.kind} {path} ({change.what}).",
+        why="the structure of the module is fixed in a program",
+        hints=["make the change before export"],
+    )
+
+
+def check_rebinding(change: Change, old: FakeTensor, outputs: list[Any]) -> None:
+    """Whether ``self.buffer = new`` equals copying ``new`` into the buffer.
+
+    Raises:
+        SideEffectError: the new value has another shape or dtype, or the old buffer's memory is
+            returned (the copy would change what the caller holds).
+    """
+    new = change.value
+    if new.sizes != old.sizes or new.dtype != old.dtype or new.device != old.device:
+        raise SideEffectError(
+            f"forward assigns self.{change.path} a tensor of another shape or dtype: "
+            f"{old!r} becomes {new!r}.",
+            why="the buffers of a program have fixed metadata",
+            hints=["keep the shape, and write with self.buffer.copy_(new)"],
+        )
+    for output in outputs:
+        if isinstance(output, FakeTensor) and output.storage_ is old.storage_ and output is not old:
+            raise NotSupported(
+                f"forward assigns self.{change.path} and returns a view of its old value.",
+                hints=["return a clone"],
+            )
+        if output is old:
+            raise NotSupported(
+                f"forward assigns self.{change.path} and returns its old value.",
+                hints=["return a clone"],
+            )
+
+
+def check_random(before: RandomState) -> None:
+    """Refuse draws and seeds that a program cannot repeat.
+
+    Raises:
+        SideEffectError: names the generator.
+    """
+    name = before.changed()
+    if name is None:
+        return
+    if name == "torch":
+        raise SideEffectError(
+            "forward changes torch's random state outside of recorded operators "
+            "(torch.manual_seed, a generator's state, or a draw on real tensors).",
+            why="the program would not repeat it",
+            hints=["seed before the call; random operators of torch in forward are recorded"],
+        )
+    raise SideEffectError(
+        f"forward draws from or seeds {name}.",
+        why="the number drawn during the capture would be baked into the program",
+        hints=["draw with torch (torch.rand(())), or pass the number as an input"],
+    )
+
+
+class InputWatch:
+    """The containers among the inputs, to see whether forward changed them."""
+
+    def __init__(self, args: Any, kwargs: Any) -> None:
+        self._roots = [(f"args[{i}]", a) for i, a in enumerate(args)]
+        self._roots += list(kwargs.items())
+        self._before = [_picture(value) for _, value in self._roots]
+
+    def check(self, result: Any) -> None:
+        """Raise for a changed container.
+
+        An opaque container (one whose class is registered with pytree, such as a cache object) may
+        be updated if forward returns it: the program returns the updated one.
+
+        Raises:
+            SideEffectError: names the argument.
+        """
+        for (name, value), before in zip(self._roots, self._before, strict=True):
+            if value is None or isinstance(value, (torch.Tensor, int, float, str)):
+                continue
+            if _equal(before, _picture(value)):
+                continue
+            if type(value) not in (list, dict, tuple) and _contains(result, value):
+                continue
+            raise SideEffectError(
+                f"forward changes its input {name} (a {type(value).__name__}) in place.",
+                why="a program gets the leaves of its inputs and cannot change the caller's container",
+                hints=["copy the container at the top of forward, or return what was added"],
+            )
+
+
+def _picture(value: Any) -> tuple[list[Any], Any]:
+    leaves, spec = pytree.tree_flatten(value)
+    return leaves, spec
+
+
+def _equal(a: tuple[list[Any], Any], b: tuple[list[Any], Any]) -> bool:
+    return a[1] == b[1] and all(x is y or _same_number(x, y) for x, y in zip(a[0], b[0], strict=True))
+
+
+def _same_number(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and isinstance(a, (int, float, str, bool)) and a == b
+
+
+def _contains(tree: Any, container: Any) -> bool:
+    found = False
+
+    def look(node: Any) -> bool:
+        nonlocal found
+        found = found or node is container
+        return found
+
+    pytree.tree_flatten(tree, is_leaf=look)
+    return found
+
+
+def notes(constants: dict[str, Any], lifted: list[InputSpec]) -> list[str]:
+    """What a reader of the program should know: the tensors that were baked in."""
+    return [
+        f"constant {spec.target}: {tuple(constants[spec.target].shape)} "
+        f"{str(constants[spec.target].dtype).removeprefix('torch.')}, as it was at export"
+        for spec in lifted
+        if spec.kind is InputKind.CONSTANT_TENSOR and spec.target is not None
+    ]

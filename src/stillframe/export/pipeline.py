@@ -1,0 +1,317 @@
+"""``export``: from a module and example inputs to an ExportedProgram.
+
+The order, each step a function below: check the arguments; read the dims spec; make fake inputs and
+fake state; run the module once under the recorder; compare the module with what it was before; check
+the guards against the declared dims; clean the graph; build the program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from stillframe import torch_private
+from stillframe.errors import InvalidInput, NotSupported
+from stillframe.export import constraints, effects, passes
+from stillframe.export.call_spec import CallSpec
+from stillframe.export.inputs import FakeInputs, make_fake_inputs
+from stillframe.export.naming import Names
+from stillframe.export.program import ExportedProgram
+from stillframe.export.signature import (
+    ConstantArgument,
+    ExportGraphSignature,
+    InputKind,
+    InputSpec,
+    ModuleCallEntry,
+    ModuleCallSignature,
+    OutputKind,
+    OutputSpec,
+    SymBoolArgument,
+    SymFloatArgument,
+    SymIntArgument,
+    TensorArgument,
+)
+from stillframe.export.state import RandomState, Watch, fake_state, named_state, swapped_state
+from stillframe.fake.tensor import FakeTensor
+from stillframe.shapes.dims import resolve_spec
+from stillframe.shapes.env import ShapeEnv, to_size
+from stillframe.symbolic import Expr
+from stillframe.trace.recorder import Recorder, new_placeholder
+from stillframe.trace.scope import ModuleScope
+
+
+def export(
+    mod: torch.nn.Module | Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    strict: bool = False,
+    preserve_module_call_signature: tuple[str, ...] = (),
+    verify: bool | int = False,
+) -> ExportedProgram:
+    """The work behind :func:`stillframe.export`; arguments and errors are described there."""
+    if not isinstance(args, tuple):
+        raise InvalidInput(
+            f"args must be a tuple of the positional inputs, got {type(args).__name__}.",
+            hints=["for one input write export(mod, (x,))"],
+        )
+    if kwargs is not None and not isinstance(kwargs, dict):
+        raise InvalidInput(f"kwargs must be a dict by name, got {type(kwargs).__name__}.")
+    if strict:
+        raise NotSupported(
+            "strict=True (capture by symbolic execution of bytecode) is not supported yet.",
+            hints=["use strict=False; it refuses the side effects that it cannot express"],
+        )
+    if preserve_module_call_signature:
+        raise NotSupported("preserve_module_call_signature is not supported yet.")
+    root = mod if isinstance(mod, torch.nn.Module) else _FunctionModule(mod)
+    capture = _Capture(root, args, kwargs or {}, dynamic_shapes, sys._getframe(1))
+    program = capture.run()
+    if verify:
+        program.verify(root, samples=3 if verify is True else int(verify))
+    return program
+
+
+class _FunctionModule(torch.nn.Module):
+    """A plain function as a module without state."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        if not callable(function):
+            raise InvalidInput(f"mod must be a module or a function, got {type(function).__name__}.")
+        self.__dict__["forward"] = function
+
+
+class _Capture:
+    """One export in progress."""
+
+    def __init__(
+        self,
+        root: torch.nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        dynamic_shapes: Any,
+        floor: FrameType,
+    ) -> None:
+        self.root = root
+        self.args, self.kwargs = args, kwargs
+        self.leaf_specs = resolve_spec(root, args, kwargs, dynamic_shapes)
+        self.call_spec = CallSpec.from_call(root.forward, args, kwargs)
+        self.leaves, self.in_spec = pytree.tree_flatten((args, kwargs))
+        self.parameters, self.buffers = named_state(root)
+        self.env = ShapeEnv()
+        self.names = Names()
+        self.user_names = self.names.claim_all(self.call_spec.leaf_names)
+        self.lifted: list[InputSpec] = []
+        self.constants: dict[str, torch.Tensor] = {}
+        self.recorder = Recorder(self.env, ModuleScope(root), self._lift_constant, floor)
+        self._first_user_node: torch.fx.Node | None = None
+
+    # -- the steps ----------------------------------------------------------------------------
+
+    def run(self) -> ExportedProgram:
+        inputs = make_fake_inputs(self.env, self.leaf_specs)
+        fakes = fake_state(self.env, self.parameters, self.buffers)
+        self._make_placeholders(inputs, fakes)
+        random_state = RandomState()
+        with swapped_state(self.root, fakes) as watch:
+            try:
+                outputs, out_spec = self._run_module(inputs)
+                effects.check_random(random_state)
+                self._rebind_buffers(watch, outputs)
+            finally:
+                random_state.restore()
+        outputs_specs = self._make_output(outputs)
+        self.recorder.finish()
+        guards = constraints.check_guards(self.env)
+        self.env.freeze()
+        return self._build(inputs, fakes, outputs_specs, out_spec, guards)
+
+    def _make_placeholders(self, inputs: FakeInputs, fakes: dict[int, FakeTensor]) -> None:
+        persistent = set(self.root.state_dict(keep_vars=True))
+        for kind, table in (
+            (InputKind.PARAMETER, self.parameters),
+            (InputKind.BUFFER, self.buffers),
+        ):
+            for fqn, real in table.items():
+                name = self.names.lifted(kind, fqn)
+                fake = fakes[id(real)]
+                if fake.fx_node is None:
+                    self.recorder.placeholder(name, fake)
+                else:  # a tie: its first placeholder is the one that is used
+                    new_placeholder(self.recorder.graph, name).meta["val"] = fake
+                keep = None if kind is InputKind.PARAMETER else fqn in persistent
+                self.lifted.append(InputSpec(kind, TensorArgument(name), fqn, keep))
+                if keep is False:
+                    self.constants[fqn] = real
+        for name, leaf in zip(self.user_names, inputs.leaves, strict=True):
+            node = self.recorder.placeholder(name, leaf)
+            self._first_user_node = self._first_user_node or node
+        for symbol, size, scale, offset in inputs.derived:
+            self.recorder.symbols.bind_derived(symbol, size, scale, offset)
+
+    def _run_module(self, inputs: FakeInputs) -> tuple[list[Any], pytree.TreeSpec]:
+        args, kwargs = pytree.tree_unflatten(inputs.leaves, self.in_spec)
+        watched = effects.InputWatch(args, kwargs)
+        with self.recorder.recording():
+            result = self.root(*args, **kwargs)
+        watched.check(result)
+        return pytree.tree_flatten(result)
+
+    def _rebind_buffers(self, watch: Watch, outputs: list[Any]) -> None:
+        """``self.buffer = new`` in forward becomes a copy into the buffer; the rest is refused."""
+        for change in effects.refuse_changes(watch.changes()):
+            old = self._buffer_fake(change.path)
+            effects.check_rebinding(change, old, outputs)
+            with self.recorder.recording():
+                old.copy_(change.value)
+
+    def _buffer_fake(self, fqn: str) -> FakeTensor:
+        position = next(i for i, s in enumerate(self.lifted) if s.target == fqn)
+        node = list(self.recorder.graph.nodes)[position]
+        fake = node.meta["val"]
+        assert isinstance(fake, FakeTensor)
+        return fake
+
+    def _make_output(self, outputs: list[Any]) -> list[OutputSpec]:
+        specs = []
+        operands = []
+        for i, value in enumerate(outputs):
+            if isinstance(value, torch.Tensor):
+                node = self.recorder.operand(value)
+                operands.append(node)
+                specs.append(OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(node.name), None))
+            elif isinstance(to_size(value), Expr):
+                node = self.recorder.operand(value)
+                kind = {"int": SymIntArgument, "float": SymFloatArgument, "bool": SymBoolArgument}
+                operands.append(node)
+                argument = kind[to_size(value).sort](node.name)
+                specs.append(OutputSpec(OutputKind.USER_OUTPUT, argument, None))
+            elif value is None or isinstance(value, (int, float, bool, str)):
+                operands.append(value)
+                specs.append(OutputSpec(OutputKind.USER_OUTPUT, ConstantArgument("", value), None))
+            else:
+                raise NotSupported(
+                    f"Output {i} of forward is a {type(value).__module__}.{type(value).__qualname__}.",
+                    why="programs return tensors, numbers, strings, None and containers of these",
+                    hints=[
+                        "register its class as a container: "
+                        "torch.utils._pytree.register_pytree_node"
+                    ],
+                )
+        self.recorder.flush_asserts()
+        node = self.recorder.graph.output(tuple(operands))
+        node.meta["val"] = tuple(outputs)
+        return specs
+
+    # -- constants ----------------------------------------------------------------------------
+
+    def _lift_constant(self, real: torch.Tensor, fake: FakeTensor) -> torch.fx.Node:
+        """A real tensor that forward used becomes an input of its own, before the user's."""
+        fqn = self._constant_name(real)
+        name = self.names.lifted(InputKind.CONSTANT_TENSOR, fqn)
+        graph = self.recorder.graph
+        place = self._first_user_node or next((n for n in graph.nodes if n.op != "placeholder"), None)
+        with graph.inserting_before(place) if place is not None else contextlib.nullcontext():
+            node = new_placeholder(graph, name)
+        node.meta["val"] = fake
+        self.lifted.append(InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(name), fqn, None))
+        self.constants[fqn] = real.detach()
+        return node
+
+    def _constant_name(self, real: torch.Tensor) -> str:
+        for path, module in self.root.named_modules():
+            for name, value in module.__dict__.items():
+                if value is real:
+                    return f"{path}.{name}" if path else name
+        count = sum(1 for fqn in self.constants if "lifted_tensor_" in fqn)
+        path = self.recorder.scope.path
+        return f"{path}.lifted_tensor_{count}" if path else f"lifted_tensor_{count}"
+
+    # -- the program --------------------------------------------------------------------------
+
+    def _build(
+        self,
+        inputs: FakeInputs,
+        fakes: dict[int, FakeTensor],
+        output_specs: list[OutputSpec],
+        out_spec: pytree.TreeSpec,
+        guards: list[Any],
+    ) -> ExportedProgram:
+        user_specs = [
+            InputSpec(InputKind.USER_INPUT, _input_argument(name, leaf), None)
+            for name, leaf in zip(self.user_names, inputs.leaves, strict=True)
+        ]
+        passes.run(self.recorder.graph)
+        graph_module = torch_private.lazy_graph_module(self.recorder.graph)
+        self._set_requires_grad(inputs)
+        return ExportedProgram(
+            graph_module=graph_module,
+            graph_signature=ExportGraphSignature([*self.lifted, *user_specs], output_specs),
+            state_dict=self._state_dict(fakes),
+            constants=self.constants,
+            range_constraints=constraints.range_constraints(self.env, _input_sizes(inputs.leaves)),
+            guards=guards,
+            module_call_graph=self._module_call_graph(out_spec),
+            example_inputs=(self.args, self.kwargs),
+            call_spec=self.call_spec,
+            out_spec=out_spec,
+            training=self.root.training,
+            root_class=type(self.root).__name__,
+            dim_names=inputs.dim_names,
+            notes=effects.notes(self.constants, self.lifted),
+            fallbacks=self.recorder.fake_mode.fallbacks,
+        )
+
+    def _set_requires_grad(self, inputs: FakeInputs) -> None:
+        """Placeholders say whether the user's tensors require grad, whatever the run changed."""
+        for leaf, fake in zip(self.leaves, inputs.leaves, strict=True):
+            if isinstance(leaf, torch.Tensor) and fake.requires_grad != leaf.requires_grad:
+                fake.requires_grad_(leaf.requires_grad)
+
+    def _state_dict(self, fakes: dict[int, FakeTensor]) -> dict[str, torch.Tensor]:
+        """The module's own tensors; those that the program writes are copied."""
+        copies: dict[int, torch.Tensor] = {}
+        state: dict[str, torch.Tensor] = {}
+        for fqn, real in {**self.parameters, **self.buffers}.items():
+            if fakes[id(real)].storage_.written and not isinstance(real, torch.nn.Parameter):
+                if id(real) not in copies:
+                    copies[id(real)] = real.detach().clone()
+                real = copies[id(real)]
+            if fqn in self.constants:
+                self.constants[fqn] = real
+            else:
+                state[fqn] = real
+        return state
+
+    def _module_call_graph(self, out_spec: pytree.TreeSpec) -> list[ModuleCallEntry]:
+        signature = ModuleCallSignature([], [], self.in_spec, out_spec)
+        entries = [ModuleCallEntry("", signature)]
+        for path, _ in self.root.named_modules(remove_duplicate=False):
+            if path:
+                entries.append(ModuleCallEntry(path, None))
+        return entries
+
+
+def _input_argument(name: str, leaf: Any) -> Any:
+    if isinstance(leaf, FakeTensor):
+        return TensorArgument(name)
+    return ConstantArgument(name, leaf)
+
+
+def _input_sizes(leaves: Iterable[Any]) -> list[Expr]:
+    """The distinct symbolic sizes of the inputs, in order."""
+    sizes: dict[Expr, None] = {}
+    for leaf in leaves:
+        if isinstance(leaf, FakeTensor):
+            for size in leaf.sizes:
+                if isinstance(size, Expr):
+                    sizes[size] = None
+    return list(sizes)

@@ -1,0 +1,155 @@
+"""ExportedProgram: a captured graph, its signature, its state, and what it was captured under."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from stillframe.errors import NotSupported
+from stillframe.export import listing, verifier
+from stillframe.export.call_spec import CallSpec
+from stillframe.export.signature import ExportGraphSignature, ModuleCallEntry
+from stillframe.shapes.env import Guard
+from stillframe.symbolic import Expr, Range
+
+if TYPE_CHECKING:
+    from stillframe.export.verify import VerificationReport
+
+
+class ExportedProgram:
+    """What :func:`stillframe.export` returns. Read-only: make a new one to change it.
+
+    Attributes:
+        graph_module: the graph as an ``fx.GraphModule`` over flat inputs, lifted state first.
+        graph_signature: what each placeholder and output is.
+        state_dict: parameters and persistent buffers by FQN (the module's own tensors; buffers
+            that the program writes are copies).
+        constants: non-persistent buffers and lifted constants by FQN.
+        range_constraints: expression -> :class:`~stillframe.symbolic.Range`.
+        guards: conditions on sizes beyond the ranges, checked when the program is called.
+        module_call_graph: one entry per submodule, the root first.
+        example_inputs: ``(args, kwargs)`` of the export call, or None.
+        call_spec: how calls are bound: names, defaults, containers.
+        out_spec: structure of the result.
+        dim_names: symbol name -> the user's name of the dim.
+        notes: what the capture assumed that a reader should know.
+        fallbacks: operators that were answered without a shape rule, with counts.
+    """
+
+    def __init__(
+        self,
+        *,
+        graph_module: torch.fx.GraphModule,
+        graph_signature: ExportGraphSignature,
+        state_dict: Mapping[str, Any],
+        constants: Mapping[str, Any],
+        range_constraints: dict[Expr, Range],
+        guards: list[Guard],
+        module_call_graph: list[ModuleCallEntry],
+        example_inputs: tuple[tuple[Any, ...], dict[str, Any]] | None,
+        call_spec: CallSpec,
+        out_spec: pytree.TreeSpec,
+        training: bool = False,
+        root_class: str = "Module",
+        dim_names: dict[str, str] | None = None,
+        notes: list[str] | None = None,
+        fallbacks: Mapping[str, int] | None = None,
+    ) -> None:
+        self.graph_module = graph_module
+        self.graph_signature = graph_signature
+        self.state_dict = state_dict
+        self.constants = constants
+        self.range_constraints = range_constraints
+        self.guards = guards
+        self.module_call_graph = module_call_graph
+        self.example_inputs = example_inputs
+        self.call_spec = call_spec
+        self.out_spec = out_spec
+        self.training = training
+        self.root_class = root_class
+        self.dim_names = dim_names or {}
+        self.notes = notes or []
+        self.fallbacks = dict(fallbacks or {})
+        verifier.check(self)
+
+    @property
+    def graph(self) -> torch.fx.Graph:
+        """The fx graph of :attr:`graph_module`."""
+        return self.graph_module.graph
+
+    def module(self) -> torch.nn.Module:
+        """A callable module: the original signature, parameters under their original names.
+
+        Calls are checked: an input that the program was not made for raises
+        :class:`~stillframe.errors.CallError` naming the argument.
+        """
+        from stillframe.export.runner import build_module
+
+        verify_weights = getattr(self.state_dict, "verify_weights", None)
+        if verify_weights is not None:
+            verify_weights()
+        return build_module(self)
+
+    def verify(self, mod: torch.nn.Module, samples: int = 3, seed: int = 0) -> VerificationReport:
+        """Run the program and ``mod`` on inputs of other sizes inside the declared ranges.
+
+        Args:
+            mod: the module that was exported.
+            samples: how many sets of sizes to try, besides the example's.
+            seed: of the sizes and values drawn.
+
+        Raises:
+            VerificationError: they differ; names the sizes, the output and the difference.
+        """
+        from stillframe.export.verify import verify
+
+        return verify(self, mod, samples, seed)
+
+    def run_decompositions(self, table: Any = None) -> ExportedProgram:
+        """Functional core-ATen form. Not supported yet."""
+        raise NotSupported(
+            "run_decompositions is not supported yet.",
+            hints=["work on the pre-dispatch graph, or decompose with torch's own tools"],
+        )
+
+    def __str__(self) -> str:
+        return listing.program_text(self)
+
+    def __repr__(self) -> str:
+        nodes = len(self.graph.nodes)
+        return f"<ExportedProgram of {self.root_class}: {nodes} nodes; print() shows it>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotSupported(
+            "An ExportedProgram is not called itself.", hints=["program.module()(*args, **kwargs)"]
+        )
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise NotSupported(
+            "An ExportedProgram is not pickled.",
+            hints=["stillframe.save(program, path) and stillframe.load(path)"],
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ExportedProgram:
+        state = {k: copy.deepcopy(v, memo) for k, v in self.state_dict.items()}
+        constants = {k: copy.deepcopy(v, memo) for k, v in self.constants.items()}
+        graph = torch.fx.Graph()
+        graph.output(graph.graph_copy(self.graph, {}))
+        return self._replaced(
+            graph_module=torch.fx.GraphModule(self.graph_module, graph),
+            state_dict=state,
+            constants=constants,
+        )
+
+    def _replaced(self, **fields: Any) -> ExportedProgram:
+        """A program with some fields changed."""
+        names = (
+            "graph_module", "graph_signature", "state_dict", "constants", "range_constraints",
+            "guards", "module_call_graph", "example_inputs", "call_spec", "out_spec", "training",
+            "root_class", "dim_names", "notes", "fallbacks",
+        )  # fmt: skip
+        return ExportedProgram(**{**{n: getattr(self, n) for n in names}, **fields})

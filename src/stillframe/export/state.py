@@ -1,0 +1,253 @@
+"""State of a module during a capture: swapped for fakes, watched, and put back.
+
+:func:`swapped_state` replaces every parameter and buffer by its fake in the modules' own tables,
+and on the way out puts everything back as it was: tables, plain attributes, the contents of
+containers one level down. What forward had changed by then is reported by :class:`Watch`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from stillframe.fake.tensor import FakeTensor
+from stillframe.shapes.env import ShapeEnv
+
+_TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+def named_state(module: torch.nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``(parameters, buffers)`` by dotted name, in module order, every name of a tie included."""
+    return (
+        dict(module.named_parameters(remove_duplicate=False)),
+        dict(module.named_buffers(remove_duplicate=False)),
+    )
+
+
+def fake_state(env: ShapeEnv, *tables: dict[str, torch.Tensor]) -> dict[int, FakeTensor]:
+    """Identity of each real tensor -> its fake; tied names share one. All sizes static."""
+    fakes: dict[int, FakeTensor] = {}
+    for table in tables:
+        for real in table.values():
+            if id(real) not in fakes:
+                fakes[id(real)] = FakeTensor.like_real(env, real)
+    return fakes
+
+
+@dataclass
+class Change:
+    """One thing that forward changed: attribute path, what happened, and the new value."""
+
+    path: str
+    what: str
+    kind: str  # "tensor attribute", "attribute", "container", "buffer", "parameter", "module", "hook"
+    value: Any = None
+
+
+@dataclass
+class _Seen:
+    """A module as it was before the run."""
+
+    module: torch.nn.Module
+    path: str
+    attributes: dict[str, Any]
+    contents: dict[str, Any]
+    tables: dict[str, Any]
+    swapped: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class Watch:
+    """A picture of all modules before the run, to compare with and to restore from."""
+
+    def __init__(self, root: torch.nn.Module) -> None:
+        self._seen: list[_Seen] = []
+        for path, module in root.named_modules():
+            own = module.__dict__
+            self._seen.append(
+                _Seen(
+                    module,
+                    path,
+                    dict(own),
+                    {k: _copy(v) for k, v in own.items() if _is_container(k, v)},
+                    {k: own[k].copy() for k in (*_TABLES, *_HOOKS) if k in own},
+                )
+            )
+
+    def swap(self, fakes: dict[int, FakeTensor]) -> None:
+        """Put the fakes in place of the real parameters and buffers."""
+        for seen in self._seen:
+            for table in ("_parameters", "_buffers"):
+                entries = seen.module.__dict__[table]
+                for name, real in entries.items():
+                    if real is not None:
+                        entries[name] = fakes[id(real)]
+                seen.swapped[table] = entries.copy()
+
+    def changes(self) -> list[Change]:
+        """What differs from the picture, apart from the swap itself."""
+        found: list[Change] = []
+        for seen in self._seen:
+            prefix = f"{seen.path}." if seen.path else ""
+            now = seen.module.__dict__
+            for name, value in now.items():
+                if name in _TABLES or name in _HOOKS:
+                    continue
+                if name not in seen.attributes:
+                    found.append(_attribute(prefix + name, "was added", value))
+                elif name in seen.contents:
+                    before = seen.contents[name]
+                    if value is seen.attributes[name] and not _same_contents(before, value):
+                        found.append(Change(prefix + name, "was changed in place", "container", value))
+                    elif value is not seen.attributes[name] and not _same_contents(before, value):
+                        found.append(_attribute(prefix + name, "was replaced", value))
+                elif not _same(seen.attributes[name], value):
+                    found.append(_attribute(prefix + name, "was assigned", value))
+            found.extend(
+                _attribute(prefix + name, "was deleted", None)
+                for name in seen.attributes
+                if name not in now
+            )
+            found.extend(self._table_changes(seen, prefix))
+        return found
+
+    @staticmethod
+    def _table_changes(seen: _Seen, prefix: str) -> Iterator[Change]:
+        now = seen.module.__dict__
+        for table, kind in (("_parameters", "parameter"), ("_buffers", "buffer")):
+            before = seen.swapped.get(table) or seen.tables[table]
+            for name, value in now[table].items():
+                if name not in before:
+                    yield Change(prefix + name, "was registered", kind, value)
+                elif value is not before[name]:
+                    yield Change(prefix + name, "was assigned", kind, value)
+        for name in now["_modules"].keys() ^ seen.tables["_modules"].keys():
+            yield Change(prefix + name, "was added or removed", "module")
+        for hooks in _HOOKS:
+            if hooks in now and now[hooks].keys() != seen.tables[hooks].keys():
+                yield Change(prefix + hooks, "was changed", "hook")
+
+    def restore(self) -> None:
+        """Put every module back as it was."""
+        for seen in self._seen:
+            own = seen.module.__dict__
+            for name in [n for n in own if n not in seen.attributes]:
+                del own[name]
+            own.update(seen.attributes)
+            for name, contents in seen.contents.items():
+                _set_contents(own[name], contents)
+            for name, table in seen.tables.items():
+                _set_contents(own[name], table)
+
+
+@contextlib.contextmanager
+def swapped_state(root: torch.nn.Module, fakes: dict[int, FakeTensor]) -> Iterator[Watch]:
+    """Run with fakes in place of parameters and buffers; all is put back, also on error."""
+    watch = Watch(root)
+    try:
+        watch.swap(fakes)
+        yield watch
+    finally:
+        watch.restore()
+
+
+# -- containers ---------------------------------------------------------------------------------
+
+
+def _is_container(name: str, value: Any) -> bool:
+    return name not in _TABLES and name not in _HOOKS and type(value) in (list, dict, set)
+
+
+def _copy(value: Any) -> Any:
+    return value.copy()
+
+
+def _same(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    if type(a) is not type(b) or isinstance(a, torch.Tensor):
+        return False
+    if isinstance(a, (int, float, str, bool, tuple)):
+        try:
+            return bool(a == b)
+        except Exception:
+            return False
+    return False
+
+
+def _same_contents(a: Any, b: Any) -> bool:
+    if type(a) is not type(b) or len(a) != len(b):
+        return False
+    if isinstance(a, set):
+        return a == b
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(_same(a[k], b[k]) for k in a)
+    return all(_same(x, y) for x, y in zip(a, b, strict=True))
+
+
+def _set_contents(container: Any, contents: Any) -> None:
+    if isinstance(container, list):
+        container[:] = contents
+    elif isinstance(container, set):
+        container.clear()
+        container.update(contents)
+    else:
+        container.clear()
+        container.update(contents)
+
+
+def _attribute(path: str, what: str, value: Any) -> Change:
+    leaves = pytree.tree_leaves(value) if not isinstance(value, torch.nn.Module) else []
+    is_tensor = any(isinstance(leaf, FakeTensor) for leaf in leaves)
+    return Change(path, what, "tensor attribute" if is_tensor else "attribute", value)
+
+
+# -- random generators ----------------------------------------------------------------------------
+
+
+class RandomState:
+    """The states of Python's, NumPy's and torch's global generators, to compare and to restore."""
+
+    def __init__(self) -> None:
+        self._python = random.getstate()
+        self._torch = torch.get_rng_state()
+        self._numpy = _numpy_state()
+
+    def changed(self) -> str | None:
+        """The name of a generator that was used or seeded since, or None."""
+        if random.getstate() != self._python:
+            return "random"
+        if not torch.equal(torch.get_rng_state(), self._torch):
+            return "torch"
+        now = _numpy_state()
+        if now is not None and self._numpy is not None:
+            if now[2] != self._numpy[2] or (now[1] != self._numpy[1]).any():
+                return "numpy.random"
+        return None
+
+    def restore(self) -> None:
+        """Put all generators back."""
+        random.setstate(self._python)
+        torch.set_rng_state(self._torch)
+        if self._numpy is not None:
+            import numpy
+
+            numpy.random.set_state(self._numpy)
+
+
+def _numpy_state() -> Any:
+    import sys
+
+    numpy = sys.modules.get("numpy")
+    return numpy.random.get_state() if numpy is not None and hasattr(numpy, "random") else None

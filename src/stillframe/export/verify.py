@@ -1,0 +1,232 @@
+"""``ExportedProgram.verify``: run the program beside the module on inputs of other sizes.
+
+Sizes are drawn inside the declared ranges (the ends included, large ranges sampled near the
+example, so that a check stays about as cheap as a few calls). Values are made from the example's:
+integers and booleans are repeated along the new sizes, so that indices stay legal; floats are
+drawn anew with the example's mean and spread.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from stillframe.errors import InvalidInput, VerificationError
+from stillframe.fake.tensor import FakeTensor
+from stillframe.symbolic import Expr, evaluate
+
+if TYPE_CHECKING:
+    from stillframe.export.program import ExportedProgram
+
+RTOL = ATOL = 1e-4
+_ATTEMPTS = 200
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One comparison: the sizes of the dims and the largest absolute difference of the outputs."""
+
+    sizes: dict[str, int]
+    max_difference: float
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """What :func:`verify` found: every sample agreed within the tolerance."""
+
+    samples: tuple[Sample, ...]
+
+    @property
+    def max_difference(self) -> float:
+        """The largest absolute difference over all samples and outputs."""
+        return max((s.max_difference for s in self.samples), default=0.0)
+
+    def __str__(self) -> str:
+        sizes = "; ".join(
+            ", ".join(f"{k}={v}" for k, v in s.sizes.items()) or "static" for s in self.samples
+        )
+        return (
+            f"{len(self.samples)} samples agree (largest difference {self.max_difference:.3g}): {sizes}"
+        )
+
+
+def verify(
+    program: ExportedProgram, mod: torch.nn.Module, samples: int = 3, seed: int = 0
+) -> VerificationReport:
+    """Compare ``program`` with ``mod`` on the example and on ``samples`` other sets of sizes.
+
+    Raises:
+        InvalidInput: the program has no example inputs (it was made or loaded without).
+        VerificationError: an output differs in structure, dtype, shape or value.
+    """
+    if program.example_inputs is None:
+        raise InvalidInput("verify needs example inputs, and this program was saved without them.")
+    if samples < 0:
+        raise InvalidInput(f"samples must be 0 or more, got {samples}.")
+    rng = random.Random(seed)
+    drawn = [_example_sizes(program)]
+    for _ in range(samples):
+        sizes = _draw(program, rng, drawn)
+        if sizes is not None:
+            drawn.append(sizes)
+    results = []
+    for i, sizes in enumerate(drawn):
+        args, kwargs = _inputs(program, sizes, seed + i)
+        results.append(Sample(_named(program, sizes), _compare(program, mod, args, kwargs, sizes)))
+    return VerificationReport(tuple(results))
+
+
+# -- sizes ----------------------------------------------------------------------------------------
+
+
+def _user_fakes(program: ExportedProgram) -> list[Any]:
+    names = {s.arg.name for s in program.graph_signature.input_specs if s.target is None}
+    return [n.meta["val"] for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
+
+
+def _symbols(program: ExportedProgram) -> list[Expr]:
+    found: dict[Expr, None] = {}
+    for fake in _user_fakes(program):
+        if isinstance(fake, FakeTensor):
+            for size in fake.sizes:
+                if isinstance(size, Expr):
+                    found.update(dict.fromkeys(sorted(size.free_symbols, key=str)))
+    return list(found)
+
+
+def _example_sizes(program: ExportedProgram) -> dict[Expr, int]:
+    """The values of the symbols in the example inputs."""
+    leaves = pytree.tree_leaves(program.example_inputs)
+    sizes: dict[Expr, int] = {}
+    symbols = _symbols(program)
+    fakes = _user_fakes(program)
+    for symbol in symbols:
+        for fake, real in zip(fakes, leaves, strict=True):
+            if isinstance(fake, FakeTensor) and symbol not in sizes:
+                for size, actual in zip(fake.sizes, real.shape, strict=True):
+                    if isinstance(size, Expr) and size.free_symbols == {symbol}:
+                        sizes[symbol] = _solve(size, symbol, actual)
+                        break
+    return sizes
+
+
+def _solve(size: Expr, symbol: Expr, actual: int) -> int:
+    """The value of ``symbol`` for which the increasing linear ``size`` equals ``actual``."""
+    at_zero = int(evaluate(size, {symbol: 0}))
+    slope = int(evaluate(size, {symbol: 1})) - at_zero
+    return (actual - at_zero) // slope
+
+
+def _draw(
+    program: ExportedProgram, rng: random.Random, seen: list[dict[Expr, int]]
+) -> dict[Expr, int] | None:
+    """New sizes inside the ranges that keep all guards; None if none is found."""
+    example = seen[0]
+    if not example:
+        return None
+    for _ in range(_ATTEMPTS):
+        sizes = {}
+        for symbol, hint in example.items():
+            bounds = program.range_constraints[symbol]
+            low = max(int(bounds.lower), hint // 4)
+            high = int(min(bounds.upper, 2 * hint + 8))
+            sizes[symbol] = rng.randint(low, max(low, high))
+        if sizes not in seen and all(evaluate(g.expr, sizes) for g in program.guards):
+            return sizes
+    return None
+
+
+def _named(program: ExportedProgram, sizes: dict[Expr, int]) -> dict[str, int]:
+    return {program.dim_names.get(str(s), str(s)): v for s, v in sizes.items()}
+
+
+# -- inputs ---------------------------------------------------------------------------------------
+
+
+def _inputs(
+    program: ExportedProgram, sizes: dict[Expr, int], seed: int
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    generator = torch.Generator().manual_seed(seed)
+    leaves, spec = pytree.tree_flatten(program.example_inputs)
+    fakes = _user_fakes(program)
+    made = [
+        _resized(real, fake, sizes, generator) if isinstance(fake, FakeTensor) else real
+        for real, fake in zip(leaves, fakes, strict=True)
+    ]
+    return pytree.tree_unflatten(made, spec)  # type: ignore[no-any-return]
+
+
+def _resized(
+    real: torch.Tensor, fake: FakeTensor, sizes: dict[Expr, int], generator: torch.Generator
+) -> torch.Tensor:
+    wanted = [s if isinstance(s, int) else int(evaluate(s, sizes)) for s in fake.sizes]
+    out = real.detach()
+    for dim, size in enumerate(wanted):
+        if out.shape[dim] != size:
+            index = torch.arange(size) % max(out.shape[dim], 1)
+            out = out.index_select(dim, index.to(out.device))
+    if not out.is_floating_point() or out.numel() == 0:
+        return out.clone()
+    noise = torch.randn(out.shape, generator=generator).to(out.dtype).to(out.device)
+    spread = float(real.double().std()) if real.numel() > 1 else 1.0
+    return noise * spread + float(real.double().mean())
+
+
+# -- comparing ------------------------------------------------------------------------------------
+
+
+def _compare(
+    program: ExportedProgram, mod: torch.nn.Module, args: Any, kwargs: Any, sizes: dict[Expr, int]
+) -> float:
+    expected = _run(copy.deepcopy(mod) if program.training else mod, args, kwargs)
+    actual = _run(copy.deepcopy(program).module() if program.training else program.module(), args, kwargs)
+    label = ", ".join(f"{k}={v}" for k, v in _named(program, sizes).items()) or "the example"
+    want, want_spec = pytree.tree_flatten_with_path(expected)
+    got, got_spec = pytree.tree_flatten(actual)
+    if want_spec != got_spec:
+        raise VerificationError(
+            f"At {label} the program returns another structure: {got_spec} instead of {want_spec}."
+        )
+    worst = 0.0
+    for (path, a), b in zip(want, got, strict=True):
+        worst = max(worst, _difference(a, b, f"output{pytree.keystr(path)}", label))
+    return worst
+
+
+def _run(mod: torch.nn.Module, args: Any, kwargs: Any) -> Any:
+    own = pytree.tree_map(
+        lambda x: x.clone() if isinstance(x, torch.Tensor) else x, (args, kwargs)
+    )
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        return mod(*own[0], **own[1])
+
+
+def _difference(a: Any, b: Any, name: str, label: str) -> float:
+    if not isinstance(a, torch.Tensor):
+        if type(a) is not type(b) or a != b:
+            raise VerificationError(f"At {label}, {name} is {b!r} instead of {a!r}.")
+        return 0.0
+    if not isinstance(b, torch.Tensor) or a.shape != b.shape or a.dtype != b.dtype:
+        found = f"{b.dtype} {tuple(b.shape)}" if isinstance(b, torch.Tensor) else repr(b)
+        raise VerificationError(
+            f"At {label}, {name} is {found} instead of {a.dtype} {tuple(a.shape)}."
+        )
+    if a.numel() == 0:
+        return 0.0
+    if not torch.allclose(a, b, rtol=RTOL, atol=ATOL, equal_nan=True):
+        if a.dtype is torch.bool:
+            raise VerificationError(f"At {label}, {name} differs in {int((a != b).sum())} elements.")
+        worst = float((a.double() - b.double()).abs().max())
+        raise VerificationError(
+            f"At {label}, {name} differs by up to {worst:.3g}.",
+            why=f"the tolerance is rtol={RTOL}, atol={ATOL}",
+        )
+    if a.dtype is torch.bool or a.is_complex():
+        return 0.0
+    return float((a.double() - b.double()).abs().nan_to_num().max())

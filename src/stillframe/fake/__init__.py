@@ -1,0 +1,1 @@
+"""Tensors without data: FakeTensor, the mode that runs operators on them, shape rules."""

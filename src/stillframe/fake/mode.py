@@ -1,0 +1,126 @@
+"""FakeMode: answer an operator call with fakes.
+
+The order of answering: a shape rule, else a recipe remembered from an earlier call with the same
+metadata, else the fallbacks of ``fake/fallback.py``. Rules are cheap, so they are not cached; what
+the fallbacks work out (slowly) is.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from typing import Any
+
+import torch
+
+from stillframe import torch_private
+from stillframe.errors import InternalError
+from stillframe.fake import fallback
+from stillframe.fake.context import RuleContext
+from stillframe.fake.registry import RULES, load_rules
+from stillframe.fake.tensor import FakeTensor
+from stillframe.shapes.env import ShapeEnv, to_size
+from stillframe.symbolic import Expr
+
+_modes: weakref.WeakKeyDictionary[ShapeEnv, FakeMode] = weakref.WeakKeyDictionary()
+
+
+class FakeMode:
+    """Runs operators on fakes of one environment.
+
+    Attributes:
+        env: the environment of all fakes that this mode makes.
+        fallbacks: how often each operator was answered by a fallback, for reports.
+    """
+
+    def __init__(self, env: ShapeEnv) -> None:
+        load_rules()
+        self.env = env
+        self.ctx = RuleContext(env)
+        self.fallbacks: Counter[str] = Counter()
+        self.recipes: dict[Any, fallback.Recipe] = {}
+        self._constants: dict[int, tuple[torch.Tensor, FakeTensor]] = {}
+        _modes[env] = self
+
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The result of ``func(*args, **kwargs)`` as fakes, SymInts and constants.
+
+        Raises:
+            NotSupported: no rule and no fallback covers the call.
+        """
+        grad = torch.is_grad_enabled()
+        ctx = self.ctx
+        ctx.requires_grad = False
+        plain_args = [self._plain(a, grad) for a in args]
+        plain_kwargs = {k: self._plain(v, grad) for k, v in kwargs.items()} if kwargs else {}
+        rule = RULES.get(func)
+        if rule is not None:
+            result = rule(ctx, *plain_args, **plain_kwargs)
+        else:
+            self.fallbacks[str(func)] += 1
+            result = fallback.run(self, func, plain_args, plain_kwargs)
+        if type(result) is FakeTensor:
+            return result
+        return self._wrapped(result)
+
+    def _plain(self, value: Any, grad: bool) -> Any:
+        """An argument as rules take it; notes on the way whether a tensor requires grad."""
+        kind = type(value)
+        if kind is FakeTensor:
+            if grad and value.requires_grad:
+                self.ctx.requires_grad = True
+            if value.env is not self.env:
+                raise InternalError("fakes of two environments met in one operator call")
+            return value
+        if kind is int or kind is float or kind is bool or value is None:
+            return value
+        if kind is list or kind is tuple or isinstance(value, (list, tuple)):
+            return [self._plain(v, grad) for v in value]
+        if isinstance(value, torch.Tensor):
+            return self._plain(self.adopt(value), grad)
+        return to_size(value)
+
+    def _wrapped(self, result: Any) -> Any:
+        if isinstance(result, Expr):
+            return self.env.wrap(result)
+        if isinstance(result, (list, tuple)):
+            return type(result)(self._wrapped(r) for r in result)
+        return result
+
+    def adopt(self, real: torch.Tensor) -> FakeTensor:
+        """The fake that stands for a real tensor met during the run; one per tensor object."""
+        if isinstance(real, FakeTensor):
+            return real
+        known = self._constants.get(id(real))
+        if known is None:
+            known = (real, FakeTensor.like_real(self.env, real))
+            self._constants[id(real)] = known  # keeps `real` alive, so that its id stays its own
+        return known[1]
+
+    def computing(self) -> torch_private.PlainDispatchMode:
+        """A context in which operators are answered by this mode and nothing is recorded."""
+        return _Computing(self)
+
+
+class _Computing(torch_private.PlainDispatchMode):
+    def __init__(self, fake_mode: FakeMode) -> None:
+        super().__init__()
+        self.fake_mode = fake_mode
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return self.fake_mode.run(func, args, kwargs or {})
+
+
+def mode_of(args: Any, kwargs: Any) -> FakeMode:
+    """The mode of the first fake among the arguments."""
+    stack = [*args, *kwargs.values()]
+    while stack:
+        value = stack.pop(0)
+        if isinstance(value, FakeTensor):
+            mode = _modes.get(value.env)
+            return mode if mode is not None else FakeMode(value.env)
+        if isinstance(value, (list, tuple)):
+            stack.extend(value)
+    raise InternalError("no fake tensor among the arguments")

@@ -1,0 +1,177 @@
+"""FakeTensor: dtype, device, symbolic sizes and strides, which storage; no data.
+
+A fake is a wrapper subclass without storage of its own (the alternative, a meta tensor in disguise,
+rejects symbolic sizes in C++ meta kernels). torch holds the sizes as SymInts for C++ and for
+``x.shape`` in user code; the same facts stand beside them as plain Python (``sizes``, ``strides``,
+``offset``: ints and expressions), which is what shape rules read.
+
+Which tensors share memory is ours to track: a :class:`FakeStorage` is compared by identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from stillframe import torch_private
+from stillframe.errors import NotSupported
+from stillframe.shapes.env import ShapeEnv, Size, to_size
+
+if TYPE_CHECKING:
+    from stillframe.fake.mode import FakeMode
+
+
+class FakeStorage:
+    """A piece of memory that fakes share. ``written`` counts in-place operators on it."""
+
+    __slots__ = ("written",)
+
+    def __init__(self) -> None:
+        self.written = 0
+
+
+class FakeTensor(torch.Tensor):
+    """A tensor without data. Make one with :meth:`make` or :meth:`like_real`.
+
+    Attributes:
+        env: the shape environment of its symbols.
+        sizes, strides, offset: ints and expressions.
+        storage: the memory; views of one tensor have the same object.
+        constant: the real value, for scalars that the program itself made (``torch.tensor(3)``).
+        node: the fx node that produced it in the current recording, if any.
+    """
+
+    env: ShapeEnv
+    sizes: tuple[Size, ...]
+    strides: tuple[Size, ...]
+    offset: Size
+    storage_: FakeStorage
+    constant: torch.Tensor | None
+    fx_node: Any
+
+    __torch_function__ = torch_private.disabled_torch_function
+
+    @staticmethod
+    def make(
+        env: ShapeEnv,
+        sizes: Sequence[Size],
+        strides: Sequence[Size],
+        offset: Size,
+        dtype: torch.dtype,
+        device: torch.device,
+        requires_grad: bool = False,
+        storage: FakeStorage | None = None,
+    ) -> FakeTensor:
+        """A fake with the given metadata; ``storage=None`` means memory of its own."""
+        fake = torch_private.make_wrapper_subclass(
+            FakeTensor,
+            env.wrap_sizes(sizes),
+            strides=env.wrap_sizes(strides),
+            storage_offset=env.wrap(offset),
+            dtype=dtype,
+            device=device,
+            requires_grad=requires_grad,
+            storage_size=0,
+        )
+        assert isinstance(fake, FakeTensor)
+        fake.env = env
+        fake.sizes = tuple(sizes)
+        fake.strides = tuple(strides)
+        fake.offset = offset
+        fake.storage_ = FakeStorage() if storage is None else storage
+        fake.constant = None
+        fake.fx_node = None
+        return fake
+
+    @staticmethod
+    def like_real(
+        env: ShapeEnv, real: torch.Tensor, sizes: Sequence[Size] | None = None
+    ) -> FakeTensor:
+        """A fake with the metadata of ``real``; ``sizes`` replaces its sizes by symbolic ones.
+
+        With symbolic sizes the strides keep the order that the example has; they are dense.
+
+        Raises:
+            NotSupported: sparse, quantised, nested or functorch-wrapped tensors, and symbolic
+                sizes on a tensor whose memory has gaps or overlaps.
+        """
+        refuse_exotic(real)
+        strides: Sequence[Size] = real.stride()
+        offset: Size = real.storage_offset()
+        if sizes is None or all(type(s) is int for s in sizes):
+            sizes = tuple(real.shape)
+        else:
+            strides = _symbolic_strides(env, real, sizes)
+        fake = FakeTensor.make(
+            env, sizes, strides, offset, real.dtype, real.device, real.requires_grad
+        )
+        if isinstance(real, torch.nn.Parameter):
+            fake._is_param = True
+        return fake
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        sizes = ", ".join(str(s) for s in self.sizes)
+        return f"FakeTensor([{sizes}], {str(self.dtype).removeprefix('torch.')}, {self.device})"
+
+    def __reduce_ex__(self, proto: Any) -> Any:
+        raise NotSupported(
+            "A fake tensor cannot be pickled or copied.",
+            hints=["save programs with stillframe.save(program, path)"],
+        )
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        from stillframe.fake.mode import mode_of
+
+        mode: FakeMode = mode_of(args, kwargs or {})
+        return mode.run(func, args, kwargs or {})
+
+
+def refuse_exotic(real: torch.Tensor) -> None:
+    """Raise :class:`NotSupported` for kinds of tensor that have no fake yet, naming the kind."""
+    kind = None
+    if real.layout is not torch.strided:
+        kind = f"layout {real.layout}"
+    elif real.is_quantized:
+        kind = "a quantised dtype"
+    elif real.is_nested:
+        kind = "nested sizes"
+    elif type(real) not in (torch.Tensor, torch.nn.Parameter) and not isinstance(real, FakeTensor):
+        if type(real).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+            kind = f"the tensor subclass {type(real).__module__}.{type(real).__qualname__}"
+    if kind is not None:
+        raise NotSupported(
+            f"A tensor with {kind} cannot be captured yet.",
+            hints=["convert it to a plain strided tensor before the call"],
+        )
+
+
+def _symbolic_strides(
+    env: ShapeEnv, real: torch.Tensor, sizes: Sequence[Size]
+) -> tuple[Size, ...]:
+    """Dense strides over symbolic sizes, in the memory order of the example.
+
+    Where the example's strides leave the order open (sizes of 1), row-major order is taken.
+    """
+    from stillframe.shapes.layout import permuted_strides
+
+    order = sorted(range(real.dim()), key=lambda d: (real.stride(d), -d))
+    expected = 1
+    for d in order:
+        if real.shape[d] > 1 and real.stride(d) != expected:
+            raise NotSupported(
+                f"A tensor of sizes {tuple(real.shape)} and strides {real.stride()} has gaps or "
+                "overlaps in memory, and a dim of it is dynamic.",
+                hints=["pass x.contiguous() as the example, or keep its dims static"],
+            )
+        expected *= max(real.shape[d], 1)
+    return permuted_strides(sizes, order)
+
+
+def size_args(sizes: Sequence[Any]) -> tuple[Size, ...]:
+    """Sizes as torch gives them (ints, SymInts) -> ints and expressions."""
+    return tuple(s if type(s) is int else to_size(s) for s in sizes)

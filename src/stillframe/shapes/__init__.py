@@ -1,0 +1,1 @@
+"""ShapeEnv, SymNode, the Dim language, layouts."""

@@ -1,0 +1,276 @@
+"""ShapeEnv: the symbols of one capture, what is known of them, and what was assumed.
+
+A *backed* symbol has a hint, the size in the example input. A question about sizes is answered
+from the facts (declared ranges, earlier assumptions) where they decide it. Where they do not, a
+backed question is decided by the hints and the answer is recorded as a :class:`Guard` with the
+user's lines; an *unbacked* one (a value that only the data can tell) raises
+:class:`~stillframe.errors.DataDependentError`.
+
+The policy of what a guard means is the caller's: ``export`` checks afterwards that no guard
+narrowed what the user declared (``export/constraints.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+
+from stillframe import stack
+from stillframe.errors import DataDependentError, InternalError
+from stillframe.shapes.node import SymNode
+from stillframe.symbolic import (
+    Contradiction,
+    Expr,
+    Facts,
+    Range,
+    const,
+    evaluate,
+    ne,
+    not_,
+    symbol,
+    to_python,
+    unwrap,
+)
+
+Size = int | Expr
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A condition on sizes that the capture relied on.
+
+    Attributes:
+        expr: boolean expression over the environment's symbols; true for the example.
+        where: the user's source lines that asked, outermost first.
+        kind: ``"backed"`` (decided by hints) or ``"asserted"`` (``torch._check`` in user code).
+    """
+
+    expr: Expr
+    where: tuple[str, ...] = ()
+    kind: str = "backed"
+
+    def __str__(self) -> str:
+        at = f"  # {self.where[-1]}" if self.where else ""
+        return f"{to_python(self.expr)}{at}"
+
+
+@dataclass(frozen=True)
+class DeferredAssert:
+    """A condition on unbacked symbols, to be checked when the program runs."""
+
+    expr: Expr
+    message: str
+    where: tuple[str, ...] = ()
+
+
+@dataclass
+class SymbolInfo:
+    """What the environment knows of one symbol besides its facts.
+
+    ``source`` is the argument path and dim for a person (``input_ids.size(1)``), ``dim_name`` the
+    user's name of the dim, ``policy`` how guards on it are to be read: ``"declared"`` (may not be
+    narrowed), ``"auto"`` (may), ``"unbacked"``.
+    """
+
+    symbol: Expr
+    dim_name: str
+    policy: str
+    source: str = ""
+    hint: int | None = None
+    declared: Range = field(default_factory=lambda: Range(0, math.inf))
+
+
+class ShapeEnv:
+    """Symbols, facts, guards and deferred asserts of one capture."""
+
+    def __init__(self) -> None:
+        self.facts = Facts()
+        self.symbols: dict[Expr, SymbolInfo] = {}
+        self.hints: dict[Expr, int] = {}
+        self.guards: list[Guard] = []
+        self.deferred: list[DeferredAssert] = []
+        self.frozen = False
+        self.stack_floor: FrameType | None = None
+        self._nodes: dict[Expr, SymNode] = {}
+        self._wrapped: dict[Expr, Any] = {}
+        self._fresh_unbacked: list[Expr] = []
+
+    # -- symbols ------------------------------------------------------------------------------
+
+    def new_symbol(
+        self, dim_name: str, hint: int, declared: Range, *, policy: str = "declared", source: str = ""
+    ) -> Expr:
+        """A new backed size symbol ``s0, s1, ...`` with a range."""
+        self._check_open()
+        sym = symbol(f"s{sum(1 for i in self.symbols.values() if i.policy != 'unbacked')}")
+        self.symbols[sym] = SymbolInfo(sym, dim_name, policy, source, hint, declared)
+        self.hints[sym] = hint
+        self.facts.set_range(sym, declared)
+        return sym
+
+    def new_unbacked(self, lower: float = 0, upper: float = math.inf, *, sort: str = "int") -> Expr:
+        """A new symbol ``u0, u1, ...`` without hint, as data-dependent operators return."""
+        self._check_open()
+        count = sum(1 for i in self.symbols.values() if i.policy == "unbacked")
+        sym = symbol(f"u{count}" if sort == "int" else f"zf{count}", sort)
+        bounds = Range(lower, upper)
+        self.symbols[sym] = SymbolInfo(sym, str(sym), "unbacked", declared=bounds)
+        if sort == "int":
+            self.facts.set_range(sym, bounds)
+        self._fresh_unbacked.append(sym)
+        return sym
+
+    def take_fresh_unbacked(self) -> list[Expr]:
+        """The unbacked symbols made since the last call; the recorder binds them to their node."""
+        fresh, self._fresh_unbacked = self._fresh_unbacked, []
+        return fresh
+
+    def is_unbacked(self, expr: Expr) -> bool:
+        """Whether the value of ``expr`` depends on data."""
+        return any(s not in self.hints for s in expr.free_symbols)
+
+    def freeze(self) -> None:
+        """After the solver has run, nothing may be assumed any more."""
+        self.frozen = True
+
+    def _check_open(self) -> None:
+        if self.frozen:
+            raise InternalError("the shape environment is frozen: no symbol or guard may be added")
+
+    # -- wrapping -----------------------------------------------------------------------------
+
+    def node(self, expr: Expr) -> SymNode:
+        """The (memoised) node that carries ``expr`` inside torch's SymInt/SymFloat/SymBool."""
+        node = self._nodes.get(expr)
+        if node is None:
+            node = self._nodes[expr] = SymNode(expr, self)
+        return node
+
+    def wrap(self, value: Any) -> Any:
+        """Expr -> SymInt/SymFloat/SymBool (constants unwrapped); anything else unchanged."""
+        if not isinstance(value, Expr):
+            return value
+        wrapped = self._wrapped.get(value)
+        if wrapped is None:
+            if value.is_constant:
+                wrapped = value.value
+            else:
+                cls = {"int": torch.SymInt, "float": torch.SymFloat, "bool": torch.SymBool}
+                wrapped = cls[value.sort](self.node(value))
+            self._wrapped[value] = wrapped
+        return wrapped
+
+    def wrap_sizes(self, sizes: Sequence[Size]) -> list[Any]:
+        """Sizes as torch takes them: ints and SymInts."""
+        return [s if type(s) is int else self.wrap(s) for s in sizes]
+
+    # -- questions ----------------------------------------------------------------------------
+
+    def hint_of(self, expr: Expr) -> Any:
+        """The value of ``expr`` for the example input, or None if it depends on data."""
+        if self.is_unbacked(expr):
+            return None
+        return evaluate(expr, self.hints)
+
+    def evaluate(self, cond: Expr | bool, default: bool | None = None) -> bool:
+        """Decide ``cond``: by facts, else ``default`` if given, else by hints with a guard.
+
+        Raises:
+            DataDependentError: nothing decides it and it depends on data.
+        """
+        if not isinstance(cond, Expr):
+            return bool(cond)
+        known = self.facts.decide(cond)
+        if known is not None:
+            return known
+        if default is not None:
+            return default
+        if self.is_unbacked(cond):
+            raise self._data_dependent(cond)
+        answer = bool(evaluate(cond, self.hints))
+        self._record(cond if answer else not_(cond), "backed")
+        return answer
+
+    def specialise(self, expr: Expr) -> Any:
+        """The hint of ``expr`` as a plain number; records that it must be so."""
+        known = self.facts.simplify(expr)
+        if known.is_constant:
+            return known.value
+        if self.is_unbacked(expr):
+            raise self._data_dependent(expr)
+        value = evaluate(expr, self.hints)
+        self.evaluate(unwrap(not_(ne(expr, const(value)))))
+        return value
+
+    def expect_true(self, cond: Expr, message: str = "") -> bool:
+        """``torch._check``: must hold. Known, guarded, or deferred to run time.
+
+        Returns False if it is known not to hold (the caller raises the program's own error).
+        """
+        known = self.facts.decide(cond)
+        if known is not None:
+            return known
+        if not self.is_unbacked(cond):
+            return self.evaluate(cond)
+        self._check_open()
+        where = stack.summary(stack.raw_stack(self.stack_floor))
+        try:
+            self.facts.assume(cond)
+        except Contradiction:
+            return False
+        text = message or f"Runtime assertion failed for expression {to_python(cond)}"
+        self.deferred.append(DeferredAssert(cond, text, where))
+        return True
+
+    def _record(self, cond: Expr, kind: str) -> None:
+        self._check_open()
+        where = stack.summary(stack.raw_stack(self.stack_floor))
+        self.guards.append(Guard(cond, where, kind))
+        try:
+            self.facts.assume(cond)
+        except Contradiction as e:
+            raise InternalError(f"the example contradicts the facts: {cond}") from e
+
+    def _data_dependent(self, expr: Expr) -> DataDependentError:
+        text = to_python(expr)
+        names = ", ".join(sorted(str(s) for s in expr.free_symbols if s not in self.hints))
+        check = f"torch._check({text})" if expr.sort == "bool" else f"torch._check(... {text} ...)"
+        return DataDependentError(
+            f"Python needs the value of `{text}`, which depends on the data ({names}).",
+            why="values read from tensors (item, nonzero, masks) are unknown while capturing",
+            where=stack.summary(stack.raw_stack(self.stack_floor)),
+            hints=[
+                f"if it always holds, say so before this line: {check}",
+                "or choose with torch.where, or torch.cond for whole branches",
+            ],
+        )
+
+    # -- what torch's own Python shape functions ask of an environment --------------------------
+
+    def evaluate_sym_node(
+        self, node: SymNode, size_oblivious: bool = False, fallback_value: bool | None = None
+    ) -> bool:
+        """``guard_or_false`` / ``guard_or_true``: the default where facts do not decide.
+
+        Taking the default without a guard is what the callers are written for: their default
+        branch is the general one.
+        """
+        return self.evaluate(node.expr, fallback_value)
+
+    def _maybe_evaluate_static(self, expr: Expr, **_: Any) -> Expr | bool | None:
+        """``statically_known_true``: facts only."""
+        return self.facts.decide(expr) if expr.sort == "bool" else None
+
+
+def to_size(value: Any) -> Any:
+    """SymInt/SymFloat/SymBool of ours -> Expr; anything else unchanged."""
+    if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+        node = value.node
+        if isinstance(node, SymNode):
+            return unwrap(node.expr)
+    return value

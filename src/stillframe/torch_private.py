@@ -1,0 +1,100 @@
+"""Every private name of torch that the package leans on, each in one place.
+
+torch moves these between releases. Each entry says what it does for us; ``tests/test_torch_private``
+calls every one, so that a move fails loudly there and not inside somebody's capture.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# Makes a tensor subclass instance with given sizes and no storage of its own. Sizes may be SymInts.
+make_wrapper_subclass: Callable[..., torch.Tensor] = torch.Tensor._make_wrapper_subclass  # type: ignore[attr-defined]
+
+# As ``__torch_function__``: the subclass takes no part in function overriding.
+disabled_torch_function = torch._C._disabled_torch_function_impl
+
+# Entering it excludes the autograd keys, so that dispatch modes see composite operators whole, and
+# the key below them that ties views to their base (fakes track that themselves).
+below_autograd = torch._C._AutoDispatchBelowADInplaceOrView
+
+# The function behind ``torch.no_grad`` and friends; a TorchFunctionMode sees its calls.
+set_grad_enabled = torch._C._set_grad_enabled
+
+# Tables of Python shape functions and decompositions, used as data.
+def python_meta_tables() -> tuple[dict[Any, Callable[..., Any]], dict[Any, Callable[..., Any]]]:
+    """``(metas, decompositions)``: operator overload to Python function."""
+    import torch._decomp
+    import torch._meta_registrations  # noqa: F401  (fills the tables)
+
+    return torch._decomp.meta_table, torch._decomp.decomposition_table
+
+
+def python_kernel(op: torch._ops.OpOverload, key: str) -> Callable[..., Any] | None:
+    """The Python kernel registered on ``op`` for a dispatch key such as ``"Meta"``, or None."""
+    return op.py_kernels.get(getattr(torch._C.DispatchKey, key))
+
+
+def registered_fake(op: torch._ops.OpOverload) -> Callable[..., Any] | None:
+    """The function given to ``torch.library.register_fake`` for a custom operator, or None."""
+    from torch._library.simple_registry import singleton
+
+    entry = singleton.find(op._schema.name)
+    kernel = entry.fake_impl.kernel
+    return kernel.func if kernel is not None else None
+
+
+def lazy_graph_module(graph: torch.fx.Graph) -> torch.fx.GraphModule:
+    """A graph module without attributes whose Python code is generated when first needed."""
+    from torch.fx._lazy_graph_module import _LazyGraphModule
+
+    return _LazyGraphModule(torch.nn.Module(), graph)
+
+
+class PlainDispatchMode(TorchDispatchMode):
+    """A dispatch mode whose handler is called as it is.
+
+    torch would wrap the handler so that its frame evaluator leaves it alone, which costs an import
+    of the whole evaluator and some microseconds a call.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+def is_composite_implicit(op: torch._ops.OpOverload) -> bool:
+    """Whether the operator has a kernel made of other operators for every backend."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), "CompositeImplicitAutograd")
+
+
+@contextlib.contextmanager
+def compiling_flags() -> Iterator[None]:
+    """``torch.compiler.is_compiling()`` and ``is_exporting()`` answer True inside.
+
+    Model libraries choose branches without data-dependent control flow by asking these.
+    """
+    compiler = torch.compiler
+    old = (compiler._is_compiling_flag, compiler._is_exporting_flag)  # type: ignore[attr-defined]
+    compiler._is_compiling_flag = True  # type: ignore[attr-defined]
+    compiler._is_exporting_flag = True  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        compiler._is_compiling_flag, compiler._is_exporting_flag = old  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def autocast_cache_disabled() -> Iterator[None]:
+    """Casts made during a trace must not be reused after it, nor older ones inside it."""
+    old = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(old)

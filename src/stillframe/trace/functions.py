@@ -1,0 +1,89 @@
+"""FunctionMode: what only the Python level of torch shows.
+
+Operators tell nothing of grad-mode switches or of which torch function issued them. A function
+mode sees both. It records ``torch.no_grad`` and friends as nodes (and carries them out, so that
+``requires_grad`` of later results is right), and notes the current torch function for ``torch_fn``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from stillframe import stack, torch_private
+from stillframe.errors import NotSupported
+
+if TYPE_CHECKING:
+    from stillframe.trace.recorder import Recorder
+
+
+class FunctionMode(TorchFunctionMode):
+    """Active during a recording, inside the dispatch mode.
+
+    Attributes:
+        current: ``(name_count, "Class.name")`` of the torch function being run, or None.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+        self.current: tuple[str, str] | None = None
+        self._counts: Counter[str] = Counter()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        handler = _HANDLERS.get(func)
+        if handler is not None:
+            return handler(self, func, args, kwargs or {})
+        name = getattr(func, "__name__", "")
+        if name == "__get__":
+            return func(*args, **(kwargs or {}))
+        self._counts[name] += 1
+        old = self.current
+        self.current = (f"{name}_{self._counts[name]}", f"{type(func).__name__}.{name}")
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.current = old
+
+
+def _set_grad_enabled(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> None:
+    recorder = mode.recorder
+    enabled = bool(args[0])
+    if enabled != torch.is_grad_enabled():
+        node = recorder.create(torch_private.set_grad_enabled, (enabled,), {})
+        node.meta["val"] = None
+    func(*args, **kwargs)
+
+
+def _to_numpy(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
+    raise NotSupported(
+        "A tensor was turned into a NumPy array in forward.",
+        why="arrays are computed outside torch, so a program cannot contain them",
+        where=stack.summary(stack.raw_stack(mode.recorder.floor)),
+        hints=["use the torch function of the same name"],
+    )
+
+
+def _tolist(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
+    tensor = args[0]
+    if tensor.dim() == 0:
+        return tensor.item()
+    return [_tolist(mode, func, (tensor[i],), {}) for i in range(tensor.shape[0])]
+
+
+def _bool(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> bool:
+    return bool(args[0].item())
+
+
+_HANDLERS: dict[Any, Any] = {
+    torch_private.set_grad_enabled: _set_grad_enabled,
+    torch.Tensor.numpy: _to_numpy,
+    torch.Tensor.__array__: _to_numpy,
+    torch.Tensor.tolist: _tolist,
+    torch.Tensor.__bool__: _bool,
+}

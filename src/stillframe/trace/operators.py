@@ -1,0 +1,222 @@
+"""What the recorder needs to know of an operator, worked out once for each, and the special ones."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from stillframe.fake.tensor import FakeTensor
+from stillframe.symbolic import Expr
+
+if TYPE_CHECKING:
+    from stillframe.trace.recorder import Recorder
+
+aten = torch.ops.aten
+getitem = operator.getitem
+
+Special = Callable[["Recorder", Any, tuple[Any, ...], dict[str, Any]], Any]
+
+CONSTANT_NUMEL_LIMIT = 1
+
+
+@dataclass(frozen=True)
+class OperatorFacts:
+    """Facts of an overload.
+
+    Attributes:
+        name: what its nodes are called.
+        writes: (position, name) of the arguments that it changes in place.
+        may_fold: its result on constants is a constant (not random, no writes).
+        pure_constant: a result without tensors needs no node.
+        special: handles the call instead; may decline with ``NotImplemented``.
+    """
+
+    name: str
+    writes: tuple[tuple[int, str], ...]
+    may_fold: bool
+    pure_constant: bool
+    special: Special | None
+
+
+_facts: dict[Any, OperatorFacts] = {}
+_SPECIAL: dict[Any, Special] = {}
+
+
+def facts_of(func: Any) -> OperatorFacts:
+    """The facts of an overload; memoised."""
+    facts = _facts.get(func)
+    if facts is None:
+        schema = func._schema
+        writes = tuple(
+            (i, arg.name)
+            for i, arg in enumerate(schema.arguments)
+            if arg.alias_info is not None and arg.alias_info.is_write
+        )
+        random = torch.Tag.nondeterministic_seeded in func.tags
+        facts = _facts[func] = OperatorFacts(
+            name=func.overloadpacket.__name__,
+            writes=writes,
+            may_fold=not writes and not random,
+            pure_constant=not writes and bool(schema.returns),
+            special=_SPECIAL.get(func),
+        )
+    return facts
+
+
+def special(*operators: Any) -> Callable[[Special], Special]:
+    """Register a handler for operators that are not simply recorded."""
+
+    def register(function: Special) -> Special:
+        for op in operators:
+            _SPECIAL[op] = function
+        return function
+
+    return register
+
+
+def has_effect(node: torch.fx.Node) -> bool:
+    """Whether a node must stay in the graph although nobody uses its result."""
+    if node.op != "call_function":
+        return node.op in ("placeholder", "output")
+    target = node.target
+    if isinstance(target, torch._ops.OpOverload):
+        if torch.Tag.nondeterministic_seeded in target.tags:
+            return True
+        return bool(facts_of(target).writes) or not target._schema.returns
+    return target in _EFFECTFUL
+
+
+_EFFECTFUL = {torch._C._set_grad_enabled}
+
+
+# -- constants -----------------------------------------------------------------------------------
+
+
+@special(aten.lift_fresh.default, aten.lift_fresh_copy.default)
+def _lift_fresh(
+    recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """``torch.tensor(...)``: the value becomes a constant, and the program works on a copy of it.
+
+    So a later in-place operator changes the copy, never what the program stores.
+    """
+    real = args[0]
+    if isinstance(real, FakeTensor):
+        return recorder.record(aten.alias.default, args, {})
+    node = recorder.operand(real)
+    source = recorder.fake_mode.adopt(real)
+    result = FakeTensor.make(
+        recorder.env, source.sizes, source.strides, 0, source.dtype, source.device
+    )
+    copy = recorder.create(aten.lift_fresh_copy.default, (node,), {}, "lift_fresh_copy")
+    copy.meta["val"] = result
+    result.fx_node = copy
+    if real.numel() <= CONSTANT_NUMEL_LIMIT:
+        result.constant = real.detach().clone()
+    return result
+
+
+def constant_of(value: Any) -> torch.Tensor | None:
+    """The real value of a fake that the program made from constants, if it still holds."""
+    if isinstance(value, FakeTensor) and value.constant is not None and not value.storage_.written:
+        return value.constant
+    return None
+
+
+def fold_constant(
+    recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+) -> None:
+    """Give ``result`` its value where all tensor operands have one and it is a scalar."""
+    if type(result) is not FakeTensor:
+        return
+    reals: list[Any] = []
+    any_constant = False
+    for arg in args:
+        if isinstance(arg, torch.Tensor):
+            constant = constant_of(arg)
+            if constant is None:
+                return
+            any_constant = True
+            reals.append(constant)
+        elif isinstance(arg, (list, tuple, torch.SymInt, torch.SymFloat, torch.SymBool)):
+            return
+        else:
+            reals.append(arg)
+    if not any_constant or any(isinstance(v, torch.Tensor) for v in kwargs.values()):
+        return
+    numel = 1
+    for size in result.sizes:
+        if type(size) is not int:
+            return
+        numel *= size
+    if numel <= CONSTANT_NUMEL_LIMIT:
+        with torch.no_grad():
+            result.constant = func(*reals, **kwargs)
+
+
+# -- questions whose answer Python needs ------------------------------------------------------------
+
+
+@special(aten._local_scalar_dense.default, aten.item.default)
+def _item(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A scalar leaves the tensor world: its known constant, or an unbacked symbol."""
+    constant = constant_of(args[0])
+    if constant is not None:
+        return constant.item()
+    if func is aten.item.default:
+        return recorder.record(aten._local_scalar_dense.default, args, kwargs)
+    return NotImplemented
+
+
+def bind_item(recorder: Recorder, symbol: Expr, result: Expr) -> tuple[Any, ...]:
+    """Bind the symbol behind the result of ``item()``: the node made last returns it."""
+    node = next(iter(reversed(recorder.graph.nodes)))
+    if result is symbol:
+        recorder.symbols.bind(symbol, node)
+    else:  # a bool, whose symbol is 0 or 1
+        recorder.symbols.bind(result, node)
+        as_int = recorder.create(torch.sym_ite, (node, 1, 0), {})
+        as_int.meta["val"] = recorder.env.wrap(symbol)
+        recorder.symbols.bind(symbol, as_int)
+    return ("item",)
+
+
+@special(aten.is_nonzero.default)
+def _is_nonzero(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
+    constant = constant_of(args[0])
+    if constant is not None:
+        return bool(constant)
+    raise recorder.refuse_data_dependent(
+        "bool(tensor)", "choose with torch.where(condition, a, b), or torch.cond for whole branches"
+    )
+
+
+@special(aten.equal.default, aten.allclose.default)
+def _equal(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
+    constants = [constant_of(a) for a in args[:2]]
+    if all(c is not None for c in constants):
+        return func(*constants, *args[2:], **kwargs)
+    raise recorder.refuse_data_dependent(
+        f"{func.overloadpacket.__name__}(a, b)", "compare with (a == b).all() and keep it a tensor"
+    )
+
+
+# -- checks that stay in the graph --------------------------------------------------------------------
+
+
+@special(
+    aten._assert_async.msg,
+    aten._assert_async.default,
+    aten._assert_tensor_metadata.default,
+)
+def _assertion(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
+    node = recorder.create(
+        func, tuple(recorder.operand(a) for a in args),
+        {k: recorder.operand(v) for k, v in kwargs.items()}, func.overloadpacket.__name__,
+    )
+    node.meta["val"] = None
+    return None

@@ -1,0 +1,308 @@
+"""Recorder: the one place that makes graph nodes.
+
+A :class:`Recorder` owns an fx graph under construction. While :meth:`Recorder.recording` is
+active, every operator that the thread runs is answered with fakes and becomes one node: resolve
+the metadata, create the node, note which node each result is. Composite operators arrive whole,
+because the autograd keys are excluded: the graph is pre-dispatch ATen in a single pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import torch
+
+from stillframe import stack, torch_private
+from stillframe.errors import DataDependentError, InternalError, NotSupported
+from stillframe.fake.mode import FakeMode
+from stillframe.fake.tensor import FakeTensor
+from stillframe.shapes.env import ShapeEnv
+from stillframe.shapes.node import SymNode
+from stillframe.symbolic import Expr
+from stillframe.trace import operators
+from stillframe.trace.functions import FunctionMode
+from stillframe.trace.scope import ModuleScope, tracking
+from stillframe.trace.symbols import SymbolNodes
+
+aten = torch.ops.aten
+
+LiftConstant = Callable[[torch.Tensor, FakeTensor], torch.fx.Node]
+
+
+class Recorder:
+    """Builds one graph from one run.
+
+    Args:
+        env: the shape environment; symbols of inputs are made by the caller.
+        scope: tells which module call is open.
+        lift_constant: called for each real tensor that an operator meets for the first time;
+            makes and returns the placeholder that stands for it.
+        floor: the frame that called the capture; user stacks stop there.
+
+    Attributes:
+        graph: the fx graph.
+        written: fakes that an in-place operator changed, by identity.
+    """
+
+    def __init__(
+        self,
+        env: ShapeEnv,
+        scope: ModuleScope,
+        lift_constant: LiftConstant,
+        floor: FrameType | None = None,
+    ) -> None:
+        self.env = env
+        self.fake_mode = FakeMode(env)
+        self.graph = torch.fx.Graph()
+        self.scope = scope
+        self.floor = floor
+        self.symbols = SymbolNodes(self._create_symbolic)
+        self.functions = FunctionMode(self)
+        self.written: dict[int, FakeTensor] = {}
+        self._lift_constant = lift_constant
+        self._stacks: list[tuple[torch.fx.Node, stack.RawStack]] = []
+        self._items: dict[tuple[torch.fx.Node, int], torch.fx.Node] = {}
+
+    # -- the run ------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Operators of this thread are recorded inside. Restores every global it changes."""
+        old_floor, self.env.stack_floor = self.env.stack_floor, self.floor
+        try:
+            with (
+                torch_private.compiling_flags(),
+                torch_private.autocast_cache_disabled(),
+                torch_private.below_autograd(),
+                tracking(self.scope),
+                _DispatchMode(self),
+                self.functions,
+            ):
+                yield
+        finally:
+            self.env.stack_floor = old_floor
+
+    def finish(self) -> None:
+        """Write the stack traces, and drop what only the run needed. Call once, at the end."""
+        self.flush_asserts()
+        for node, raw in self._stacks:
+            text = stack.stack_trace(raw)
+            if text:
+                node.meta["stack_trace"] = text
+        self._stacks.clear()
+
+    # -- inputs -------------------------------------------------------------------------------
+
+    def placeholder(self, name: str, value: Any) -> torch.fx.Node:
+        """A placeholder with ``val``; a fake tensor is tracked by it and binds its sizes."""
+        node = new_placeholder(self.graph, name)
+        node.meta["val"] = value
+        if isinstance(value, FakeTensor):
+            value.fx_node = node
+            self.symbols.bind_sizes(value.sizes, lambda: node)
+        return node
+
+    # -- nodes --------------------------------------------------------------------------------
+
+    def create(
+        self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None = None
+    ) -> torch.fx.Node:
+        """A ``call_function`` node with where-it-came-from metadata."""
+        node = self.graph.create_node("call_function", target, args, kwargs, name)
+        meta = node.meta
+        if self.scope.stack:
+            meta["nn_module_stack"] = self.scope.stack.copy()
+        if self.functions.current is not None:
+            meta["torch_fn"] = self.functions.current
+        self._stacks.append((node, stack.raw_stack(self.floor)))
+        return node
+
+    def _create_symbolic(self, target: Any, args: tuple[Any, ...], value: Any) -> torch.fx.Node:
+        node = self.create(target, args, {})
+        node.meta["val"] = self.env.wrap(value)
+        return node
+
+    def operand(self, value: Any) -> Any:
+        """An operator argument as the graph holds it: nodes for tensors and symbolic values."""
+        kind = type(value)
+        if kind is FakeTensor:
+            node = value.fx_node
+            if type(node) is torch.fx.Node:
+                return node
+            return self._node_of(value)
+        if kind is int or kind is float or kind is bool or value is None or kind is str:
+            return value
+        if isinstance(value, (list, tuple)):
+            return [self.operand(v) for v in value]
+        if isinstance(value, torch.Tensor):
+            return self._node_of(self.fake_mode.adopt(value), value)
+        if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+            if not isinstance(value.node, SymNode):
+                raise NotSupported("A symbolic value of another capture reached this one.")
+            return self.symbols.node(value.node.expr)
+        if isinstance(value, torch.Generator):
+            raise NotSupported(
+                "A torch.Generator passed to an operator in forward cannot be captured yet.",
+                where=stack.summary(stack.raw_stack(self.floor)),
+                hints=["draw the random numbers outside and pass them as an input"],
+            )
+        return value
+
+    def _node_of(self, fake: FakeTensor, real: torch.Tensor | None = None) -> torch.fx.Node:
+        node = fake.fx_node
+        if isinstance(node, _Item):
+            node = fake.fx_node = self._take_item(node, fake)
+        elif node is None:
+            if real is None:
+                raise InternalError("a fake tensor without a node reached the recorder")
+            node = self._lift_constant(real, fake)
+            fake.fx_node = node
+        return node  # type: ignore[no-any-return]
+
+    def _take_item(self, item: _Item, fake: FakeTensor) -> torch.fx.Node:
+        node = item.node
+        for index in item.path:
+            key = (node, index)
+            known = self._items.get(key)
+            if known is None:
+                known = self._items[key] = self.create(operators.getitem, (node, index), {})
+                held = node.meta["val"][index]
+                known.meta["val"] = held
+            node = known
+        return node
+
+    # -- one operator -------------------------------------------------------------------------
+
+    def record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Answer one operator call and make its node."""
+        facts = operators.facts_of(func)
+        if facts.special is not None:
+            handled = facts.special(self, func, args, kwargs)
+            if handled is not NotImplemented:
+                return handled
+        if self.env.deferred:
+            self.flush_asserts()
+        result = self.fake_mode.run(func, args, kwargs)
+        if facts.pure_constant and not _has_tensor(result):
+            return result
+        node = self.create(
+            func, tuple(self.operand(a) for a in args),
+            {k: self.operand(v) for k, v in kwargs.items()}, facts.name,
+        )
+        node.meta["val"] = result
+        if facts.writes:
+            self._note_writes(facts, args, kwargs)
+        elif facts.may_fold:
+            operators.fold_constant(self, func, args, kwargs, result)
+        fresh = self.env.take_fresh_unbacked()
+        self._track(result, node)
+        if fresh:
+            self._bind_unbacked(fresh, node, result)
+        return result
+
+    def _track(self, result: Any, node: torch.fx.Node) -> None:
+        if type(result) is FakeTensor:
+            result.fx_node = node
+        elif isinstance(result, (list, tuple)):
+            self._track_items(result, node, ())
+
+    def _track_items(self, results: Any, node: torch.fx.Node, path: tuple[int, ...]) -> None:
+        for i, item in enumerate(results):
+            if type(item) is FakeTensor:
+                item.fx_node = _Item(node, (*path, i))
+            elif isinstance(item, (list, tuple)):
+                self._track_items(item, node, (*path, i))
+
+    def _note_writes(
+        self, facts: operators.OperatorFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        for position, name in facts.writes:
+            target = args[position] if position < len(args) else kwargs.get(name)
+            for tensor in target if isinstance(target, (list, tuple)) else (target,):
+                if isinstance(tensor, torch.Tensor):
+                    fake = self.fake_mode.adopt(tensor)
+                    fake.storage_.written += 1
+                    self.written[id(fake)] = fake
+
+    # -- symbols that operators bind ------------------------------------------------------------
+
+    def _bind_unbacked(self, fresh: list[Expr], node: torch.fx.Node, result: Any) -> None:
+        """Where each new unbacked symbol can be read off the result."""
+        bindings: dict[Expr, tuple[Any, ...]] = {}
+        for symbol in fresh:
+            place = self._find(symbol, result, ())
+            if place is None:
+                raise InternalError(f"{node.target} made the symbol {symbol} and does not return it")
+            bindings[symbol] = place
+        node.meta["unbacked_bindings"] = bindings
+
+    def _find(self, symbol: Expr, value: Any, path: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if isinstance(value, FakeTensor):
+            for dim, size in enumerate(value.sizes):
+                if size is symbol:
+                    self.symbols.bind_size(symbol, lambda: self._node_of(value), dim)
+                    return (*path, "size", dim)
+        elif isinstance(value, (list, tuple)):
+            for i, item in enumerate(value):
+                found = self._find(symbol, item, (*path, i))
+                if found is not None:
+                    return found
+        elif isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+            return operators.bind_item(self, symbol, value.node.expr)
+        return None
+
+    def flush_asserts(self) -> None:
+        """Turn the environment's deferred asserts into nodes, at the present place."""
+        pending, self.env.deferred[:] = list(self.env.deferred), []
+        for check in pending:
+            condition = self.symbols.node(check.expr)
+            node = self.create(aten._assert_scalar.default, (condition, check.message), {})
+            node.meta["val"] = None
+
+    def refuse_data_dependent(self, func: Any, advice: str) -> DataDependentError:
+        """The error for an operator whose answer Python would need now."""
+        return DataDependentError(
+            f"Python needs the answer of {func}, which depends on the data.",
+            why="the values of tensors are unknown while capturing",
+            where=stack.summary(stack.raw_stack(self.floor)),
+            hints=[advice],
+        )
+
+
+def new_placeholder(graph: torch.fx.Graph, name: str) -> torch.fx.Node:
+    """A placeholder of exactly that name (fx itself would rename those that shadow a builtin)."""
+    node = graph.placeholder(name)
+    node.name = node.target = name
+    return node
+
+
+class _Item:
+    """Element ``path`` of the tuple that ``node`` returns; its getitem is made when used."""
+
+    __slots__ = ("node", "path")
+
+    def __init__(self, node: torch.fx.Node, path: tuple[int, ...]) -> None:
+        self.node = node
+        self.path = path
+
+
+class _DispatchMode(torch_private.PlainDispatchMode):
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return self.recorder.record(func, args, kwargs or {})
+
+
+def _has_tensor(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return True
+    if isinstance(value, (list, tuple)):
+        return any(_has_tensor(v) for v in value)
+    return isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool))

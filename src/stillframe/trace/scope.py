@@ -1,0 +1,114 @@
+"""Which module call the capture is in: the ``nn_module_stack`` of a node.
+
+During a capture ``nn.Module.__call__`` is replaced by one that reports entry and exit to the
+recorder of the calling thread. The replacement is reference-counted, so that nested and concurrent
+captures share it, and the original is put back when the last one ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+ModuleStack = dict[str, tuple[str, str]]
+
+_local = threading.local()
+_lock = threading.Lock()
+_users = 0
+_original: Any = None
+
+
+class ModuleScope:
+    """The stack of module calls in progress, with the path by which each was reached.
+
+    Args:
+        root: the captured module; its path is ``""``.
+    """
+
+    def __init__(self, root: torch.nn.Module) -> None:
+        self._paths: dict[int, list[str]] = {}
+        for path, module in root.named_modules(remove_duplicate=False):
+            self._paths.setdefault(id(module), []).append(path)
+        self._classes: dict[type, str] = {}
+        self._stacks: list[ModuleStack] = [{}]
+        self._open: list[str] = [""]
+
+    @property
+    def stack(self) -> ModuleStack:
+        """Key -> (path, qualified class name), outermost first. Shared: copy before changing."""
+        return self._stacks[-1]
+
+    @property
+    def path(self) -> str:
+        """The path of the innermost module call."""
+        return self._open[-1]
+
+    def enter(self, module: torch.nn.Module) -> None:
+        """A call of ``module`` begins. Unregistered modules leave the stack as it is."""
+        paths = self._paths.get(id(module))
+        if paths is None:
+            self._stacks.append(self._stacks[-1])
+            self._open.append(self._open[-1])
+            return
+        path = paths[0] if len(paths) == 1 else self._reached_by(paths)
+        key = f"L__self__.{path}" if path else "L__self__"
+        stack = dict(self._stacks[-1])
+        stack[key] = (path, self._class_name(type(module)))
+        self._stacks.append(stack)
+        self._open.append(path)
+
+    def leave(self) -> None:
+        """The innermost module call ends."""
+        self._stacks.pop()
+        self._open.pop()
+
+    def _reached_by(self, paths: list[str]) -> str:
+        """Of the names of a shared module, the first one below the caller that is on the stack."""
+        for parent in reversed(self._open):
+            prefix = parent + "." if parent else ""
+            for path in paths:
+                if path.startswith(prefix):
+                    return path
+        return paths[0]
+
+    def _class_name(self, cls: type) -> str:
+        name = self._classes.get(cls)
+        if name is None:
+            name = self._classes[cls] = f"{cls.__module__}.{cls.__qualname__}"
+        return name
+
+
+def _call(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+    scope: ModuleScope | None = getattr(_local, "scope", None)
+    if scope is None:
+        return _original(self, *args, **kwargs)
+    scope.enter(self)
+    try:
+        return _original(self, *args, **kwargs)
+    finally:
+        scope.leave()
+
+
+@contextlib.contextmanager
+def tracking(scope: ModuleScope) -> Iterator[None]:
+    """Report the module calls of this thread to ``scope``."""
+    global _users, _original
+    with _lock:
+        if _users == 0:
+            _original = torch.nn.Module.__call__
+            torch.nn.Module.__call__ = _call  # type: ignore[method-assign]
+        _users += 1
+    old = getattr(_local, "scope", None)
+    _local.scope = scope
+    try:
+        yield
+    finally:
+        _local.scope = old
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                torch.nn.Module.__call__ = _original  # type: ignore[method-assign]
