@@ -89,5 +89,6 @@ def summary(raw: RawStack, limit: int = 4) -> tuple[str, ...]:
     for code, lasti in reversed(raw[:limit]):
         line = _line_of(code, lasti)
         text = linecache.getline(code.co_filename, line).strip()
-        lines.append(f"{code.co_filename}:{line} in {code.co_name}: {text}".rstrip(": "))
+        place = f"{code.co_filename}:{line} in {code.co_name}"
+        lines.append(f"{place}: {text}" if text else place)
     return tuple(lines)

@@ -7,11 +7,17 @@ calls every one, so that a move fails loudly there and not inside somebody's cap
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from stillframe import stack
+
+# The user's lines are those outside of torch.
+stack.hide_package(os.path.dirname(torch.__file__))
 
 # Makes a tensor subclass instance with given sizes and no storage of its own. Sizes may be SymInts.
 make_wrapper_subclass: Callable[..., torch.Tensor] = torch.Tensor._make_wrapper_subclass  # type: ignore[attr-defined]
@@ -87,6 +93,23 @@ def compiling_flags() -> Iterator[None]:
         yield
     finally:
         compiler._is_compiling_flag, compiler._is_exporting_flag = old  # type: ignore[attr-defined]
+
+
+# Functions that take subgraphs and compile them on entry; a capture has to stand in for them.
+CONTROL_FLOW = ("cond", "while_loop")
+
+
+@contextlib.contextmanager
+def control_flow_replaced(stand_in: Callable[[str], Callable[..., Any]]) -> Iterator[None]:
+    """``torch.cond`` and ``torch.while_loop`` are ``stand_in(name)`` inside."""
+    old = {name: getattr(torch, name) for name in CONTROL_FLOW if hasattr(torch, name)}
+    try:
+        for name in old:
+            setattr(torch, name, stand_in(name))
+        yield
+    finally:
+        for name, function in old.items():
+            setattr(torch, name, function)
 
 
 @contextlib.contextmanager

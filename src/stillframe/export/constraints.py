@@ -17,22 +17,38 @@ from stillframe.symbolic import Expr, Range, requirement, substitute, symbol, to
 
 
 def check_guards(env: ShapeEnv) -> list[Guard]:
-    """The guards that the program must check when called (those on AUTO dims).
+    """The guards that the program must check when called: those on AUTO and DYNAMIC dims.
 
     Raises:
-        ConstraintViolationError: a guard narrows a declared dim; lists all of them.
+        ConstraintViolationError: a guard narrows a declared dim, or makes a DYNAMIC one constant;
+            lists all of them.
     """
-    kept: list[Guard] = []
-    violations: list[Guard] = []
-    for guard in env.guards:
-        symbols = [env.symbols[s] for s in guard.expr.free_symbols]
-        if any(info.policy == "auto" for info in symbols) or guard.kind == "asserted":
-            kept.append(guard)
-        else:
-            violations.append(guard)
+    violations = [guard for guard in env.guards if _violates(env, guard)]
     if violations:
         raise _violation(env, violations)
-    return kept
+    return list(env.guards)
+
+
+def _violates(env: ShapeEnv, guard: Guard) -> bool:
+    policies = {env.symbols[s].policy for s in guard.expr.free_symbols}
+    if "auto" in policies:
+        return False
+    if "dynamic" in policies:
+        need = requirement(guard.expr)
+        return need is not None and need.equals is not None
+    return True
+
+
+def static_dims(env: ShapeEnv) -> list[str]:
+    """A sentence for each AUTO dim that became a constant: which, and the user's line."""
+    found = []
+    for guard in env.guards:
+        need = requirement(guard.expr)
+        if need is not None and need.equals is not None and len(guard.expr.free_symbols) == 1:
+            (sym,) = guard.expr.free_symbols
+            at = guard.where[-1] if guard.where else "a library function"
+            found.append(f"{env.symbols[sym].source} is static ({need.equals}) because of {at}")
+    return found
 
 
 def _violation(env: ShapeEnv, guards: list[Guard]) -> ConstraintViolationError:

@@ -98,9 +98,8 @@ def _declared_size(
         return _root_symbol(env, declared, hint, source, symbols, inputs)
     if declared is DimHint.AUTO or declared is DimHint.DYNAMIC:
         name = f"{_identifier(spec.path)}_dim{dim}"
-        policy = "auto" if declared is DimHint.AUTO else "declared"
-        # torch's reading of an undeclared range: the general sizes, 0 and 1 left out
-        symbol = env.new_symbol(name, hint, Range(min(hint, 2), math.inf), policy=policy, source=source)
+        policy = "auto" if declared is DimHint.AUTO else "dynamic"
+        symbol = env.new_symbol(name, hint, Range(0, math.inf), policy=policy, source=source)
         inputs.dim_names[str(symbol)] = name
         return symbol
     return None

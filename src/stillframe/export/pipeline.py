@@ -37,13 +37,20 @@ from stillframe.export.signature import (
     SymIntArgument,
     TensorArgument,
 )
-from stillframe.export.state import RandomState, Watch, fake_state, named_state, swapped_state
+from stillframe.export.state import (
+    RandomState,
+    Watch,
+    fake_state,
+    named_state,
+    non_persistent,
+    swapped_state,
+)
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.dims import resolve_spec
 from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.symbolic import Expr
 from stillframe.trace.recorder import Recorder, new_placeholder
-from stillframe.trace.scope import ModuleScope
+from stillframe.trace.scope import ModuleScope, module_paths
 
 
 def export(
@@ -105,13 +112,14 @@ class _Capture:
         self.leaf_specs = resolve_spec(root, args, kwargs, dynamic_shapes)
         self.call_spec = CallSpec.from_call(root.forward, args, kwargs)
         self.leaves, self.in_spec = pytree.tree_flatten((args, kwargs))
-        self.parameters, self.buffers = named_state(root)
+        self.modules = module_paths(root)
+        self.parameters, self.buffers = named_state(self.modules)
         self.env = ShapeEnv()
         self.names = Names()
         self.user_names = self.names.claim_all(self.call_spec.leaf_names)
         self.lifted: list[InputSpec] = []
         self.constants: dict[str, torch.Tensor] = {}
-        self.recorder = Recorder(self.env, ModuleScope(root), self._lift_constant, floor)
+        self.recorder = Recorder(self.env, ModuleScope(self.modules), self._lift_constant, floor)
         self._first_user_node: torch.fx.Node | None = None
 
     # -- the steps ----------------------------------------------------------------------------
@@ -121,7 +129,7 @@ class _Capture:
         fakes = fake_state(self.env, self.parameters, self.buffers)
         self._make_placeholders(inputs, fakes)
         random_state = RandomState()
-        with swapped_state(self.root, fakes) as watch:
+        with swapped_state(self.modules, fakes) as watch:
             try:
                 outputs, out_spec = self._run_module(inputs)
                 effects.check_random(random_state)
@@ -135,7 +143,7 @@ class _Capture:
         return self._build(inputs, fakes, outputs_specs, out_spec, guards)
 
     def _make_placeholders(self, inputs: FakeInputs, fakes: dict[int, FakeTensor]) -> None:
-        persistent = set(self.root.state_dict(keep_vars=True))
+        left_out = non_persistent(self.modules)
         for kind, table in (
             (InputKind.PARAMETER, self.parameters),
             (InputKind.BUFFER, self.buffers),
@@ -143,11 +151,12 @@ class _Capture:
             for fqn, real in table.items():
                 name = self.names.lifted(kind, fqn)
                 fake = fakes[id(real)]
+                self.recorder.fake_mode.stand_in(real, fake)
                 if fake.fx_node is None:
                     self.recorder.placeholder(name, fake)
                 else:  # a tie: its first placeholder is the one that is used
                     new_placeholder(self.recorder.graph, name).meta["val"] = fake
-                keep = None if kind is InputKind.PARAMETER else fqn in persistent
+                keep = None if kind is InputKind.PARAMETER else fqn not in left_out
                 self.lifted.append(InputSpec(kind, TensorArgument(name), fqn, keep))
                 if keep is False:
                     self.constants[fqn] = real
@@ -158,12 +167,13 @@ class _Capture:
             self.recorder.symbols.bind_derived(symbol, size, scale, offset)
 
     def _run_module(self, inputs: FakeInputs) -> tuple[list[Any], pytree.TreeSpec]:
-        args, kwargs = pytree.tree_unflatten(inputs.leaves, self.in_spec)
-        watched = effects.InputWatch(args, kwargs)
+        # containers of the user's own classes may run operators when they are taken apart
         with self.recorder.recording():
+            args, kwargs = pytree.tree_unflatten(inputs.leaves, self.in_spec)
+            watched = effects.InputWatch(args, kwargs)
             result = self.root(*args, **kwargs)
-        watched.check(result)
-        return pytree.tree_flatten(result)
+            watched.check(result)
+            return pytree.tree_flatten(result)
 
     def _rebind_buffers(self, watch: Watch, outputs: list[Any]) -> None:
         """``self.buffer = new`` in forward becomes a copy into the buffer; the rest is refused."""
@@ -227,7 +237,7 @@ class _Capture:
         return node
 
     def _constant_name(self, real: torch.Tensor) -> str:
-        for path, module in self.root.named_modules():
+        for path, module in self.modules:
             for name, value in module.__dict__.items():
                 if value is real:
                     return f"{path}.{name}" if path else name
@@ -266,7 +276,10 @@ class _Capture:
             training=self.root.training,
             root_class=type(self.root).__name__,
             dim_names=inputs.dim_names,
-            notes=effects.notes(self.constants, self.lifted),
+            notes=[
+                *constraints.static_dims(self.env),
+                *effects.notes(self.constants, self.lifted),
+            ],
             fallbacks=self.recorder.fake_mode.fallbacks,
         )
 
@@ -293,11 +306,8 @@ class _Capture:
 
     def _module_call_graph(self, out_spec: pytree.TreeSpec) -> list[ModuleCallEntry]:
         signature = ModuleCallSignature([], [], self.in_spec, out_spec)
-        entries = [ModuleCallEntry("", signature)]
-        for path, _ in self.root.named_modules(remove_duplicate=False):
-            if path:
-                entries.append(ModuleCallEntry(path, None))
-        return entries
+        entries = [ModuleCallEntry(path, None) for path, _ in self.modules[1:]]
+        return [ModuleCallEntry("", signature), *entries]
 
 
 def _input_argument(name: str, leaf: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,12 +28,28 @@ _HOOKS = (
 )
 
 
-def named_state(module: torch.nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+Modules = Sequence[tuple[str, torch.nn.Module]]
+
+
+def named_state(modules: Modules) -> tuple[dict[str, Any], dict[str, Any]]:
     """``(parameters, buffers)`` by dotted name, in module order, every name of a tie included."""
-    return (
-        dict(module.named_parameters(remove_duplicate=False)),
-        dict(module.named_buffers(remove_duplicate=False)),
-    )
+    tables: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for path, module in modules:
+        prefix = f"{path}." if path else ""
+        for table, entries in zip(tables, (module._parameters, module._buffers), strict=True):
+            for name, tensor in entries.items():
+                if tensor is not None:
+                    table[prefix + name] = tensor
+    return tables
+
+
+def non_persistent(modules: Modules) -> set[str]:
+    """The names of the buffers that ``state_dict`` leaves out."""
+    return {
+        f"{path}.{name}" if path else name
+        for path, module in modules
+        for name in module._non_persistent_buffers_set
+    }
 
 
 def fake_state(env: ShapeEnv, *tables: dict[str, torch.Tensor]) -> dict[int, FakeTensor]:
@@ -71,9 +87,10 @@ class _Seen:
 class Watch:
     """A picture of all modules before the run, to compare with and to restore from."""
 
-    def __init__(self, root: torch.nn.Module) -> None:
+    def __init__(self, modules: Modules) -> None:
         self._seen: list[_Seen] = []
-        for path, module in root.named_modules():
+        unique = {id(module): (path, module) for path, module in reversed(modules)}
+        for path, module in reversed(unique.values()):
             own = module.__dict__
             self._seen.append(
                 _Seen(
@@ -88,6 +105,8 @@ class Watch:
     def swap(self, fakes: dict[int, FakeTensor]) -> None:
         """Put the fakes in place of the real parameters and buffers."""
         for seen in self._seen:
+            if isinstance(seen.module, torch.nn.RNNBase):
+                continue  # keeps its weights in a list too; operators find the fakes by identity
             for table in ("_parameters", "_buffers"):
                 entries = seen.module.__dict__[table]
                 for name, real in entries.items():
@@ -152,9 +171,9 @@ class Watch:
 
 
 @contextlib.contextmanager
-def swapped_state(root: torch.nn.Module, fakes: dict[int, FakeTensor]) -> Iterator[Watch]:
+def swapped_state(modules: Modules, fakes: dict[int, FakeTensor]) -> Iterator[Watch]:
     """Run with fakes in place of parameters and buffers; all is put back, also on error."""
-    watch = Watch(root)
+    watch = Watch(modules)
     try:
         watch.swap(fakes)
         yield watch

@@ -163,7 +163,7 @@ def _run_meta(func: Any, args: list[Any], kwargs: dict[str, Any]) -> _Known | No
         shapes = [(m.shape, m.stride()) for _, m in order]
         try:
             result = func(*meta_args, **meta_kwargs)
-        except (NotImplementedError, torch._C._DispatchError if hasattr(torch._C, "_DispatchError") else NotImplementedError):
+        except NotImplementedError:
             return None
     if shapes != [(m.shape, m.stride()) for _, m in order]:
         raise NotSupported(
@@ -216,11 +216,16 @@ def _take_apart(mode: FakeMode, func: Any, args: list[Any], kwargs: dict[str, An
             body = attempt(func)
             if body is None:
                 continue
-            result = body(*args, **kwargs)
+            try:
+                result = body(*args, **kwargs)
+            except NotImplementedError as e:
+                if isinstance(e, NotSupported):
+                    raise
+                continue
             if result is not NotImplemented:
                 return _Fakes(result)
     raise NotSupported(
-        f"{func} has no shape rule for symbolic sizes.",
+        f"{func} has no shape rule that covers this call.",
         hints=[
             "declare the dims that reach it static (leave them out of dynamic_shapes)",
             "for a custom operator, register a fake: torch.library.register_fake",

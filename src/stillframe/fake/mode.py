@@ -97,6 +97,10 @@ class FakeMode:
             self._constants[id(real)] = known  # keeps `real` alive, so that its id stays its own
         return known[1]
 
+    def stand_in(self, real: torch.Tensor, fake: FakeTensor) -> None:
+        """From now on, ``fake`` is what :meth:`adopt` returns for ``real``."""
+        self._constants[id(real)] = (real, fake)
+
     def computing(self) -> torch_private.PlainDispatchMode:
         """A context in which operators are answered by this mode and nothing is recorded."""
         return _Computing(self)

@@ -45,7 +45,8 @@ class _Linear:
         assert isinstance(factor, int)
         if factor < 1:
             raise _not_linear(
-                f"{self!s} * {factor}", "a derived dim must grow with its root: the factor is 1 or more"
+                f"{self!s} * {factor}",
+                "a derived dim must grow with its root: the factor is 1 or more",
             )
         return _make(root, scale * factor, offset * factor)
 
@@ -209,7 +210,7 @@ def foreign_dim(spec: object) -> DimSpec:
         return spec  # type: ignore[return-value]
     given: Any = spec
     hint = getattr(getattr(given, "type", None), "name", None)
-    if hint in DimHint.__members__:
+    if isinstance(hint, str) and hint in DimHint.__members__:
         return DimHint[hint]
     if hasattr(given, "root") and callable(getattr(given, "fn", None)):
         return _foreign_derived(given)

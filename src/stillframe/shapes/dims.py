@@ -1,13 +1,18 @@
 """The dim language in one import: what a user writes for ``dynamic_shapes``, and what it means.
 
-The pieces: :mod:`~stillframe.shapes.dimension` (Dim and its arithmetic), :mod:`~stillframe.shapes.spec`
-(a spec matched with the inputs), :mod:`~stillframe.shapes.examples` (the sizes of the examples).
+The pieces: :mod:`~stillframe.shapes.dimension` (Dim and its arithmetic),
+:mod:`~stillframe.shapes.arguments` (inputs and their names), :mod:`~stillframe.shapes.containers`
+(pytrees by level), :mod:`~stillframe.shapes.collection` (specs by tensor),
+:mod:`~stillframe.shapes.spec` (a spec matched with the inputs), and
+:mod:`~stillframe.shapes.examples` (do the example sizes fit).
 """
 
 from __future__ import annotations
 
+from stillframe.shapes.arguments import combine_args
+from stillframe.shapes.collection import ShapesCollection, spec_from_leaves
 from stillframe.shapes.dimension import DerivedDim, Dim, DimHint, DimSpec, dims
-from stillframe.shapes.spec import LeafSpec, ShapesCollection, combine_args, resolve_spec
+from stillframe.shapes.spec import LeafSpec, resolve_spec
 
 __all__ = [
     "DerivedDim",
@@ -19,4 +24,5 @@ __all__ = [
     "combine_args",
     "dims",
     "resolve_spec",
+    "spec_from_leaves",
 ]

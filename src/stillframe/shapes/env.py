@@ -74,7 +74,8 @@ class SymbolInfo:
 
     ``source`` is the argument path and dim for a person (``input_ids.size(1)``), ``dim_name`` the
     user's name of the dim, ``policy`` how guards on it are to be read: ``"declared"`` (may not be
-    narrowed), ``"auto"`` (may), ``"unbacked"``.
+    narrowed), ``"dynamic"`` (may be narrowed, but not to a constant), ``"auto"`` (may become
+    constant), ``"unbacked"``.
     """
 
     symbol: Expr

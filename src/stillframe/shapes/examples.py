@@ -75,7 +75,8 @@ def _occurrence(place: str, declared: Dim | DerivedDim, size: int) -> _Occurrenc
     root_size = declared.root_size(size)
     if root_size is None:
         raise InvalidInput(
-            f"dynamic_shapes: {place} is {size} in the example, which is not of the form {declared}.",
+            f"dynamic_shapes: {place} is {size} in the example, which is not of the form "
+            f"{declared}.",
             why=f"no integer {root} gives {size}",
         )
     if not _inside(root_size, root):

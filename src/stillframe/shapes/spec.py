@@ -8,19 +8,19 @@ declared dims mean for the example sizes is checked after, in :mod:`stillframe.s
 
 from __future__ import annotations
 
-import inspect
+import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from stillframe.errors import InvalidInput
+from stillframe.shapes.arguments import BoundInputs
+from stillframe.shapes.collection import ShapesCollection
+from stillframe.shapes.containers import children_of, describe, key_name, key_text, show
 from stillframe.shapes.dimension import DerivedDim, Dim, DimHint, DimSpec, foreign_dim
 from stillframe.shapes.examples import check_examples
-
-_POSITIONAL, _KEYWORDS = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def resolve_spec(
             or the example sizes do not fit the declared dims. Names the path of the argument.
     """
     kwargs = dict(kwargs or {})
-    bound = _Bound(mod, args, kwargs)
+    bound = BoundInputs(mod, args, kwargs)
     if isinstance(dynamic_shapes, ShapesCollection):
         dynamic_shapes = dynamic_shapes.dynamic_shapes(mod, args, kwargs)
     by_input = _by_input(bound, dynamic_shapes)
@@ -70,97 +70,10 @@ def resolve_spec(
     return [_varying(leaf) for leaf in leaves]
 
 
-def combine_args(
-    mod: torch.nn.Module | Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any] | None,
-    *,
-    torchscript: bool = False,
-) -> Any:
-    """The arguments by name, in the order of the signature of ``forward`` (or of the callable).
-
-    ``*rest`` is one tuple entry, ``**kw`` one dict entry; defaults are not filled in. In TorchScript
-    mode there is no such signature, and ``args`` is returned as it is.
-
-    Raises:
-        InvalidInput: missing or surplus arguments, in the signature's own words.
-    """
-    if torchscript:
-        return args
-    return dict(_Bound(mod, args, dict(kwargs or {})).arguments)
-
-
-# -- the arguments --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Input:
-    path: str
-    value: Any
-
-
-class _Bound:
-    """The example inputs bound to the signature.
-
-    Attributes:
-        arguments: parameter name -> value, in signature order.
-        inputs: one entry for each element of ``args``, then of ``kwargs``, with its path.
-        keywords: name of the ``**kw`` parameter that took keywords, or None.
-        rest: name of the ``*rest`` parameter that took values, or None.
-    """
-
-    def __init__(
-        self, mod: torch.nn.Module | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        self.rest: str | None = None
-        self.keywords: str | None = None
-        function = mod.forward if isinstance(mod, torch.nn.Module) else mod
-        try:
-            signature = inspect.signature(function)
-        except ValueError:  # built-in functions need not have one
-            positional = {f"arg{i}": value for i, value in enumerate(args)}
-            self.arguments: dict[str, Any] = {**positional, **kwargs}
-            self.inputs = [_Input(name, value) for name, value in self.arguments.items()]
-            return
-        try:
-            self.arguments = dict(signature.bind(*args, **kwargs).arguments)
-        except TypeError as e:
-            raise InvalidInput(
-                f"The example inputs do not fit the signature: {e}.", why=_signature_text(mod, signature)
-            ) from None
-        self.inputs = list(self._name_inputs(signature, args, kwargs))
-
-    def _name_inputs(
-        self, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Iterator[_Input]:
-        names: list[str] = []
-        for name in self.arguments:
-            kind = signature.parameters[name].kind
-            if kind is _POSITIONAL:
-                self.rest = name
-            elif kind is _KEYWORDS:
-                self.keywords = name
-            else:
-                names.append(name)
-        for i, value in enumerate(args):
-            if self.rest is not None and i >= len(args) - len(self.arguments[self.rest]):
-                first = len(args) - len(self.arguments[self.rest])
-                yield _Input(f"{self.rest}[{i - first}]", value)
-            else:
-                yield _Input(names[i], value)
-        for name, value in kwargs.items():
-            yield _Input(name, value)
-
-
-def _signature_text(mod: object, signature: inspect.Signature) -> str:
-    name = f"{type(mod).__name__}.forward" if isinstance(mod, torch.nn.Module) else "the function"
-    return f"{name} takes {signature}"
-
-
 # -- the top level --------------------------------------------------------------------------------
 
 
-def _by_input(bound: _Bound, spec: Any) -> dict[str, Any]:
+def _by_input(bound: BoundInputs, spec: Any) -> dict[str, Any]:
     """Path of each top-level input -> its spec. ``*rest`` and ``**kw`` are spread."""
     if spec is None or (isinstance(spec, (dict, tuple, list)) and not spec):
         return {}
@@ -178,13 +91,14 @@ def _by_input(bound: _Bound, spec: Any) -> dict[str, Any]:
         by_name = dict(spec)
     else:
         raise InvalidInput(
-            f"dynamic_shapes must be a dict by argument name or a tuple by position, got {_show(spec)}.",
+            "dynamic_shapes must be a dict by argument name or a tuple by position, got "
+            f"{show(spec)}.",
             hints=[_by_name_example(names)],
         )
     return _spread(bound, by_name)
 
 
-def _spread(bound: _Bound, by_name: dict[str, Any]) -> dict[str, Any]:
+def _spread(bound: BoundInputs, by_name: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     extra = bound.arguments[bound.keywords] if bound.keywords else {}
     for name, spec in by_name.items():
@@ -232,51 +146,24 @@ def _set_once(found: dict[str, Any], name: str, spec: Any) -> None:
 
 def _match(path: str, value: Any, spec: Any) -> Iterator[LeafSpec]:
     """Leaves below ``value`` in flatten order, each with its part of ``spec``."""
-    children = _children(value)
+    children = children_of(value)
     if children is None:
         yield LeafSpec(path, value, _leaf_dims(path, value, spec))
         return
     given = dict(_children_of_spec(path, value, spec))
     for key, child in children:
-        text = _key_text(key)
+        text = key_text(key)
         yield from _match(path + text, child, given.get(text))
-
-
-def _children(value: Any) -> list[tuple[Any, Any]] | None:
-    """(pytree key, child) one level down, or None for a leaf."""
-
-    def below(node: Any) -> bool:
-        return node is not value
-
-    try:
-        pairs, _ = pytree.tree_flatten_with_path(value, is_leaf=below)
-    except ValueError:  # registered without keys: number the children
-        leaves, _ = pytree.tree_flatten(value, is_leaf=below)
-        return [(pytree.SequenceKey(i), leaf) for i, leaf in enumerate(leaves)]
-    if len(pairs) == 1 and not pairs[0][0]:
-        return None
-    return [(path[0], child) for path, child in pairs]
-
-
-def _key_text(key: Any) -> str:
-    match key:
-        case pytree.MappingKey():
-            return f"[{key.key!r}]"
-        case pytree.GetAttrKey():
-            return f".{key.name}"
-        case pytree.SequenceKey():
-            return f"[{key.idx}]"
-    return str(key)
 
 
 def _children_of_spec(path: str, value: Any, spec: Any) -> Iterator[tuple[str, Any]]:
     """(key text, spec) for the children of the container ``value``; those left out are static."""
     if spec is None:
         return
-    pairs = _children(value) or []
-    names = {_key_name(key): _key_text(key) for key, _ in pairs}
+    pairs = children_of(value) or []
+    names = {key_name(key): key_text(key) for key, _ in pairs}
     if type(spec) is type(value) and not isinstance(spec, (dict, list, tuple)):
-        spec = {_key_name(key): child for key, child in _children(spec) or []}
+        spec = {key_name(key): child for key, child in children_of(spec) or []}
     if isinstance(spec, Mapping):
         if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
             raise _wrong_container(path, value, spec, f"a list or tuple of {len(names)} specs")
@@ -284,7 +171,7 @@ def _children_of_spec(path: str, value: Any, spec: Any) -> Iterator[tuple[str, A
             if name not in names:
                 raise InvalidInput(
                     f"dynamic_shapes: {path} has no entry {name!r}.",
-                    why=f"{_describe(value)} has: {', '.join(map(str, names)) or 'no entries'}",
+                    why=f"{describe(value)} has: {', '.join(map(str, names)) or 'no entries'}",
                     hints=_close(str(name), [str(n) for n in names]),
                 )
             yield names[name], entry
@@ -293,24 +180,13 @@ def _children_of_spec(path: str, value: Any, spec: Any) -> Iterator[tuple[str, A
             raise _wrong_container(path, value, spec, f"a dict with keys from {list(names)}")
         if len(spec) != len(names):
             raise InvalidInput(
-                f"dynamic_shapes: {path} is {_describe(value)} with {len(names)} entries, and its "
+                f"dynamic_shapes: {path} is {describe(value)} with {len(names)} entries, and its "
                 f"spec has {len(spec)}.",
                 why="a list or tuple has one spec per entry; use None for those that are static",
             )
         yield from zip(names.values(), spec, strict=True)
     else:
         raise _wrong_container(path, value, spec, "a spec of the same form, or None")
-
-
-def _key_name(key: Any) -> Any:
-    match key:
-        case pytree.MappingKey():
-            return key.key
-        case pytree.GetAttrKey():
-            return key.name
-        case pytree.SequenceKey():
-            return key.idx
-    return str(key)
 
 
 # -- tensors --------------------------------------------------------------------------------------
@@ -320,7 +196,8 @@ def _leaf_dims(path: str, value: Any, spec: Any) -> dict[int, DimSpec] | None:
     if not isinstance(value, torch.Tensor):
         if spec is not None:
             raise InvalidInput(
-                f"dynamic_shapes: {path} is {_describe(value)}, not a tensor; its spec is {_show(spec)}.",
+                f"dynamic_shapes: {path} is {describe(value)}, not a tensor; its spec is "
+                f"{show(spec)}.",
                 why="only sizes of tensors can vary; other inputs are constants of the program",
                 hints=[f"use None for {path}, or leave it out"],
             )
@@ -329,20 +206,22 @@ def _leaf_dims(path: str, value: Any, spec: Any) -> dict[int, DimSpec] | None:
         return {}
     rank, shape = value.dim(), tuple(value.shape)
     if isinstance(spec, Mapping):
-        return {_dim_index(path, d, shape): _dim_spec(path, d, s) for d, s in _unique(path, spec, rank)}
+        return {
+            _dim_index(path, d, shape): _dim_spec(path, d, s) for d, s in _unique(path, spec, rank)
+        }
     if isinstance(spec, (tuple, list)):
         if len(spec) != rank:
             raise InvalidInput(
                 f"dynamic_shapes: {path} has {rank} dims (shape {shape}), and its spec has "
-                f"{len(spec)} entries: {_show(spec)}.",
+                f"{len(spec)} entries: {show(spec)}.",
                 why="a tuple or list has one entry per dim",
                 hints=["use None for static dims, or name the dims: {0: Dim('batch')}"],
             )
         return {d: _dim_spec(path, d, s) for d, s in enumerate(spec)}
     raise InvalidInput(
-        f"dynamic_shapes: {path} is a tensor of shape {shape}; its spec is {_show(spec)}.",
+        f"dynamic_shapes: {path} is a tensor of shape {shape}; its spec is {show(spec)}.",
         why="the spec of a tensor is a dict {dim: spec}, a tuple with one entry per dim, or None",
-        hints=["{0: %s}" % _show(spec)] if isinstance(spec, (Dim, DerivedDim, DimHint)) else [],
+        hints=["{0: %s}" % show(spec)] if isinstance(spec, (Dim, DerivedDim, DimHint)) else [],
     )
 
 
@@ -379,7 +258,7 @@ def _dim_spec(path: str, dim: int, given: Any) -> DimSpec:
     if isinstance(spec, int) and not isinstance(spec, bool):
         return spec
     raise InvalidInput(
-        f"dynamic_shapes: dim {dim} of {path} is {_show(given)}.",
+        f"dynamic_shapes: dim {dim} of {path} is {show(given)}.",
         why="a dim is a Dim, k*d + c, an int, Dim.AUTO, Dim.DYNAMIC, Dim.STATIC or None",
         hints=[f"Dim({given!r})"] if isinstance(given, str) and given.isidentifier() else [],
     )
@@ -389,79 +268,12 @@ def _varying(leaf: LeafSpec) -> LeafSpec:
     """Without the dims that are static by one of the three ways to say so."""
     if not leaf.dims:
         return leaf
-    dims = {
-        d: s for d, s in leaf.dims.items() if not (s is None or isinstance(s, int) or s is DimHint.STATIC)
+    dims: dict[int, DimSpec] = {
+        d: s
+        for d, s in leaf.dims.items()
+        if not (s is None or isinstance(s, int) or s is DimHint.STATIC)
     }
     return LeafSpec(leaf.path, leaf.leaf, dims)
-
-
-# -- a collection by tensor -----------------------------------------------------------------------
-
-
-@dataclass(eq=False)
-class ShapesCollection:
-    """Specs by input tensor, for inputs that are deep inside containers.
-
-        shapes = ShapesCollection()
-        shapes[batch["image"]] = {0: Dim("n")}
-        export(mod, (batch,), dynamic_shapes=shapes)
-
-    Tensors are told apart by identity and kept alive by the collection.
-    """
-
-    _entries: dict[int, tuple[torch.Tensor, Any]] = field(default_factory=dict)
-
-    def __setitem__(self, tensor: torch.Tensor, spec: Any) -> None:
-        if not isinstance(tensor, torch.Tensor):
-            raise InvalidInput(f"ShapesCollection takes tensors as keys, got {_describe(tensor)}.")
-        known = self._entries.get(id(tensor))
-        if known is not None and known[1] != spec:
-            raise InvalidInput(
-                f"ShapesCollection has two specs for one tensor of shape {tuple(tensor.shape)}: "
-                f"{_show(known[1])} and {_show(spec)}."
-            )
-        self._entries[id(tensor)] = (tensor, spec)
-
-    def __getitem__(self, tensor: torch.Tensor) -> Any:
-        return self._entries[id(tensor)][1]
-
-    def __contains__(self, tensor: object) -> bool:
-        return id(tensor) in self._entries
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def dynamic_shapes(
-        self,
-        mod: torch.nn.Module | Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """The same as a dict by argument name.
-
-        Raises:
-            InvalidInput: an entry for a tensor that is not among the inputs.
-        """
-        used: set[int] = set()
-        arguments: dict[str, Any] = combine_args(mod, args, kwargs)
-        spec = {name: self._spec_of(value, used) for name, value in arguments.items()}
-        for key, (tensor, entry) in self._entries.items():
-            if key not in used:
-                raise InvalidInput(
-                    f"ShapesCollection has a spec for a tensor that is no input: shape "
-                    f"{tuple(tensor.shape)}, spec {_show(entry)}.",
-                    hints=["use the very tensors that are passed to export, not copies"],
-                )
-        return spec
-
-    def _spec_of(self, value: Any, used: set[int]) -> Any:
-        children = _children(value)
-        if children is None:
-            used.add(id(value))
-            return self._entries[id(value)][1] if id(value) in self._entries else None
-        if type(value) is dict:
-            return {_key_name(key): self._spec_of(child, used) for key, child in children}
-        return [self._spec_of(child, used) for _, child in children]
 
 
 # -- texts ----------------------------------------------------------------------------------------
@@ -469,23 +281,9 @@ class ShapesCollection:
 
 def _wrong_container(path: str, value: Any, spec: Any, expected: str) -> InvalidInput:
     return InvalidInput(
-        f"dynamic_shapes: {path} is {_describe(value)}; its spec is {_show(spec)}.",
+        f"dynamic_shapes: {path} is {describe(value)}; its spec is {show(spec)}.",
         why=f"expected {expected}",
     )
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, torch.Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return repr(value)
-    name = type(value).__name__
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
-
-
-def _show(spec: Any) -> str:
-    text = repr(spec)
-    return text if len(text) <= 120 else text[:117] + "..."
 
 
 def _by_name_example(names: Sequence[str]) -> str:
@@ -493,6 +291,4 @@ def _by_name_example(names: Sequence[str]) -> str:
 
 
 def _close(name: str, known: list[str]) -> list[str]:
-    import difflib
-
     return [f"did you mean {match!r}?" for match in difflib.get_close_matches(name, known, n=1)]

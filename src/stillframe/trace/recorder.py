@@ -76,6 +76,7 @@ class Recorder:
             with (
                 torch_private.compiling_flags(),
                 torch_private.autocast_cache_disabled(),
+                torch_private.control_flow_replaced(self.functions.refuse_control_flow),
                 torch_private.below_autograd(),
                 tracking(self.scope),
                 _DispatchMode(self),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,16 +22,32 @@ _users = 0
 _original: Any = None
 
 
+def module_paths(root: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
+    """``(path, module)`` of the root (``""``) and everything below it, parents first.
+
+    A shared module appears under each of its paths.
+    """
+    found: list[tuple[str, torch.nn.Module]] = []
+    pending: list[tuple[str, torch.nn.Module]] = [("", root)]
+    while pending:
+        path, module = pending.pop()
+        found.append((path, module))
+        prefix = f"{path}." if path else ""
+        children = [(prefix + name, c) for name, c in module._modules.items() if c is not None]
+        pending.extend(reversed(children))
+    return found
+
+
 class ModuleScope:
     """The stack of module calls in progress, with the path by which each was reached.
 
     Args:
-        root: the captured module; its path is ``""``.
+        modules: what :func:`module_paths` gives for the captured module.
     """
 
-    def __init__(self, root: torch.nn.Module) -> None:
+    def __init__(self, modules: Sequence[tuple[str, torch.nn.Module]]) -> None:
         self._paths: dict[int, list[str]] = {}
-        for path, module in root.named_modules(remove_duplicate=False):
+        for path, module in modules:
             self._paths.setdefault(id(module), []).append(path)
         self._classes: dict[type, str] = {}
         self._stacks: list[ModuleStack] = [{}]

@@ -1,0 +1,114 @@
+"""Activation functions of ``torch.nn.functional``.
+
+Most are elementwise and keep dtype and layout. The ones that are made of other operators, or whose
+CPU kernel is not an elementwise iterator, say so where they differ.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from stillframe.fake.context import RuleContext
+from stillframe.fake.registry import rule
+from stillframe.fake.rules.dims import wrap_dim
+from stillframe.fake.rules.elementwise import as_float, contiguous, dense_like, elementwise
+from stillframe.fake.rules.pointwise import overloads
+from stillframe.fake.tensor import FakeTensor
+from stillframe.symbolic import eq
+
+aten = torch.ops.aten
+
+
+@rule(
+    *overloads(
+        "relu gelu silu mish selu elu celu hardswish hardshrink softshrink softplus leaky_relu "
+        "threshold"
+    )
+)
+def activation(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
+    """Same dtype, sizes and (made dense) layout."""
+    return dense_like(ctx, x)
+
+
+@rule(*overloads("hardtanh relu6"))
+def hardtanh(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
+    """A clamp, refused for bool."""
+    return dense_like(ctx, x)
+
+
+@rule(*overloads("hardsigmoid"))
+def hardsigmoid(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+    return dense_like(ctx, x, as_float(x.dtype))
+
+
+@rule(
+    *overloads(
+        "relu_ gelu_ silu_ mish_ selu_ elu_ celu_ hardswish_ leaky_relu_ threshold_ hardtanh_ "
+        "relu6_ hardsigmoid_ rrelu_"
+    )
+)
+def activation_(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
+    return x
+
+
+@rule(aten.rrelu.default)
+def rrelu(
+    ctx: RuleContext,
+    x: FakeTensor,
+    lower: float = 0.125,
+    upper: float = 1 / 3,
+    training: bool = False,
+    generator: Any = None,
+) -> FakeTensor:
+    """In training the noise and the output are made contiguous; otherwise a leaky relu."""
+    if training:
+        return contiguous(ctx, x.sizes, x.dtype, x.device)
+    return dense_like(ctx, x)
+
+
+@rule(aten.glu.default)
+def glu(ctx: RuleContext, x: FakeTensor, dim: int = -1) -> FakeTensor:
+    """The first half times the sigmoid of the second: an elementwise operator over two slices."""
+    dim = wrap_dim(dim, len(x.sizes))
+    size = x.sizes[dim]
+    ctx.require(
+        size % 2 == 0 if type(size) is int else eq(size % 2, 0),
+        f"Halving dimension must be even, but dimension {dim} is size {size}",
+    )
+    sizes = (*x.sizes[:dim], size // 2, *x.sizes[dim + 1 :])
+    half = ctx.view(x, sizes, x.strides, x.offset)
+    return elementwise(ctx, (half, half), x.dtype)
+
+
+@rule(aten.prelu.default)
+def prelu(ctx: RuleContext, x: FakeTensor, weight: FakeTensor) -> FakeTensor:
+    """``weight`` holds one number, or one for each channel (dim 1)."""
+    if weight.sizes and not (type(weight.sizes[0]) is int and weight.sizes[0] == 1):
+        channels = x.sizes[1] if len(x.sizes) >= 2 else 1
+        ctx.require_same(
+            ctx.numel(weight.sizes),
+            channels,
+            "Mismatch of parameter numbers and input channel size. Found parameter numbers = "
+            f"{weight.sizes[0]} and channel size = {channels}.",
+        )
+    return dense_like(ctx, x)
+
+
+@rule(aten._prelu_kernel.default)
+def prelu_kernel(ctx: RuleContext, x: FakeTensor, weight: FakeTensor) -> FakeTensor:
+    return elementwise(ctx, (x, weight), x.dtype)
+
+
+@rule(aten.log_sigmoid.default)
+def log_sigmoid(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+    """The CPU kernel writes into contiguous memory."""
+    return contiguous(ctx, x.sizes, x.dtype, x.device)
+
+
+@rule(aten.log_sigmoid_forward.default)
+def log_sigmoid_forward(ctx: RuleContext, x: FakeTensor) -> tuple[FakeTensor, FakeTensor]:
+    output = contiguous(ctx, x.sizes, x.dtype, x.device)
+    return output, contiguous(ctx, x.sizes, x.dtype, x.device)
+

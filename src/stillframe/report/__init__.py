@@ -1,0 +1,1 @@
+"""What a person reads: facts about a program, tables, error panels."""

@@ -1,0 +1,198 @@
+"""Deciding a boolean by the facts: True, False, or None for "they do not tell".
+
+An answer says: for every assignment that satisfies the facts and for which the boolean has a value,
+that is its value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stillframe.symbolic.arith import linear, scaled_sum
+from stillframe.symbolic.bounds import float_range, range_of
+from stillframe.symbolic.compare import equals_zero, not_
+from stillframe.symbolic.expr import Expr
+from stillframe.symbolic.prove import Budget, common_factor, nonpositive
+from stillframe.symbolic.residues import moduli, residue
+from stillframe.symbolic.simplify import simplify
+from stillframe.symbolic.store import Store
+
+
+def decide(store: Store, node: Expr) -> bool | None:
+    """What the facts say of the boolean ``node``; remembered until they change."""
+    memo = store.decided
+    if node in memo:
+        return memo[node]
+    if node.is_constant:
+        return bool(node.value)
+    answer = _decide(store, node)
+    memo[node] = answer
+    return answer
+
+
+def _decide(store: Store, node: Expr) -> bool | None:
+    if store.literals:
+        known = _literal(store, node)
+        if known is not None:
+            return known
+    if node.diff is not None:
+        quick = _by_range(store, node)
+        if quick is not None:
+            return quick
+    if node.op in ("and", "or"):
+        return _connective(store, node)
+    if node.op == "not":
+        inner = decide(store, node.args[0])
+        return None if inner is None else not inner
+    simple = simplify(store, node)
+    if simple is not node:
+        return decide(store, simple)
+    if node.diff is not None:
+        return _INTEGER[node.op](store, node.diff)
+    if node.op in _FLOAT:
+        left, right = (float_range(store, a) for a in node.args)
+        if left is not None and right is not None:
+            return _FLOAT[node.op](left, right)
+    return None
+
+
+def _literal(store: Store, node: Expr) -> bool | None:
+    known = store.literals.get(node)
+    if known is None:
+        opposite = store.literals.get(not_(node))
+        return None if opposite is None else not opposite
+    return known
+
+
+def _by_range(store: Store, node: Expr) -> bool | None:
+    d = node.diff
+    if d is None:
+        return None
+    bounds = range_of(store, d)
+    if node.op in ("le", "lt"):
+        return True if bounds.upper <= 0 else False if bounds.lower > 0 else None
+    if bounds.lower > 0 or bounds.upper < 0:
+        return node.op == "ne"
+    if bounds.is_single:
+        return node.op == "eq"
+    return None
+
+
+def _connective(store: Store, node: Expr) -> bool | None:
+    deciding = node.op == "or"
+    open_ones = False
+    for arg in node.args:
+        answer = decide(store, arg)
+        if answer is deciding:
+            return deciding
+        open_ones = open_ones or answer is None
+    return None if open_ones else not deciding
+
+
+# -- integers -------------------------------------------------------------------------------------
+
+
+def _zero(store: Store, d: Expr) -> bool | None:
+    """``d == 0``."""
+    bounds = range_of(store, d)
+    if bounds.lower > 0 or bounds.upper < 0:
+        return False
+    if d in store.nonzero:
+        return False
+    for m in moduli(store, d):
+        if residue(store, d, m) not in (None, 0):
+            return False
+        if _partial_residue(store, d, m):
+            return False
+    split = common_factor(d)
+    if split is not None and (len(linear(d)[0]) > 1 or d.op == "mul"):
+        return _zero_product(store, *split)
+    low = nonpositive(store, d)
+    high = nonpositive(store, scaled_sum(((-1, d),)))
+    if low and high:
+        return True
+    if (high or low) and nonpositive(store, scaled_sum(((-1 if high else 1, d),), 1)):
+        return False
+    if nonpositive(store, scaled_sum(((1, d),), 1)):
+        return False
+    if nonpositive(store, scaled_sum(((-1, d),), 1)):
+        return False
+    return None
+
+
+def _partial_residue(store: Store, d: Expr, m: int) -> bool:
+    """Whether ``d % m`` cannot be 0: the terms known modulo ``m`` leave a remainder that the range of
+    the others (modulo ``m``, through ``x % m`` atoms) does not fill."""
+    terms, constant = linear(d)
+    unknown = []
+    for mono, c in terms.items():
+        part = residue(store, scaled_sum(((c, mono),)), m)
+        if part is None:
+            unknown.append((c, mono))
+        else:
+            constant += part
+    rest = scaled_sum(unknown, constant % m)
+    bounds = range_of(store, rest)
+    return bool(bounds.lower > 0 and bounds.upper < m)
+
+
+def _zero_product(store: Store, g: Expr, rest: Expr) -> bool | None:
+    """``g * rest == 0``: one factor is, or none is."""
+    parts = [*(g.args if g.op == "mul" else (g,)), rest]
+    answers = [decide(store, equals_zero(p)) for p in dict.fromkeys(parts)]
+    if any(a is True for a in answers):
+        return True
+    return False if all(a is False for a in answers) else None
+
+
+def _nonzero(store: Store, d: Expr) -> bool | None:
+    answer = _zero(store, d)
+    return None if answer is None else not answer
+
+
+def _at_most_zero(store: Store, d: Expr) -> bool | None:
+    """``d <= 0``."""
+    if nonpositive(store, d):
+        return True
+    if nonpositive(store, scaled_sum(((-1, d),), 1), Budget()):
+        return False
+    return None
+
+
+_INTEGER: dict[str, Callable[[Store, Expr], bool | None]] = {
+    "eq": _zero,
+    "ne": _nonzero,
+    "le": _at_most_zero,
+    "lt": _at_most_zero,
+}
+
+# -- floats ---------------------------------------------------------------------------------------
+
+_Bounds = tuple[float, float]
+
+
+def _float_lt(a: _Bounds, b: _Bounds) -> bool | None:
+    return True if a[1] < b[0] else False if a[0] >= b[1] else None
+
+
+def _float_le(a: _Bounds, b: _Bounds) -> bool | None:
+    return True if a[1] <= b[0] else False if a[0] > b[1] else None
+
+
+def _float_eq(a: _Bounds, b: _Bounds) -> bool | None:
+    if a[1] < b[0] or a[0] > b[1]:
+        return False
+    return True if a[0] == a[1] == b[0] == b[1] else None
+
+
+def _float_ne(a: _Bounds, b: _Bounds) -> bool | None:
+    answer = _float_eq(a, b)
+    return None if answer is None else not answer
+
+
+_FLOAT: dict[str, Callable[[_Bounds, _Bounds], bool | None]] = {
+    "lt": _float_lt,
+    "le": _float_le,
+    "eq": _float_eq,
+    "ne": _float_ne,
+}

@@ -1,0 +1,118 @@
+"""Remainders that the facts tell: ``x % m`` for a constant ``m``."""
+
+from __future__ import annotations
+
+import math
+
+from stillframe.symbolic.arith import factors, from_linear, linear
+from stillframe.symbolic.bounds import range_of
+from stillframe.symbolic.expr import Expr
+from stillframe.symbolic.store import Store
+
+
+def primitive_form(node: Expr) -> tuple[Expr, int, int] | None:
+    """``node`` as ``k * x + c`` with ``x`` without constant or common divisor; None for a constant.
+
+    The first coefficient of ``x`` is positive.
+    """
+    terms, constant = linear(node)
+    if not terms:
+        return None
+    k = math.gcd(*terms.values())
+    if _first_coefficient(from_linear(terms, 0)) < 0:
+        k = -k
+    return from_linear({m: c // k for m, c in terms.items()}, 0), k, constant
+
+
+def _first_coefficient(form: Expr) -> int:
+    first = form.args[0] if form.op == "add" else form
+    return next(iter(linear(first)[0].values()))
+
+
+def residue(store: Store, node: Expr, m: int) -> int | None:
+    """``node % m`` if it is known, for an integer ``node`` and ``m >= 1``."""
+    if m == 1:
+        return 0
+    terms, total = linear(node)
+    if not terms:
+        return total % m
+    whole = primitive_form(node)
+    if whole is not None and whole[0] in store.congruences:
+        form, k, constant = whole
+        modulus, r = store.congruences[form]
+        if (k * modulus) % m == 0:
+            return (k * r + constant) % m
+    if node.op == "add" or len(terms) > 1 or total:
+        for mono, coefficient in terms.items():
+            part = _scaled_residue(store, mono, coefficient, m)
+            if part is None:
+                return None
+            total += part
+        return total % m
+    ((mono, coefficient),) = terms.items()
+    return _scaled_residue(store, mono, coefficient, m)
+
+
+def _scaled_residue(store: Store, mono: Expr, coefficient: int, m: int) -> int | None:
+    """``coefficient * mono % m``."""
+    smaller = m // math.gcd(coefficient, m)
+    if smaller == 1:
+        return 0
+    atoms = factors(mono)
+    if len(atoms) == 1:
+        r = _atom_residue(store, mono, smaller)
+        return None if r is None else coefficient * r % m
+    if math.prod(known_divisor(store, a) for a in atoms) % smaller == 0:
+        return 0
+    product = coefficient
+    for atom in atoms:
+        r = _atom_residue(store, atom, smaller)
+        if r is None:
+            return None
+        product = product * r % m
+    return product % m
+
+
+def _atom_residue(store: Store, atom: Expr, m: int) -> int | None:
+    if m == 1:
+        return 0
+    modulus, r = store.congruences.get(atom, (1, 0))
+    if modulus % m == 0:
+        return r % m
+    bounds = range_of(store, atom)
+    if bounds.is_single:
+        return int(bounds.lower) % m
+    if atom.op in ("floordiv", "mod") and atom.args[1].is_constant:
+        inner, d = atom.args[0], atom.args[1].value
+        if atom.op == "floordiv":  # (y // d) % m is (y % (d*m)) // d
+            r_inner = residue(store, inner, d * m)
+            return None if r_inner is None else r_inner // d % m
+        if d % m == 0:
+            return residue(store, inner, m)
+        r_inner = residue(store, inner, d)
+        return None if r_inner is None else r_inner % m
+    return None
+
+
+def known_divisor(store: Store, atom: Expr) -> int:
+    """A positive number that divides ``atom``."""
+    modulus, r = store.congruences.get(atom, (1, 0))
+    return math.gcd(modulus, r)
+
+
+def moduli(store: Store, node: Expr) -> list[int]:
+    """Moduli worth trying on ``node``: those of the facts and of its coefficients."""
+    terms, _ = linear(node)
+    found = {abs(c) for c in terms.values()}
+    for mono, c in terms.items():
+        for atom in factors(mono):
+            modulus, _ = store.congruences.get(atom, (1, 0))
+            found.add(modulus * abs(c))
+            found.add(modulus)
+            if atom.op == "mod" and atom.args[1].is_constant:
+                found.add(atom.args[1].value * abs(c))
+    if store.congruences:
+        whole = primitive_form(node)
+        if whole is not None and whole[0] in store.congruences:
+            found.add(store.congruences[whole[0]][0] * abs(whole[1]))
+    return sorted(m for m in found if m > 1)

@@ -1,0 +1,415 @@
+"""Rewriting under facts: what ``Facts.simplify`` does.
+
+Bottom up: symbols become their representatives, the constructors normalise again, and then the
+rules of the node's operator are tried. Rules return the new node or None. Unlike the normal form
+they may drop a division by something that the facts know not to be zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stillframe.symbolic import arith
+from stillframe.symbolic.arith import Terms, factors, from_linear, linear, scaled_sum
+from stillframe.symbolic.bounds import float_range, range_of
+from stillframe.symbolic.expr import ONE, ZERO, Expr, const
+from stillframe.symbolic.interval import INF
+from stillframe.symbolic.operators import CONSTRUCTORS, floordiv, max_, min_, mod, mul, neg
+from stillframe.symbolic.prove import Budget, common_factor, divide_out, nonpositive
+from stillframe.symbolic.residues import residue
+from stillframe.symbolic.store import Store
+
+Rule = Callable[[Store, Expr], "Expr | None"]
+
+# Rules look into the facts with a small budget: simplification is on the hot path.
+_STEPS = 12
+_MAX_PASSES = 8
+
+
+def simplify(store: Store, node: Expr) -> Expr:
+    """``node`` rewritten by the facts; equal to it for every admitted input."""
+    done = store.simplified
+    found = done.get(node)
+    if found is None:
+        if node.is_constant:
+            return node
+        found = _simplify(store, node)
+        done[node] = found
+        done[found] = found
+    return found
+
+
+def _simplify(store: Store, node: Expr) -> Expr:
+    for _ in range(_MAX_PASSES):
+        node = _operands(store, node)
+        new = _once(store, node)
+        if new is None or new is node:
+            return node
+        node = new
+        if node.is_constant:
+            return node
+    return node
+
+
+def _operands(store: Store, node: Expr) -> Expr:
+    if not node.args:
+        return node
+    args = [simplify(store, a) if a.__class__ is Expr else a for a in node.args]
+    if all(new is old for new, old in zip(args, node.args, strict=True)):
+        return node
+    try:
+        return CONSTRUCTORS[node.op](*args)
+    except (ArithmeticError, ValueError):  # it has no value under the facts: leave it alone
+        return node
+
+
+def _once(store: Store, node: Expr) -> Expr | None:
+    """One rewriting of ``node``, whose operands are simplified; None if nothing applies."""
+    if node.is_constant:
+        return None
+    value = store.values.get(node)
+    if value is not None:
+        return simplify(store, value)
+    if node.sort == "int":
+        bounds = range_of(store, node)
+        if bounds.is_single:
+            return const(int(bounds.lower))
+    if node.sort == "float" and node.op != "ite":
+        return None
+    for rule in RULES.get(node.op, ()):
+        new = rule(store, node)
+        if new is not None and new is not node:
+            return new
+    return None
+
+
+def known_nonzero(store: Store, node: Expr) -> bool:
+    """Whether the facts exclude that ``node`` is 0."""
+    bounds = range_of(store, node)
+    if bounds.lower > 0 or bounds.upper < 0 or node in store.nonzero:
+        return True
+    if node.op == "mul":
+        return all(a.is_constant or known_nonzero(store, a) for a in node.args)
+    return False
+
+
+def _shown(store: Store, d: Expr) -> bool:
+    return nonpositive(store, d, Budget(_STEPS), 2)
+
+
+# -- sums -----------------------------------------------------------------------------------------
+
+
+def _division_undone(store: Store, node: Expr) -> Expr | None:
+    """``k*n * (x // n) = k * (x - r)`` if ``x % n`` is known to be ``r``."""
+    for mono, c in linear(node)[0].items():
+        if mono.op == "floordiv" and mono.args[1].is_constant:
+            x, n = mono.args[0], mono.args[1].value
+            if c % n == 0:
+                r = residue(store, x, n)
+                if r is not None:
+                    return scaled_sum(((1, node), (-c, mono), (c // n, x)), -c // n * r)
+    return None
+
+
+def _division_with_rest(store: Store, node: Expr) -> Expr | None:
+    """``k * (y * (x // y)) + k * (x % y) = k * x``."""
+    terms, _ = linear(node)
+    for mono, c in terms.items():
+        if mono.op == "mod":
+            x, y = mono.args
+            whole = mul(y, floordiv(x, y))
+            whole_terms, extra = linear(whole)
+            if extra == 0 and all(terms.get(m, 0) == c * k for m, k in whole_terms.items()):
+                return scaled_sum(((1, node), (-c, mono), (-c, whole), (c, x)))
+    return None
+
+
+# -- floor division and modulus -------------------------------------------------------------------
+
+
+def _quotient_by_range(store: Store, node: Expr) -> Expr | None:
+    """``x // n`` and ``x % n`` where all of ``x`` lies in one period of the constant ``n``."""
+    x, n = node.args
+    if not n.is_constant:
+        return None
+    bounds = range_of(store, x)
+    if bounds.lower == -INF or bounds.upper == INF:
+        return None
+    q = bounds.lower // n.value
+    if q != bounds.upper // n.value:
+        return None
+    return const(int(q)) if node.op == "floordiv" else scaled_sum(((1, x),), -int(q) * n.value)
+
+
+def _below_divisor(store: Store, node: Expr) -> Expr | None:
+    """``x // y = 0`` and ``x % y = x`` for ``0 <= x < y``, ``y`` symbolic."""
+    x, y = node.args
+    if y.is_constant or range_of(store, x).lower < 0:
+        return None
+    if _shown(store, scaled_sum(((1, x), (-1, y)), 1)):
+        return ZERO if node.op == "floordiv" else x
+    return None
+
+
+def _multiple_of_divisor(store: Store, node: Expr) -> Expr | None:
+    """``(q*y + z) // y = q + z // y`` and ``(q*y + z) % y = z % y``, ``y`` symbolic and not 0."""
+    x, y = node.args
+    if y.is_constant or not known_nonzero(store, y):
+        return None
+    if x is y:
+        return ONE if node.op == "floordiv" else ZERO
+    split = _quotient(x, y)
+    if split is None:
+        return None
+    q, rest = split
+    if node.op == "mod":
+        return mod(rest, y) if rest is not ZERO else ZERO
+    return q if rest is ZERO else scaled_sum(((1, q), (1, floordiv(rest, y))))
+
+
+def _quotient(x: Expr, y: Expr) -> tuple[Expr, Expr] | None:
+    """``(q, z)`` with ``x = q*y + z`` and ``q`` not 0, by dividing leading terms; None if none."""
+    y_terms, _ = linear(y)
+    lead = min(y_terms, key=arith.term_key)
+    lead_coefficient, lead_atoms = y_terms[lead], factors(lead)
+    quotient: Terms = {}
+    one = 0
+    rest = x
+    for mono, c in linear(x)[0].items():
+        left = divide_out(mono, lead_atoms)
+        if left is None or c % lead_coefficient:
+            continue
+        k = c // lead_coefficient
+        if left is ONE:
+            one += k
+        else:
+            quotient[left] = k
+        rest = scaled_sum(((1, rest), (-k, mul(left, y))))
+    if not quotient and not one:
+        return None
+    if len(linear(rest)[0]) >= len(linear(x)[0]):  # dividing made it no smaller
+        return None
+    return from_linear(quotient, one), rest
+
+
+def _common_divisor(store: Store, node: Expr) -> Expr | None:
+    """``(f*x) // (f*y) = x // y`` and ``(f*x) % (f*y) = f * (x % y)`` for ``f`` not 0."""
+    x, y = node.args
+    if y.is_constant:
+        return None
+    y_split = common_factor(y)
+    if y_split is None:
+        return None
+    for f in dict.fromkeys(factors(y_split[0])):
+        x_rest, y_rest = _divide_by(x, f), _divide_by(y, f)
+        if x_rest is not None and y_rest is not None and known_nonzero(store, f):
+            if node.op == "floordiv":
+                return floordiv(x_rest, y_rest)
+            return mul(f, mod(x_rest, y_rest))
+    return None
+
+
+def _divide_by(node: Expr, atom: Expr) -> Expr | None:
+    """``node / atom`` if every term has the factor; 0 / atom is 0."""
+    terms, constant = linear(node)
+    if constant:
+        return None
+    total: Terms = {}
+    one = 0
+    for mono, c in terms.items():
+        left = divide_out(mono, (atom,))
+        if left is None:
+            return None
+        if left is ONE:
+            one += c
+        else:
+            total[left] = c
+    return from_linear(total, one)
+
+
+def _known_residue(store: Store, node: Expr) -> Expr | None:
+    """``x % n`` where the facts tell the remainder, of ``x`` or of some of its terms."""
+    x, n = node.args
+    if not n.is_constant:
+        return None
+    r = residue(store, x, n.value)
+    if r is not None:
+        return const(r)
+    if not store.congruences:
+        return None
+    terms, constant = linear(x)
+    kept: Terms = {}
+    for mono, c in terms.items():
+        part = residue(store, from_linear({mono: c}, 0), n.value)
+        if part is None:
+            kept[mono] = c
+        else:
+            constant += part
+    if len(kept) == len(terms):
+        return None
+    return mod(from_linear(kept, constant), n)
+
+
+# -- choices --------------------------------------------------------------------------------------
+
+
+def _dominated(store: Store, node: Expr) -> Expr | None:
+    """Arguments of ``max`` (``min``) that are never above (below) another one are dropped."""
+    if node.sort != "int":
+        return None
+    sign = 1 if node.op == "max" else -1
+    kept = list(node.args)
+    for arg in node.args:
+        others = [o for o in kept if o is not arg]
+        if any(_shown(store, scaled_sum(((sign, arg), (-sign, o)))) for o in others):
+            kept = others
+    if len(kept) == len(node.args):
+        return None
+    return (max_ if node.op == "max" else min_)(*kept)
+
+
+def _chosen(store: Store, node: Expr) -> Expr | None:
+    """``ite`` with a known condition."""
+    from stillframe.symbolic.decide import decide
+
+    test, then, other = node.args
+    answer = decide(store, test)
+    if answer is None:
+        return None
+    return then if answer else other
+
+
+# -- roundings of floats that are exact fractions -------------------------------------------------
+
+_EXACT = 2**53
+
+
+def fraction(store: Store, node: Expr) -> tuple[Expr, int] | None:
+    """``(p, q)`` with the float ``node`` exactly ``p / q``, ``q`` a power of two; None if unknown.
+
+    Exact at every step: a quotient of an integer of at most 53 bits and a power of two is a float.
+    """
+    if node.sort == "int":
+        return node, 1
+    if node.is_constant:
+        value = node.value
+        if value != value or abs(value) > _EXACT:
+            return None
+        p, q = value.as_integer_ratio()
+        return (const(p), q) if q <= _EXACT else None
+    if node.op == "float":
+        return _fits(store, node.args[0], 1)
+    if node.op == "truediv":
+        x, y = node.args
+        if y.is_constant and y.value > 0 and y.value == int(y.value):
+            n = int(y.value)
+            top = fraction(store, x)
+            if n & (n - 1) == 0 and top is not None:
+                return _fits(store, top[0], top[1] * n)
+        return None
+    if node.op in ("add", "mul"):
+        left, right = (fraction(store, a) for a in node.args)
+        if left is None or right is None:
+            return None
+        (a, p), (b, q) = left, right
+        if node.op == "mul":
+            return _fits(store, arith.mul_int(a, b), p * q)
+        common = max(p, q)
+        return _fits(store, scaled_sum(((common // p, a), (common // q, b))), common)
+    return None
+
+
+def _fits(store: Store, numerator: Expr, denominator: int) -> tuple[Expr, int] | None:
+    bounds = range_of(store, numerator)
+    if -_EXACT <= bounds.lower and bounds.upper <= _EXACT and denominator <= _EXACT:
+        return numerator, denominator
+    return None
+
+
+def _exact_rounding(store: Store, node: Expr) -> Expr | None:
+    """``floor``, ``ceil``, ``trunc`` of an exact fraction, or of an integer quotient."""
+    x = node.args[0]
+    exact = fraction(store, x)
+    if exact is None:
+        divided = _integer_quotient(store, x)
+        if divided is None:
+            return None
+        numerator, denominator = divided
+    else:
+        numerator, denominator = exact[0], const(exact[1])
+        if denominator is ONE:
+            return numerator
+    op = node.op
+    if op == "trunc":
+        bounds = range_of(store, numerator)
+        op = "floor" if bounds.lower >= 0 else "ceil" if bounds.upper <= 0 else op
+    if op == "floor":
+        return floordiv(numerator, denominator)
+    if op == "ceil":
+        return neg(floordiv(neg(numerator), denominator))
+    return None
+
+
+def _integer_quotient(store: Store, x: Expr) -> tuple[Expr, Expr] | None:
+    """``(a, b)`` for the float ``a / b`` whose floor and ceiling are those of the true quotient.
+
+    With ``b >= 1`` and ``|a| + b < 2**53`` a quotient that is no integer is at least ``1/b`` away
+    from the next one, which is more than half a unit in the last place: rounding cannot reach it.
+    """
+    if x.op != "truediv" or x.args[0].sort != "int" or x.args[1].sort != "int":
+        return None
+    a, b = x.args
+    top, bottom = range_of(store, a), range_of(store, b)
+    if bottom.lower >= 1 and max(abs(top.lower), abs(top.upper)) + bottom.upper < _EXACT:
+        return a, b
+    return None
+
+
+def _exact_comparison(store: Store, node: Expr) -> Expr | None:
+    """A comparison of exact fractions as one of integers."""
+    if node.diff is not None:
+        return None
+    left = fraction(store, node.args[0])
+    right = fraction(store, node.args[1]) if left is not None else None
+    if left is None or right is None:
+        return None
+    (a, p), (b, q) = left, right
+    return CONSTRUCTORS[node.op](scaled_sum(((q, a),)), scaled_sum(((p, b),)))
+
+
+def _same_float(store: Store, node: Expr) -> Expr | None:
+    """``x == x`` and the like, for a float that is not NaN."""
+    if node.diff is None and node.args[0] is node.args[1]:
+        if node.op == "lt":
+            return const(False)
+        if float_range(store, node.args[0]) is not None:
+            return const(node.op != "ne")
+    return None
+
+
+_DIVISION: tuple[Rule, ...] = (
+    _quotient_by_range,
+    _below_divisor,
+    _multiple_of_divisor,
+    _common_divisor,
+)
+_FLOAT_TEST: tuple[Rule, ...] = (_same_float, _exact_comparison)
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "add": (_division_undone, _division_with_rest),
+    "mul": (_division_undone,),
+    "floordiv": _DIVISION,
+    "mod": (*_DIVISION, _known_residue),
+    "max": (_dominated,),
+    "min": (_dominated,),
+    "ite": (_chosen,),
+    "floor": (_exact_rounding,),
+    "ceil": (_exact_rounding,),
+    "round": (_exact_rounding,),
+    "trunc": (_exact_rounding,),
+    "eq": _FLOAT_TEST,
+    "ne": _FLOAT_TEST,
+    "lt": _FLOAT_TEST,
+    "le": _FLOAT_TEST,
+}

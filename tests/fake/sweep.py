@@ -1,0 +1,118 @@
+"""Check the shape rules against torch's own operator samples: ``python -m tests.fake.sweep``.
+
+Every operator of ``op_db`` runs on its sample inputs with autograd keys excluded, as in a capture. A
+dispatch mode sees the overloads that arrive; each call for which there is a rule is compared with
+the real kernel, with static and with symbolic sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import itertools
+import sys
+import time
+import warnings
+from typing import Any
+
+import torch
+from torch.testing._internal.common_methods_invocations import op_db
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from stillframe.fake.registry import RULES
+from tests.fake.checking import _show, compare
+
+
+class Comparing(TorchDispatchMode):
+    """Compares each operator call for which there is a rule with the rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: collections.Counter[str] = collections.Counter()
+        self.missing: collections.Counter[str] = collections.Counter()
+        self.failures: dict[str, list[str]] = collections.defaultdict(list)
+        self.guards: dict[str, str] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in RULES:
+            self.missing[str(func)] += 1
+            return func(*args, **kwargs)
+        self.calls[str(func)] += 1
+        shown = f"{_show(args)} {kwargs or ''}"
+        outcome = compare(func, args, kwargs)
+        if outcome.mismatches:
+            self.failures[str(func)].append(f"{shown}: {'; '.join(outcome.mismatches)}")
+        if outcome.guards:
+            self.guards[str(func)] = f"{shown}: {[str(g) for g in outcome.guards]}"
+        return outcome.result
+
+
+def run(
+    dtypes: tuple[torch.dtype, ...], samples: int, pattern: str = "", part: tuple[int, int] = (0, 1)
+) -> Comparing:
+    """Up to ``samples`` samples of each operator whose name contains ``pattern``.
+
+    Args:
+        part: ``(i, n)``: only every n-th operator, starting at the i-th.
+    """
+    comparing = Comparing()
+    for info in op_db[part[0] :: part[1]]:
+        if pattern not in info.name:
+            continue
+        for dtype in dtypes:
+            if dtype not in info.dtypes:
+                continue
+            torch.manual_seed(0)
+            try:
+                made = list(itertools.islice(info.sample_inputs("cpu", dtype), samples))
+            except Exception:
+                continue
+            for variant in (info.op, info.inplace_variant):
+                for sample in made if variant is not None else ():
+                    with torch.no_grad(), torch._C._AutoDispatchBelowAutograd(), comparing:
+                        try:
+                            variant(sample.input, *sample.args, **sample.kwargs)
+                        except (RuntimeError, IndexError, TypeError, ValueError):
+                            pass
+    return comparing
+
+
+def main() -> int:
+    """Print mismatches by operator; the exit code tells whether there are any."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pattern", nargs="?", default="")
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--dtypes", default="float32,int64,bool,complex64,bfloat16")
+    parser.add_argument("--part", default="0/1")
+    parser.add_argument("--show", type=int, default=2)
+    parser.add_argument("--missing", action="store_true")
+    parser.add_argument("--guards", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    start = time.perf_counter()
+    dtypes = tuple(getattr(torch, d) for d in options.dtypes.split(","))
+    first, _, step = options.part.partition("/")
+    found = run(dtypes, options.samples, options.pattern, (int(first), int(step)))
+    for name, texts in sorted(found.failures.items()):
+        print(f"{name}: {len(texts)} of {found.calls[name]} calls")
+        for text in texts[: options.show]:
+            print(f"    {text}")
+    if options.missing:
+        print("without a rule:", dict(found.missing.most_common()))
+    if options.guards:
+        for name, text in sorted(found.guards.items()):
+            print(f"guard in {name}: {text}")
+    print(
+        f"{sum(found.calls.values())} calls of {len(found.calls)} overloads, "
+        f"{len(found.failures)} with mismatches, {len(found.missing)} overloads without a rule, "
+        f"{time.perf_counter() - start:.0f} s"
+    )
+    return 1 if found.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Each private name of torch that the package leans on still does what it is used for."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from stillframe import stack, torch_private
+
+
+def test_wrapper_subclass_takes_symbolic_free_sizes() -> None:
+    class Sub(torch.Tensor):
+        @classmethod
+        def __torch_dispatch__(cls, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            raise NotImplementedError
+
+    t = torch_private.make_wrapper_subclass(
+        Sub, [2, 3], strides=[3, 1], dtype=torch.float32, device="cpu", storage_size=0
+    )
+    assert tuple(t.shape) == (2, 3) and t.untyped_storage().nbytes() == 0
+
+
+def test_below_autograd_keeps_composites_whole() -> None:
+    seen = []
+
+    class Spy(torch_private.PlainDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    with torch_private.below_autograd(), Spy():
+        torch.nn.functional.linear(torch.randn(2, 3), torch.randn(4, 3))
+    assert seen[-1] is torch.ops.aten.linear.default
+
+
+def test_plain_mode_is_not_wrapped() -> None:
+    class Plain(torch_private.PlainDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            return func(*args, **(kwargs or {}))
+
+    assert Plain.__torch_dispatch__.__code__.co_filename == __file__
+
+
+def test_tables_hold_shape_functions() -> None:
+    metas, decompositions = torch_private.python_meta_tables()
+    assert torch.ops.aten.mm.default in metas
+    assert torch.ops.aten.gelu.default in decompositions
+
+
+def test_composite_implicit() -> None:
+    assert torch_private.is_composite_implicit(torch.ops.aten.linear.default)
+    assert not torch_private.is_composite_implicit(torch.ops.aten.mm.default)
+
+
+def test_registered_fake() -> None:
+    @torch.library.custom_op("stillframe_test::twice", mutates_args=())
+    def twice(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    @twice.register_fake
+    def _(x: torch.Tensor) -> torch.Tensor:
+        return torch.empty_like(x)
+
+    kernel = torch_private.registered_fake(torch.ops.stillframe_test.twice.default)
+    assert kernel is not None
+    assert torch_private.registered_fake(torch.ops.aten.mm.default) is None
+
+
+def test_compiling_flags() -> None:
+    with torch_private.compiling_flags():
+        assert torch.compiler.is_compiling() and torch.compiler.is_exporting()
+    assert not torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+
+
+def test_lazy_graph_module_generates_code_late() -> None:
+    graph = torch.fx.Graph()
+    graph.output(graph.placeholder("x"))
+    module = torch_private.lazy_graph_module(graph)
+    assert module(3) == 3
+    assert "def forward" in module.code
+
+
+def test_control_flow_is_put_back() -> None:
+    real = torch.cond
+    with torch_private.control_flow_replaced(lambda name: len):
+        assert torch.cond is len
+    assert torch.cond is real
+
+
+def test_stacks_hide_torch() -> None:
+    found = []
+
+    class Module(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return helper(x)
+
+    def helper(x: torch.Tensor) -> torch.Tensor:
+        found.append(stack.raw_stack())
+        return x
+
+    def outer() -> None:
+        helper(torch.ones(1))
+
+    Module()(torch.ones(1))
+    names = [code.co_name for code, _ in found[0]]
+    assert names[:2] == ["forward", "test_stacks_hide_torch"], "the caller's caller outwards"
+    assert not any(
+        code.co_filename.startswith(os.path.dirname(torch.__file__)) for code, _ in found[0]
+    )
+    text = stack.stack_trace(found[0])
+    assert "return helper(x)" in text
+    assert text.index("test_stacks_hide_torch") < text.index("in forward"), "outermost first"
+    assert "return helper(x)" in stack.summary(found[0])[-1]
