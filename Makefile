@@ -13,7 +13,7 @@
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
-PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
+PIP = $(BIN)/python -m pip --disable-pip-version-check -qq install -c constraints.txt
 # pytest's; "make test PYTEST_ARGS='-k dims'" runs a part in one process.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 # The interpreter that .venv is made with.
@@ -37,7 +37,7 @@ $(VENV)/.created:
 
 # torch first: it is most of the download, and its version decides what else fits.
 $(VENV)/.torch: $(VENV)/.created constraints.txt
-	@echo "installing torch"
+	@echo "installing torch (the largest part)"
 	@$(PIP) torch
 	@touch $@
 
@@ -77,9 +77,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.test
-	$(BIN)/python benchmarks/bench_export.py
-	$(BIN)/python benchmarks/bench_call.py
-	$(BIN)/python benchmarks/bench_memory.py
+	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 zoo: $(VENV)/.test
 	$(BIN)/python benchmarks/zoo.py

@@ -46,6 +46,11 @@ def python_kernel(op: torch._ops.OpOverload, key: str) -> Callable[..., Any] | N
     return op.py_kernels.get(getattr(torch._C.DispatchKey, key))
 
 
+def primitive_meta(op: torch._ops.OpOverload) -> Callable[..., Any] | None:
+    """The shape function of an operator of the ``prims`` namespace, or None."""
+    return getattr(op, "prim_meta_impl", None)
+
+
 def registered_fake(op: torch._ops.OpOverload) -> Callable[..., Any] | None:
     """The function given to ``torch.library.register_fake`` for a custom operator, or None."""
     from torch._library.simple_registry import singleton

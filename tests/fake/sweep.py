@@ -75,7 +75,7 @@ def run(
                     with torch.no_grad(), torch._C._AutoDispatchBelowAutograd(), comparing:
                         try:
                             variant(sample.input, *sample.args, **sample.kwargs)
-                        except (RuntimeError, IndexError, TypeError, ValueError):
+                        except Exception:  # samples that the real operator refuses
                             pass
     return comparing
 

@@ -14,10 +14,10 @@ import math
 import random
 from typing import Any
 
+from tests.symbolic.generate import NAMES, bool_text, float_text, int_text
+
 from stillframe import symbolic as sym
 from stillframe.symbolic import Expr
-
-from tests.symbolic.generate import NAMES, bool_text, float_text, int_text
 
 _SYMBOLS = {name: sym.symbol(name) for name in NAMES}
 
@@ -25,7 +25,7 @@ _SYMBOLS = {name: sym.symbol(name) for name in NAMES}
 def python_value(text: str, numbers: dict[str, int]) -> Any:
     """The value Python gives, or None where it raises."""
     try:
-        result = eval(text, {"math": math, **numbers})  # noqa: S307 - our own generated text
+        result = eval(text, {"math": math, **numbers})
     except (ZeroDivisionError, OverflowError, ValueError):
         return None
     return None if isinstance(result, complex) else result
@@ -36,7 +36,9 @@ def build(text: str) -> Expr | None:
     try:
         return sym.parse(text)
     except ValueError as error:
-        if isinstance(error.__cause__, (ArithmeticError, ValueError)) or "math domain" in str(error):
+        if isinstance(error.__cause__, (ArithmeticError, ValueError)) or "math domain" in str(
+            error
+        ):
             return None
         raise
 
@@ -52,16 +54,21 @@ def check_case(seed: int) -> None:
     printed = sym.to_python(node)
     assert sym.parse(printed) is node, f"# seed {seed}\nparse({text!r})  # prints {printed!r}"
     for _ in range(6):
-        numbers = {name: rng.choice((rng.randint(-12, 12), rng.randint(-100, 100))) for name in NAMES}
+        numbers = {
+            name: rng.choice((rng.randint(-12, 12), rng.randint(-100, 100))) for name in NAMES
+        }
         expected = python_value(text, numbers)
         if expected is None:
             continue
-        context = f"# seed {seed}\nevaluate(parse({text!r}), {numbers})  # {printed}, expected {expected!r}"
+        question = f"evaluate(parse({text!r}), {numbers})"
+        context = f"# seed {seed}\n{question}  # {printed}, expected {expected!r}"
         values = {_SYMBOLS[name]: v for name, v in numbers.items()}
         found = sym.evaluate(node, values)
         assert same(found, expected), f"{context}, got {found!r}"
         again = python_value(printed, numbers)  # may raise: operands of and/or are reordered
-        assert same(again, expected) or (again is None and has_connective(node)), f"{context}, text differs"
+        assert same(again, expected) or (again is None and has_connective(node)), (
+            f"{context}, text differs"
+        )
         some = {s: v for s, v in values.items() if rng.random() < 0.5}
         try:
             partly = sym.substitute(node, some)
@@ -72,7 +79,9 @@ def check_case(seed: int) -> None:
 
 def has_connective(node: Expr) -> bool:
     """Whether ``and`` or ``or`` occurs in ``node``."""
-    return node.op in ("and", "or") or any(has_connective(a) for a in node.args if isinstance(a, Expr))
+    return node.op in ("and", "or") or any(
+        has_connective(a) for a in node.args if isinstance(a, Expr)
+    )
 
 
 def same(a: Any, b: Any) -> bool:

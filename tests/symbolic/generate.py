@@ -15,7 +15,25 @@ def int_text(rng: random.Random, depth: int) -> str:
     if depth == 0 or rng.random() < 0.15:
         return rng.choice(NAMES) if rng.random() < 0.6 else f"({rng.randint(-9, 9)})"
     kind = rng.choice(
-        ("+", "-", "*", "+", "-", "*", "//", "%", "//k", "%k", "//k", "%k", "max", "min", "neg", "ite", "**")
+        (
+            "+",
+            "-",
+            "*",
+            "+",
+            "-",
+            "*",
+            "//",
+            "%",
+            "//k",
+            "%k",
+            "//k",
+            "%k",
+            "max",
+            "min",
+            "neg",
+            "ite",
+            "**",
+        )
     )
     left = int_text(rng, depth - 1)
     if kind == "neg":
@@ -72,7 +90,9 @@ def small_int(rng: random.Random, symbols: tuple[Expr, ...], depth: int) -> Expr
     """An integer expression as sizes have them."""
     if depth == 0:
         return rng.choice(symbols) if rng.random() < 0.8 else sym.const(rng.randint(-3, 8))
-    kind = rng.choice(("lin", "lin", "lin", "+", "-", "*", "//", "%", "//s", "%s", "max", "min", "ite"))
+    kind = rng.choice(
+        ("lin", "lin", "lin", "+", "-", "*", "//", "%", "//s", "%s", "max", "min", "ite")
+    )
     a = small_int(rng, symbols, depth - 1)
     if kind == "lin":
         return a * rng.choice((1, 1, 2, 3, 4, -1, -2)) + rng.randint(-6, 6)
@@ -105,4 +125,6 @@ def question(rng: random.Random, symbols: tuple[Expr, ...], depth: int = 2) -> E
         k = rng.choice((2, 3, 4, 8))
         return sym.eq(sym.mod(small_int(rng, symbols, 1), k), rng.randrange(k))
     compare = rng.choice((sym.eq, sym.eq, sym.ne, sym.lt, sym.le, sym.gt, sym.ge))
-    return compare(small_int(rng, symbols, max(depth, 0)), small_int(rng, symbols, max(depth - 1, 0)))
+    return compare(
+        small_int(rng, symbols, max(depth, 0)), small_int(rng, symbols, max(depth - 1, 0))
+    )

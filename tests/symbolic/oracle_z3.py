@@ -7,11 +7,10 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import z3
+from tests.symbolic.generate import question
 
 from stillframe import symbolic as sym
 from stillframe.symbolic import Expr, Range
-
-from tests.symbolic.generate import question
 
 if TYPE_CHECKING:
     from tests.symbolic.fuzz_decide import Case, Tally

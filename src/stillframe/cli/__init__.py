@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from stillframe.cli.app import app, main
 
-__all__ = ["app", "main"]
+def main() -> None:
+    """The entry point of the ``stillframe`` command."""
+    from stillframe.cli.app import app
+
+    app()

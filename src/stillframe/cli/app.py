@@ -45,11 +45,6 @@ Target = Annotated[
 ProgramFile = Annotated[Path, typer.Argument(metavar="PROGRAM", help="A .still file.")]
 
 
-def main() -> None:
-    """The entry point of the ``stillframe`` command."""
-    app()
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"stillframe {stillframe.__version__}, torch {torch.__version__}")
@@ -237,7 +232,7 @@ def _with_inputs(
 def _export(
     module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], **options: Any
 ) -> ExportedProgram:
-    """``stillframe.export``; an exception that the module raises by itself too is told as the user's."""
+    """``stillframe.export``; what the module raises by itself too is told as the user's."""
     try:
         return stillframe.export(module, args, kwargs, **options)
     except StillframeError:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
-from stillframe.errors import StillframeError, VerificationError
+from stillframe.errors import SpecViolationError, StillframeError, VerificationError
 from stillframe.report.panels import error_panel, internal_error_panel
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -42,7 +42,7 @@ def guarded(command: Function) -> Function:
         except Exception as error:
             if kwargs.get("traceback"):
                 Console(stderr=True).print_exception(show_locals=False)
-            elif isinstance(error, StillframeError):
+            elif isinstance(error, StillframeError) and not _is_defect(error):
                 Console(stderr=True).print(error_panel(error))
             else:
                 Console(stderr=True).print(internal_error_panel(error))
@@ -55,4 +55,9 @@ def exit_code(error: BaseException) -> ExitCode:
     """1: the program and the module disagree; 2: the user's; 70: ours."""
     if isinstance(error, VerificationError):
         return ExitCode.NOT_VERIFIED
-    return ExitCode.USER_ERROR if isinstance(error, StillframeError) else ExitCode.INTERNAL_ERROR
+    return ExitCode.INTERNAL_ERROR if _is_defect(error) else ExitCode.USER_ERROR
+
+
+def _is_defect(error: BaseException) -> bool:
+    """A graph that breaks its own rules was made by stillframe, so that is a defect too."""
+    return isinstance(error, SpecViolationError) or not isinstance(error, StillframeError)

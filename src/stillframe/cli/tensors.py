@@ -12,6 +12,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from stillframe.errors import InvalidInput
+from stillframe.export.signature import ConstantArgument
 
 if TYPE_CHECKING:
     from stillframe.export.program import ExportedProgram
@@ -48,12 +49,12 @@ def program_inputs(
     missing: list[str] = []
     used: set[str] = set()
     leaves: list[Any] = []
-    for name, path, given in zip(spec.leaf_names, spec.leaf_paths, user, strict=True):
-        key = path if path in tensors else name
+    for path, given in zip(spec.leaf_paths, user, strict=True):
+        key = path if path in tensors else given.arg.name
         if key in tensors:
             used.add(key)
             leaves.append(tensors[key])
-        elif hasattr(given.arg, "value"):
+        elif isinstance(given.arg, ConstantArgument):
             leaves.append(given.arg.value)
         else:
             missing.append(path)
@@ -68,9 +69,7 @@ def program_inputs(
             ),
             hints=[f"the program takes: {', '.join(spec.leaf_paths)}"],
         )
-    signature = program.module_call_graph[0].signature
-    assert signature is not None  # the root's is always kept
-    return pytree.tree_unflatten(leaves, signature.in_spec)  # type: ignore[no-any-return]
+    return pytree.tree_unflatten(leaves, spec.in_spec)  # type: ignore[no-any-return]
 
 
 def output_tensors(result: Any) -> dict[str, torch.Tensor]:

@@ -222,6 +222,12 @@ def _take_apart(mode: FakeMode, func: Any, args: list[Any], kwargs: dict[str, An
                 if isinstance(e, NotSupported):
                     raise
                 continue
+            except (AttributeError, AssertionError, TypeError) as e:
+                raise NotSupported(
+                    f"{func} has no shape rule, and torch's own shape function cannot answer it.",
+                    why=f"{type(e).__name__}: {e}",
+                    hints=["declare the dims that reach it static"],
+                ) from e
             if result is not NotImplemented:
                 return _Fakes(result)
     raise NotSupported(
@@ -243,7 +249,24 @@ def _registered_fake(func: Any) -> Callable[..., Any] | None:
 
 def _python_meta(func: Any) -> Callable[..., Any] | None:
     metas, _ = torch_private.python_meta_tables()
+    primitive = torch_private.primitive_meta(func)
+    if primitive is not None:
+        returns = func._schema.returns
+        is_view = len(returns) == 1 and returns[0].alias_info is not None
+        return _as_view(primitive) if is_view else primitive
     return torch_private.python_kernel(func, "Meta") or metas.get(func)
+
+
+def _as_view(meta: Callable[..., Any]) -> Callable[..., Any]:
+    """The shape functions of view primitives return fresh tensors; put them over the operand."""
+
+    def view(base: FakeTensor, *args: Any, **kwargs: Any) -> Any:
+        result = meta(base, *args, **kwargs)
+        if isinstance(result, FakeTensor):
+            result.storage_ = base.storage_
+        return result
+
+    return view
 
 
 def _decomposition(func: Any) -> Callable[..., Any] | None:

@@ -53,6 +53,8 @@ class FakeMode:
         ctx.requires_grad = False
         plain_args = [self._plain(a, grad) for a in args]
         plain_kwargs = {k: self._plain(v, grad) for k, v in kwargs.items()} if kwargs else {}
+        if plain_args and not isinstance(plain_args[0], (FakeTensor, list)):
+            plain_args[0] = self._number_as_tensor(func, plain_args[0])
         rule = RULES.get(func)
         if rule is not None:
             result = rule(ctx, *plain_args, **plain_kwargs)
@@ -80,11 +82,24 @@ class FakeMode:
             return self._plain(self.adopt(value), grad)
         return to_size(value)
 
+    def _number_as_tensor(self, func: Any, value: Any) -> Any:
+        """``torch.div(size, 2)``: a number where the operator takes a tensor is a 0-dim tensor."""
+        first = func._schema.arguments[0]
+        if str(first.type) != "Tensor" or first.kwarg_only:
+            return value
+        if isinstance(value, Expr):
+            value = {"int": 0, "float": 0.0, "bool": False}[value.sort]
+        if not isinstance(value, (int, float, complex)):
+            return value
+        return self.ctx.empty((), dtype=torch.result_type(torch.tensor(value), value))
+
     def _wrapped(self, result: Any) -> Any:
         if isinstance(result, Expr):
             return self.env.wrap(result)
-        if isinstance(result, (list, tuple)):
-            return type(result)(self._wrapped(r) for r in result)
+        if isinstance(result, list):
+            return [self._wrapped(r) for r in result]
+        if isinstance(result, tuple):  # named results too: operators return plain tuples
+            return tuple(self._wrapped(r) for r in result)
         return result
 
     def adopt(self, real: torch.Tensor) -> FakeTensor:

@@ -65,7 +65,8 @@ def sizes_table(facts: ProgramFacts, *, file_bytes: int | None = None) -> Table:
     for name in ("parameters", "buffers", "constants"):
         state: StateFacts = getattr(facts, name)
         if state.tensors:
-            counted = f"{state.elements:,} in {state.tensors} tensors"
+            many = "tensor" if state.tensors == 1 else "tensors"
+            counted = f"{state.elements:,} in {state.tensors} {many}"
             table.add_row(name, counted, bytes_text(state.bytes))
     if file_bytes is not None:
         table.add_row("file", "", bytes_text(file_bytes))

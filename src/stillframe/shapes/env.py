@@ -267,6 +267,11 @@ class ShapeEnv:
         """``statically_known_true``: facts only."""
         return self.facts.decide(expr) if expr.sort == "bool" else None
 
+    def optimization_hint(self, expr: Expr, fallback: Any = None) -> Any:
+        """The example's value, for choices that only affect speed."""
+        hint = self.hint_of(expr)
+        return fallback if hint is None else hint
+
 
 def to_size(value: Any) -> Any:
     """SymInt/SymFloat/SymBool of ours -> Expr; anything else unchanged."""

@@ -224,6 +224,16 @@ def _binary(function: Callable[[Expr, Expr], Expr]) -> Callable[[SymNode, SymNod
     return method
 
 
+def _simplified(function: Callable[[Expr, Expr], Expr]) -> Callable[[SymNode, SymNode], SymNode]:
+    """For operations that the facts can make simpler: ``(b*s)//b`` is ``s`` where ``b`` is not 0."""
+
+    def method(self: SymNode, other: SymNode) -> SymNode:
+        env = self.env
+        return env.node(env.facts.simplify(function(self.expr, other.expr)))
+
+    return method
+
+
 def _unary(function: Callable[[Expr], Expr]) -> Callable[[SymNode], SymNode]:
     def method(self: SymNode) -> SymNode:
         return self.env.node(function(self.expr))
@@ -265,8 +275,11 @@ _BINARY: dict[str, Callable[[Expr, Expr], Expr]] = {
     "sym_or": sym.or_,
 }
 
+_SIMPLIFIED = {"mod", "floordiv", "int_floordiv", "sym_max", "sym_min"}
+
 for _name, _function in _BINARY.items():
-    setattr(SymNode, _name, _binary(_function))
+    _wrap = _simplified if _name in _SIMPLIFIED else _binary
+    setattr(SymNode, _name, _wrap(_function))
 
 _UNARY: dict[str, Callable[[Expr], Expr]] = {"neg": sym.neg}
 for _name, _op in _UNARY.items():

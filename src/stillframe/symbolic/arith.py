@@ -220,6 +220,9 @@ def _floordiv_reduced(rest: Terms, constant: int, d: int) -> Expr:
         if c == 1 and mono.op == "mod" and mono.args[1].is_constant:
             if mono.args[1].value + constant <= d:  # 0 <= y%e + k < d
                 return ZERO
+    if rest[min(rest, key=term_key)] < 0:  # (-y + k) // d = -((y - k + d - 1) // d)
+        flipped = {m: -c for m, c in rest.items()}
+        return scaled_sum(((-1, _floordiv_reduced(flipped, d - 1 - constant, d)),))
     return intern("floordiv", (from_linear(rest, constant), const(d)), "int")
 
 
@@ -270,7 +273,7 @@ def _mod_constant(a: Expr, d: int) -> Expr:
 
 
 def _reduced_pair(a: Expr, b: Expr) -> tuple[Expr, Expr, int]:
-    """``(a/k, b/k, k)`` with the largest constant ``k`` that divides both; ``b/k`` starts positive."""
+    """``(a/k, b/k, k)`` with the largest ``k`` that divides both; ``b/k`` starts positive."""
     (a_terms, a_constant), (b_terms, b_constant) = linear(a), linear(b)
     k = math.gcd(*a_terms.values(), a_constant, *b_terms.values(), b_constant)
     if b_terms[min(b_terms, key=term_key)] < 0:
@@ -288,7 +291,7 @@ def _reduced_pair(a: Expr, b: Expr) -> tuple[Expr, Expr, int]:
 
 
 def extremum_int(op: str, args: Iterable[Expr]) -> Expr:
-    """``max`` or ``min`` of integers: flat, sorted, without arguments that another one dominates."""
+    """``max`` or ``min`` of integers: flat, sorted, without dominated arguments."""
     flat: list[Expr] = []
     for arg in args:
         flat.extend(arg.args if arg.op == op else (arg,))

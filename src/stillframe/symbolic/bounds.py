@@ -69,11 +69,22 @@ def _compute(store: Store, node: Expr) -> Range:
 
 def _sum(store: Store, node: Expr) -> Range:
     total = Range(0, 0)
-    nonlinear = False
     for arg in node.args:
-        nonlinear = nonlinear or arg.op == "mul" and len(arg.args) > 1 + arg.args[0].is_constant
         total = interval.add(total, range_of(store, arg))
-    return meet(total, shifted_range(store, node)) if nonlinear else total
+    return meet(total, shifted_range(store, node)) if _has_shared_atom(node) else total
+
+
+def _has_shared_atom(node: Expr) -> bool:
+    """Whether an atom occurs in several monomials: only then do their ranges depend."""
+    if all(arg.op != "mul" for arg in node.args):
+        return False
+    seen: set[Expr] = set()
+    for mono in linear(node)[0]:
+        atoms = set(factors(mono))
+        if not seen.isdisjoint(atoms):
+            return True
+        seen |= atoms
+    return False
 
 
 def _product(store: Store, node: Expr) -> Range:
@@ -150,7 +161,9 @@ def _rounded(store: Store, node: Expr, rounding: Callable[[float], int]) -> Rang
     if bounds is None:
         return FULL
     low, high = bounds
-    return Range(low if abs(low) == INF else rounding(low), high if abs(high) == INF else rounding(high))
+    return Range(
+        low if abs(low) == INF else rounding(low), high if abs(high) == INF else rounding(high)
+    )
 
 
 def float_range(store: Store, node: Expr) -> FloatRange | None:

@@ -20,6 +20,7 @@ from stillframe.symbolic import arith
 from stillframe.symbolic.arith import Terms, from_linear, linear
 from stillframe.symbolic.expr import (
     FALSE,
+    ONE,
     TRUE,
     Expr,
     Operand,
@@ -58,6 +59,10 @@ def _zero_test(op: str, d: Expr) -> Expr:
     g = math.gcd(*terms.values())
     if constant % g:
         return const(op == "ne")
+    if len(terms) == 1:
+        rewritten = _remainder_test(d, terms, constant)
+        if rewritten is not d:
+            return _zero_test(op, rewritten)
     if terms[min(terms, key=arith.term_key)] < 0:
         g = -g
     if g != 1:
@@ -68,6 +73,26 @@ def _zero_test(op: str, d: Expr) -> Expr:
     node = intern(op, (from_linear(left, 0), from_linear(right, -constant)), "bool")
     node.diff = d
     return node
+
+
+def _remainder_test(d: Expr, terms: Terms, constant: int) -> Expr:
+    """``(k - x) % n == r`` as ``x % n == (k - r) % n``, ``x`` positive and without constant.
+
+    A remainder that is out of reach gives a constant that is not 0.
+    """
+    ((mono, c),) = terms.items()
+    if mono.op != "mod" or not mono.args[1].is_constant:
+        return d
+    x, n, r = mono.args[0], mono.args[1].value, -constant // c
+    x_terms, k = linear(x)
+    if not 0 <= r < n:
+        return ONE
+    sign = 1 if x_terms[min(x_terms, key=arith.term_key)] > 0 else -1
+    if sign > 0 and k == 0:
+        return d
+    form = from_linear({m: sign * a for m, a in x_terms.items()}, 0)
+    reduced = arith.mod_int(form, mono.args[1])
+    return arith.scaled_sum(((1, reduced),), -((r - k) * sign % n))
 
 
 def at_most_zero(d: Expr) -> Expr:
@@ -222,7 +247,8 @@ def _connective(op: str, neutral: Expr, absorbing: Expr, args: Iterable[Operand]
     kept: dict[Expr, None] = {}
     for arg in args:
         node = as_bool(arg)
-        for part in node.args if node.op == op else (node,):
+        parts: tuple[Expr, ...] = node.args if node.op == op else (node,)
+        for part in parts:
             if part is absorbing:
                 return absorbing
             if part is not neutral:
@@ -244,7 +270,8 @@ def ite(condition: Operand, then: Operand, other: Operand) -> Expr:
     if a.sort != b.sort:
         a, b = to_float(a), to_float(b)
     if test.is_constant:
-        return a if test.value else b
+        chosen: Expr = a if test.value else b
+        return chosen
     if a is b:
         return a
     if test.op == "ne":

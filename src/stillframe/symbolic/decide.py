@@ -121,8 +121,11 @@ def _zero(store: Store, d: Expr) -> bool | None:
 
 
 def _partial_residue(store: Store, d: Expr, m: int) -> bool:
-    """Whether ``d % m`` cannot be 0: the terms known modulo ``m`` leave a remainder that the range of
-    the others (modulo ``m``, through ``x % m`` atoms) does not fill."""
+    """Whether ``d`` cannot be a multiple of ``m``.
+
+    So it is if the terms that are not known modulo ``m``, plus the remainder of the others, lie
+    strictly between two multiples (``8*x + y % 4 + 1`` is no multiple of 8).
+    """
     terms, constant = linear(d)
     unknown = []
     for mono, c in terms.items():

@@ -91,7 +91,8 @@ def _connective(
     error: Exception | None = None
     for arg in args:
         try:
-            if _evaluate(arg, values, done) is deciding:
+            value: bool = _evaluate(arg, values, done)
+            if value is deciding:
                 return deciding
         except (ArithmeticError, ValueError) as problem:
             error = problem
@@ -115,7 +116,9 @@ def substitute(expr: Expr | Number, replacements: Mapping[Expr, Operand]) -> Exp
         if symbol in replacements:
             new = const(replacements[symbol])
             if new.sort != symbol.sort:
-                raise TypeError(f"the {symbol.sort} `{symbol}` cannot become the {new.sort} `{new}`")
+                raise TypeError(
+                    f"the {symbol.sort} `{symbol}` cannot become the {new.sort} `{new}`"
+                )
             done[symbol] = new
     return rewrite(node, done)
 

@@ -314,7 +314,5 @@ def _order_key(node: Expr) -> tuple[Any, ...]:
         match = _NUMBERED.match(node.name or "")
         stem, digits = match.groups() if match else (node.name, "")
         return (1, stem, int(digits or -1), (len(digits), node.sort))
-    children = tuple(
-        order_key(a) if a.__class__ is Expr else (0, str(a), 0, ()) for a in node.args
-    )
+    children = tuple(order_key(a) if a.__class__ is Expr else (0, str(a), 0, ()) for a in node.args)
     return (_RANK.get(node.op, len(_RANKS)), node.op, len(children), children)

@@ -26,7 +26,7 @@ from stillframe.symbolic.compare import (
 from stillframe.symbolic.expr import Expr, Number, const, order_key
 from stillframe.symbolic.interval import FULL, INF, Bound, Range
 from stillframe.symbolic.operators import mod
-from stillframe.symbolic.residues import primitive_form, residue
+from stillframe.symbolic.residues import primitive_form
 from stillframe.symbolic.store import Store
 
 _ROUNDS = 4
@@ -231,8 +231,8 @@ def _solved(c: int, constant: Bound) -> Range:
 def _assume_nonzero(store: Store, d: Expr) -> None:
     store.nonzero[d] = None
     store.forget()
-    terms, _ = linear(d)
-    if len(terms) == 1:
+    terms, constant = linear(d)
+    if len(terms) == 1 and constant == 0:
         (mono,) = terms
         if mono.op == "mul":  # a product that is not zero has no factor that is
             for atom in dict.fromkeys(mono.args):
@@ -310,9 +310,10 @@ def _congruence_of_equation(store: Store, d: Expr) -> None:
 
 def _record_congruence(store: Store, node: Expr, modulus: int, r: int) -> None:
     """``node % modulus == r``, combined with what is known of the same form."""
-    whole = primitive_form(_simplify.simplify(store, node))
+    simple = _simplify.simplify(store, node)
+    whole = primitive_form(simple)
     if whole is None:
-        if residue(store, node, modulus) != r:
+        if simple.value % modulus != r:
             raise Contradiction(f"`{node}` is not {r} modulo {modulus}")
         return
     form, k, constant = whole  # k*form = r - constant (mod modulus)
@@ -388,6 +389,9 @@ def _propagate(store: Store) -> None:
         changed = False
         for d in list(store.inequalities):
             changed = _narrow_terms(store, d) or changed
+        for mono, bounds in list(store.ranges.items()):
+            if mono.op == "mul":
+                changed = _narrow_factors(store, mono, bounds) or changed
         for d in list(store.nonzero):
             changed = _narrow_ends(store, d) or changed
         for form, (modulus, r) in list(store.congruences.items()):
@@ -456,17 +460,18 @@ def _narrow(store: Store, mono: Expr, bounds: Range) -> bool:
     return True
 
 
-def _narrow_factors(store: Store, mono: Expr, bounds: Range) -> None:
+def _narrow_factors(store: Store, mono: Expr, bounds: Range) -> bool:
     """A product of non-negative factors within ``bounds`` bounds each factor."""
     atoms = factors(mono)
     lows = [range_of(store, a).lower for a in atoms]
+    changed = False
     if any(low < 0 for low in lows):
-        return
+        return changed
     if bounds.lower >= 1:
         for atom in dict.fromkeys(atoms):
-            _narrow(store, atom, Range(1, INF))
+            changed = _narrow(store, atom, Range(1, INF)) or changed
     if bounds.upper == INF:
-        return
+        return changed
     for i, atom in enumerate(atoms):
         others = 1
         for j, low in enumerate(lows):
@@ -474,4 +479,5 @@ def _narrow_factors(store: Store, mono: Expr, bounds: Range) -> None:
         if others >= 1:
             top = bounds.upper // others
             if atoms.count(atom) == 1:
-                _narrow(store, atom, Range(-INF, top))
+                changed = _narrow(store, atom, Range(-INF, top)) or changed
+    return changed

@@ -210,8 +210,8 @@ _COMPARISONS: dict[str, _Binary] = {"lt": lt, "le": le, "gt": gt, "ge": ge}
 _LOGICAL: dict[str, _Binary] = {"and": compare.and_, "or": compare.or_}
 
 
-def _forward(function: _Binary) -> _Binary:
-    def method(self: Expr, other: Any) -> Expr:
+def _forward(function: _Binary) -> Callable[[Expr, Any], Any]:
+    def method(self: Expr, other: Any) -> Any:
         if other.__class__ is Expr or isinstance(other, (int, float)):
             return function(self, other)
         return NotImplemented
@@ -219,8 +219,8 @@ def _forward(function: _Binary) -> _Binary:
     return method
 
 
-def _reflected(function: _Binary) -> _Binary:
-    def method(self: Expr, other: Any) -> Expr:
+def _reflected(function: _Binary) -> Callable[[Expr, Any], Any]:
+    def method(self: Expr, other: Any) -> Any:
         if isinstance(other, (int, float)):
             return function(other, self)
         return NotImplemented

@@ -85,7 +85,8 @@ class _Parser:
         return reader(self, tree)
 
     def _name(self, tree: ast.Name) -> Expr:
-        return self.symbols.get(tree.id) or symbol(tree.id)
+        known = self.symbols.get(tree.id)
+        return symbol(tree.id) if known is None else known
 
     def _constant(self, tree: ast.Constant) -> Expr:
         if type(tree.value) not in (int, float, bool):

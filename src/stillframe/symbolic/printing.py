@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from stillframe.symbolic.arith import factors, linear
+from stillframe.symbolic.arith import MAX_EXPONENT, factors, linear
 from stillframe.symbolic.expr import Expr, Number, const
 from stillframe.symbolic.floats import MINUS_ONE
 
@@ -69,7 +69,11 @@ def _term(coefficient: int, mono: Expr) -> _Text:
         return _monomial(mono, False)
     if coefficient == -1:  # the sign binds to the first factor, which makes it the same product
         text, strength = _monomial(mono, mono.op == "mul")
-        return (f"-{text}", PRODUCT) if strength >= UNARY or mono.op == "mul" else (f"-({text})", UNARY)
+        return (
+            (f"-{text}", PRODUCT)
+            if strength >= UNARY or mono.op == "mul"
+            else (f"-({text})", UNARY)
+        )
     return f"{coefficient}*{_monomial(mono, True)[0]}", PRODUCT
 
 
@@ -83,11 +87,14 @@ def _monomial(mono: Expr, follows: bool) -> _Text:
         return _render(atoms[0])
     texts: list[str] = []
     for atom, n in counts.items():
+        while n > MAX_EXPONENT:  # a higher power would be read back as an opaque one
+            texts.append(f"{_at(atom, ATOM)}**{MAX_EXPONENT}")
+            n -= MAX_EXPONENT
         if n > 1:
             texts.append(f"{_at(atom, ATOM)}**{n}")
         else:
             texts.append(_at(atom, UNARY if texts or follows else PRODUCT))
-    strength = POWER if len(counts) == 1 and len(atoms) > 1 else PRODUCT
+    strength = POWER if len(texts) == 1 and len(atoms) > 1 else PRODUCT
     return "*".join(texts), strength
 
 

@@ -7,10 +7,10 @@ Every step is an implication, tried in order of cost, all of them under one budg
 3. ``max``, ``min`` and ``ite`` are replaced by their arguments: if ``k * max(x, y) + r <= 0`` is to
    be shown for ``k > 0``, both arguments must do (the maximum is one of them); for ``k < 0`` one
    that does is enough (the maximum is no smaller);
-4. a recorded ``f <= 0`` is added: ``d <= 0`` follows from ``a*d - b*f <= 0`` with ``a, b > 0``, where
-   ``a`` and ``b`` cancel a term (one elimination step of Fourier and Motzkin);
-5. ``k * (x // n)`` lies between ``x - n + 1`` and ``x`` (times ``k / n``), and ``x % n`` is
-   ``x - n * (x // n)``.
+4. a recorded ``f <= 0`` is added: ``d <= 0`` follows from ``a*d - b*f <= 0`` with ``a, b > 0``,
+   where ``a`` and ``b`` cancel a term (one elimination step of Fourier and Motzkin);
+5. ``k * (x // n)`` lies between ``x - n + 1`` and ``x`` (times ``k / n``), ``x % n`` is
+   ``x - n * (x // n)``, and ``x % y <= y - 1`` for a symbolic ``y >= 1``.
 
 False means "not shown", never "refuted".
 """
@@ -25,7 +25,7 @@ from stillframe.symbolic.bounds import range_of
 from stillframe.symbolic.expr import ONE, Expr
 from stillframe.symbolic.store import Store
 
-STEPS = 48
+STEPS = 24
 DEPTH = 4
 
 
@@ -74,7 +74,7 @@ def _can_step(store: Store, mono: Expr) -> bool:
 
 
 def common_factor(d: Expr) -> tuple[Expr, Expr] | None:
-    """``(g, r)`` with ``d = g * r`` and ``g`` the greatest common monomial; None if there is none."""
+    """``(g, r)`` with ``d = g * r`` and ``g`` the greatest common monomial, or None."""
     terms, constant = linear(d)
     if constant or not terms:
         return None
@@ -135,9 +135,7 @@ def _factored(
 # -- 3. cases -------------------------------------------------------------------------------------
 
 
-def _cases(
-    store: Store, d: Expr, terms: Terms, constant: int, budget: Budget, depth: int
-) -> bool:
+def _cases(store: Store, d: Expr, terms: Terms, constant: int, budget: Budget, depth: int) -> bool:
     for mono, c in terms.items():
         if mono.op not in ("max", "min", "ite"):
             continue
@@ -183,14 +181,25 @@ def _without_division(
             continue
         x, divisor = mono.args
         if divisor.is_constant:
-            relaxed = _relaxed(d, mono, c, x, divisor.value)
-        elif range_of(store, x).lower >= 0 and range_of(store, divisor).lower >= 1 and c > 0:
-            relaxed = scaled_sum(((1, d), (-c, mono), (c, x)))  # 0 <= x // y, x % y <= x
+            relaxed = [_relaxed(d, mono, c, x, divisor.value)]
         else:
-            continue
-        if nonpositive(store, relaxed, budget, depth):
+            relaxed = _relaxed_symbolic(store, d, mono, c)
+        if any(nonpositive(store, r, budget, depth) for r in relaxed):
             return True
     return False
+
+
+def _relaxed_symbolic(store: Store, d: Expr, mono: Expr, c: int) -> list[Expr]:
+    """No smaller than ``d``, without ``x // y`` or ``x % y``, for ``y >= 1`` and ``c > 0``."""
+    x, y = mono.args
+    found: list[Expr] = []
+    if c < 0 or range_of(store, y).lower < 1:
+        return found
+    if mono.op == "mod":  # x % y <= y - 1
+        found.append(scaled_sum(((1, d), (-c, mono), (c, y)), -c))
+    if range_of(store, x).lower >= 0:  # x // y <= x and x % y <= x
+        found.append(scaled_sum(((1, d), (-c, mono), (c, x))))
+    return found
 
 
 def _relaxed(d: Expr, mono: Expr, c: int, x: Expr, n: int) -> Expr:

@@ -31,8 +31,9 @@ class Requirement:
 def requirement(expr: Expr) -> Requirement | None:
     """What ``expr`` requires of its only symbol; None if it says something else.
 
-    Understood are linear comparisons, ``(a*s + b) % k == r``, comparisons of ``(a*s + b) // k`` with
-    a constant, and conjunctions that come to one range. The requirement is equivalent to ``expr``.
+    Understood are linear comparisons, ``(a*s + b) % k == r``, comparisons of
+    ``(a*s + b) // k`` with a constant, and conjunctions that come to one range. The requirement is
+    equivalent to ``expr``.
     """
     if expr.sort != "bool" or len(expr.free_symbols) != 1:
         return None

@@ -277,7 +277,8 @@ def _chosen(store: Store, node: Expr) -> Expr | None:
     answer = decide(store, test)
     if answer is None:
         return None
-    return then if answer else other
+    chosen: Expr = then if answer else other
+    return chosen
 
 
 # -- roundings of floats that are exact fractions -------------------------------------------------

@@ -1,0 +1,243 @@
+"""The commands from end to end: what they write, print, and how they exit."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from typer.testing import CliRunner
+
+import stillframe
+from stillframe.cli.app import app
+from stillframe.cli.guarded import ExitCode
+
+MODELS = """
+import torch
+
+class Scale(torch.nn.Module):
+    def __init__(self, factor=2.0):
+        super().__init__()
+        self.linear = torch.nn.Linear(8, 4)
+        torch.nn.init.constant_(self.linear.weight, factor / 8)
+        self.register_buffer("shift", torch.ones(4))
+
+    def forward(self, x, mask=None, scale=1.0):
+        y = torch.relu(self.linear(x)) * scale + self.shift
+        return {"y": y if mask is None else y * mask, "sum": y.sum()}
+
+class Picky(torch.nn.Module):
+    def forward(self, x):
+        if x.shape[0] > 100:
+            return x + 1
+        raise ValueError("too few rows")
+
+def module(): return Scale()
+def positional(): return Scale(), (torch.randn(3, 8),)
+def keywords(): return Scale(), {"mask": torch.ones(3, 1), "x": torch.randn(3, 8)}
+def other(): return Scale(factor=3.0), (torch.randn(3, 8),)
+def picky(): return Picky(), (torch.randn(3, 8),)
+def fixed():
+    class Fixed(torch.nn.Module):
+        def forward(self, x):
+            return x.view(3, 8) + 1
+    return Fixed(), (torch.randn(3, 8),)
+"""
+
+DYNAMIC = "x=0:batch:1..64"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A current folder with ``models.py`` in it."""
+    (tmp_path / "models.py").write_text(MODELS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("COLUMNS", "100")
+    yield tmp_path
+    sys.modules.pop("models", None)
+
+
+def call(*arguments: str, exits: int = 0) -> Any:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == exits, f"{result.exit_code}: {result.output}\n{result.exception!r}"
+    return result
+
+
+@pytest.fixture
+def program(folder: Path) -> str:
+    call("export", "models:positional", "-d", DYNAMIC, "-o", "m.still")
+    return "m.still"
+
+
+# -- export ---------------------------------------------------------------------------------------
+
+
+def test_export_writes_a_program_and_a_table(folder: Path) -> None:
+    result = call(
+        "export", "models:positional", "--dynamic", DYNAMIC, "--verify", "2", "-o", "m.still"
+    )
+    for text in ("nodes", "batch 1..64", "export time", "verification", "m.still"):
+        assert text in result.stdout
+    module = stillframe.load(folder / "m.still").module()
+    x = torch.randn(7, 8)
+    sys.path.insert(0, str(folder))
+    from models import Scale  # type: ignore[import-not-found]
+
+    original = Scale()
+    original.load_state_dict(stillframe.load(folder / "m.still").state_dict)
+    torch.testing.assert_close(module(x)["y"], original(x)["y"])
+
+
+def test_export_of_keywords_with_one_dim_in_two_inputs() -> None:
+    result = call("export", "models:keywords", "-d", DYNAMIC, "-d", "mask=0:batch", "-o", "m.still")
+    assert "batch 1..64" in result.stdout
+
+
+def test_export_with_inputs_from_a_file(folder: Path) -> None:
+    safetensors.torch.save_file({"x": torch.randn(3, 8)}, folder / "in.safetensors")
+    call("export", "models:module", "--inputs", "in.safetensors", "-d", DYNAMIC, "-o", "m.still")
+    assert (folder / "m.still").is_file()
+
+
+def test_a_module_without_inputs() -> None:
+    result = call("export", "models:module", "-o", "m.still", exits=ExitCode.USER_ERROR)
+    assert "models:module returned a module without example inputs." in result.stderr
+    assert "--inputs" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["models:positional", "-d", "x=0"], "expected ':' after the dim."),
+        (["models:positional", "-d", "y=0:b"], "--dynamic names 'y', which is no input."),
+        (["models:positional", "-d", "x=0:b:4.."], "x.size(0) is 3 in the example, outside"),
+        (["models:nothing"], "models has no 'nothing'."),
+        (["models:picky"], "The module raises ValueError on the example inputs: too few rows"),
+        (["models:positional", "-o", "no/folder/m.still"], "there is no folder no/folder."),
+        (["models:positional", "--strict"], "strict"),
+    ],
+)
+def test_errors_of_the_user_are_one_panel(folder: Path, arguments: list[str], text: str) -> None:
+    result = call("export", "-o", "m.still", *arguments, exits=ExitCode.USER_ERROR)
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    assert text in result.stderr and "─ error ─" in result.stderr
+    assert not list(folder.glob("**/*.still"))
+
+
+def test_a_program_that_fixes_a_declared_dim(folder: Path) -> None:
+    result = call("export", "models:fixed", "-d", DYNAMIC, "-o", "m.still", exits=2)
+    assert "batch" in result.stderr and "fix" in result.stderr
+    assert not (folder / "m.still").exists()
+
+
+def test_traceback_on_request() -> None:
+    result = call("export", "models:picky", "-o", "m.still", "--traceback", exits=2)
+    assert "Traceback" in result.stderr and "too few rows" in result.stderr
+
+
+def test_defects_of_ours_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("a node was lost")
+
+    monkeypatch.setattr(stillframe, "export", broken)
+    result = call("export", "models:positional", "-o", "m.still", exits=ExitCode.INTERNAL_ERROR)
+    assert "This is a defect of stillframe, not of your program." in result.stderr
+    assert "a node was lost" in result.stderr
+
+
+def test_usage_errors_and_help() -> None:
+    assert "No such option" in call("export", "--bad", exits=ExitCode.USER_ERROR).stderr
+    help_text = call("--help").stdout
+    for command in ("export", "inspect", "run", "verify"):
+        assert command in help_text
+        assert "--traceback" in call(command, "--help").stdout
+    assert stillframe.__version__ in call("--version").stdout
+
+
+# -- inspect --------------------------------------------------------------------------------------
+
+
+def test_inspect(program: str) -> None:
+    text = call("inspect", program).stdout
+    for part in (
+        "program of Scale", "signature", "f32[batch, 8]", "dims", "sizes", "parameters",
+        "36 in 2 tensors", "buffers", "operators", "aten.linear.default", "graph",
+    ):  # fmt: skip
+        assert part in text, f"{part!r} is not in:\n{text}"
+
+
+def test_inspect_as_json(program: str, folder: Path) -> None:
+    data = json.loads(call("inspect", program, "--json").stdout)
+    assert data["inputs"] == [{"name": "x", "type": "f32[batch, 8]"}]
+    assert data["dims"] == [{"name": "batch", "min": 1, "max": 64}]
+    assert data["operators"]["aten.linear.default"] == 1
+    assert data["parameters"] == {"tensors": 2, "elements": 36, "bytes": 144}
+    assert data["file_bytes"] == (folder / program).stat().st_size
+
+
+@pytest.mark.parametrize("command", ["inspect", "run", "verify"])
+def test_files_that_are_no_programs(command: str, folder: Path) -> None:
+    (folder / "foreign.still").write_bytes(b"PK\x03\x04 not one of ours")
+    rest = {
+        "inspect": [],
+        "run": ["-i", "in.safetensors", "-o", "out.safetensors"],
+        "verify": ["models:positional"],
+    }[command]
+    assert "─ error ─" in call(command, "foreign.still", *rest, exits=2).stderr
+    assert "There is no file none.still." in call(command, "none.still", *rest, exits=2).stderr
+
+
+# -- run and verify -------------------------------------------------------------------------------
+
+
+def test_run(program: str, folder: Path) -> None:
+    x = torch.randn(5, 8)
+    safetensors.torch.save_file({"x": x}, folder / "in.safetensors")
+    result = call("run", program, "--inputs", "in.safetensors", "--out", "out.safetensors")
+    assert result.stdout.splitlines()[0] == "y: float32 (5, 4)"
+    found = safetensors.torch.load_file(folder / "out.safetensors")
+    want = stillframe.load(folder / program).module()(x)
+    torch.testing.assert_close(found, {"y": want["y"], "sum": want["sum"]})
+
+
+@pytest.mark.parametrize(
+    ("tensors", "text"),
+    [
+        ({}, "missing: x"),
+        ({"x": (3, 8), "z": (1,)}, "not an input: z"),
+        ({"x": (65, 8)}, "x"),
+        ({"x": (3, 9)}, "x"),
+    ],
+)
+def test_run_with_wrong_inputs(
+    program: str, folder: Path, tensors: dict[str, tuple[int, ...]], text: str
+) -> None:
+    made = {name: torch.zeros(shape) for name, shape in tensors.items()}
+    safetensors.torch.save_file(made, folder / "in.safetensors")
+    result = call("run", program, "-i", "in.safetensors", "-o", "out.safetensors", exits=2)
+    assert text in result.stderr
+    assert not (folder / "out.safetensors").exists()
+
+
+def test_verify(program: str) -> None:
+    result = call("verify", program, "models:other", "--samples", "1", exits=ExitCode.NOT_VERIFIED)
+    assert "differs" in result.stderr
+
+
+def test_verify_agrees(program: str) -> None:
+    (Path(program).parent / "models.py").write_text(
+        MODELS + "\nimport stillframe\n"
+        "def same():\n"
+        "    module = Scale()\n"
+        "    module.load_state_dict(stillframe.load('m.still').state_dict)\n"
+        "    return module, (torch.randn(3, 8),)\n"
+    )
+    sys.modules.pop("models", None)
+    assert "agree" in call("verify", program, "models:same", "-n", "2").stdout
