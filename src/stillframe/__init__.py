@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 # The package must be loaded before the function of the same name is bound below: from then on,
 # importing its modules leaves the name alone.
-import stillframe.export as _export_package  # noqa: F401
+import stillframe.export as _export_package
 
 __version__ = "0.1.0"
 
@@ -51,6 +51,8 @@ _HOMES = {
 __all__ = ["__version__", "export", *_HOMES]
 
 if TYPE_CHECKING:
+    import torch
+
     from stillframe.artifact import load, save
     from stillframe.errors import (
         ArtifactError,
@@ -67,8 +69,6 @@ if TYPE_CHECKING:
         UserErrorKind,
         VerificationError,
     )
-    import torch
-
     from stillframe.export.program import ExportedProgram
     from stillframe.export.signature import (
         ConstantArgument,
@@ -90,7 +90,7 @@ if TYPE_CHECKING:
     from stillframe.shapes.dims import Dim, ShapesCollection, dims
 
 
-def export(  # type: ignore[no-redef]
+def export(
     mod: torch.nn.Module | Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any] | None = None,

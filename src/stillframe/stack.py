@@ -34,7 +34,8 @@ def hide_package(root: str) -> None:
 def _classify(code: CodeType) -> bool:
     name = code.co_filename
     is_user = not (
-        name.startswith("<") and not name.startswith("<ipython")
+        name.startswith("<")
+        and not name.startswith("<ipython")
         or name in _HIDDEN_FILES
         or any(name.startswith(root) for root in _HIDDEN_ROOTS)
     )

@@ -1,7 +1,8 @@
 """Every private name of torch that the package leans on, each in one place.
 
-torch moves these between releases. Each entry says what it does for us; ``tests/test_torch_private``
-calls every one, so that a move fails loudly there and not inside somebody's capture.
+torch moves these between releases. Each entry says what it does for us; a test in
+``tests/test_torch_private.py`` calls every one, so that a move fails loudly there and not inside
+somebody's capture.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from stillframe import stack
 stack.hide_package(os.path.dirname(torch.__file__))
 
 # Makes a tensor subclass instance with given sizes and no storage of its own. Sizes may be SymInts.
-make_wrapper_subclass: Callable[..., torch.Tensor] = torch.Tensor._make_wrapper_subclass  # type: ignore[attr-defined]
+make_wrapper_subclass: Callable[..., torch.Tensor] = torch.Tensor._make_wrapper_subclass
 
 # As ``__torch_function__``: the subclass takes no part in function overriding.
 disabled_torch_function = torch._C._disabled_torch_function_impl
@@ -32,11 +33,12 @@ below_autograd = torch._C._AutoDispatchBelowADInplaceOrView
 # The function behind ``torch.no_grad`` and friends; a TorchFunctionMode sees its calls.
 set_grad_enabled = torch._C._set_grad_enabled
 
+
 # Tables of Python shape functions and decompositions, used as data.
 def python_meta_tables() -> tuple[dict[Any, Callable[..., Any]], dict[Any, Callable[..., Any]]]:
     """``(metas, decompositions)``: operator overload to Python function."""
     import torch._decomp
-    import torch._meta_registrations  # noqa: F401  (fills the tables)
+    import torch._meta_registrations
 
     return torch._decomp.meta_table, torch._decomp.decomposition_table
 
@@ -91,13 +93,13 @@ def compiling_flags() -> Iterator[None]:
     Model libraries choose branches without data-dependent control flow by asking these.
     """
     compiler = torch.compiler
-    old = (compiler._is_compiling_flag, compiler._is_exporting_flag)  # type: ignore[attr-defined]
-    compiler._is_compiling_flag = True  # type: ignore[attr-defined]
-    compiler._is_exporting_flag = True  # type: ignore[attr-defined]
+    old = (compiler._is_compiling_flag, compiler._is_exporting_flag)
+    compiler._is_compiling_flag = True
+    compiler._is_exporting_flag = True
     try:
         yield
     finally:
-        compiler._is_compiling_flag, compiler._is_exporting_flag = old  # type: ignore[attr-defined]
+        compiler._is_compiling_flag, compiler._is_exporting_flag = old
 
 
 # Functions that take subgraphs and compile them on entry; a capture has to stand in for them.

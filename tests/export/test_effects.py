@@ -187,7 +187,10 @@ def test_constants_are_lifted_and_listed() -> None:
     module = M()
     program = sf.export(module, (X,))
     names = set(program.graph_signature.lifted_tensor_constants)
-    assert names == {"scale", "lifted_tensor_0", "lifted_tensor_1"} | (names - names) or "scale" in names
+    assert (
+        names == {"scale", "lifted_tensor_0", "lifted_tensor_1"} | (names - names)
+        or "scale" in names
+    )
     assert len(program.constants) == 3
     assert any("constant scale: (1,) float32" in note for note in program.notes)
     torch.testing.assert_close(program.module()(X), module(X))

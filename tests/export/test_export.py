@@ -139,7 +139,12 @@ def test_unused_sizes_leave_no_node() -> None:
         f, (torch.randn(3, 5, 4),), dynamic_shapes=({0: sf.Dim("b", min=2), 1: sf.Dim("s", min=2)},)
     )
     names = [n.name for n in program.graph.nodes if n.op == "call_function"]
-    assert [n.rstrip("_0123456789") for n in names] == ["sym_size_int", "sym_size_int", "mul", "reshape"]
+    assert [n.rstrip("_0123456789") for n in names] == [
+        "sym_size_int",
+        "sym_size_int",
+        "mul",
+        "reshape",
+    ]
 
 
 @pytest.mark.spec("2.85")
@@ -205,7 +210,9 @@ def test_grad_mode_is_recorded() -> None:
 
 @pytest.mark.spec("1.45", "1.48")
 def test_ranges(program: sf.ExportedProgram) -> None:
-    ranges = {program.dim_names[str(k)]: (v.lower, v.upper) for k, v in program.range_constraints.items()}
+    ranges = {
+        program.dim_names[str(k)]: (v.lower, v.upper) for k, v in program.range_constraints.items()
+    }
     assert ranges == {"batch": (1, 64), "seq": (1, 512)}
     assert program.guards == []
 
@@ -312,7 +319,10 @@ def test_one_constant_one_placeholder() -> None:
     assert sorted(program.constants) == ["a", "inner.b"]
     specs = [s.kind for s in program.graph_signature.input_specs]
     assert specs == [InputKind.CONSTANT_TENSOR] * 2 + [InputKind.USER_INPUT]
-    assert [n.name for n in program.graph.nodes if n.op == "placeholder"][:2] == ["c_a", "c_inner_b"]
+    assert [n.name for n in program.graph.nodes if n.op == "placeholder"][:2] == [
+        "c_a",
+        "c_inner_b",
+    ]
 
 
 @pytest.mark.spec("2.95")
@@ -335,7 +345,9 @@ def test_deepcopy_is_independent(program: sf.ExportedProgram) -> None:
     copied.state_dict["norm.weight"].data.zero_()
     assert bool((program.state_dict["norm.weight"] == 1).all())
     ids, mask = example()
-    assert not torch.equal(copied.module()(ids, mask)["tokens"], program.module()(ids, mask)["tokens"])
+    assert not torch.equal(
+        copied.module()(ids, mask)["tokens"], program.module()(ids, mask)["tokens"]
+    )
 
 
 def test_print_shows_dims_and_shapes(program: sf.ExportedProgram) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from stillframe.errors import DataDependentError
+from stillframe.errors import DataDependentError, NotSupported
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import RULES, load_rules
 from stillframe.fake.tensor import FakeTensor, FakeStorage
@@ -28,11 +28,16 @@ load_rules()
 
 @dataclass
 class Outcome:
-    """What a comparison found. ``symbolic`` says whether sizes were symbols in the second run."""
+    """What a comparison found.
+
+    ``symbolic`` says whether sizes were symbols in the second run; ``refused`` is the text of a typed
+    error (not supported, depends on data) with which the rule declined to answer.
+    """
 
     mismatches: list[str] = field(default_factory=list)
     guards: list[Guard] = field(default_factory=list)
     symbolic: bool = False
+    refused: str = ""
     result: Any = None
 
 
@@ -46,6 +51,8 @@ def check(
     """
     with torch._C._AutoDispatchBelowAutograd(), torch.no_grad():
         outcome = compare(op, args, kwargs, symbolic_ints=symbolic_ints)
+    if outcome.refused:
+        raise AssertionError(f"{op}: {outcome.refused}")
     if outcome.mismatches:
         raise AssertionError(f"{op}{_show(args)}{kwargs or ''}:\n  " + "\n  ".join(outcome.mismatches))
     return outcome
@@ -87,8 +94,8 @@ def compare(
     for label, fakes, fake_args, fake_kwargs in plans:
         try:
             answer = RULES[op](RuleContext(fakes.env), *fake_args, **fake_kwargs)
-        except DataDependentError as e:
-            outcome.mismatches.append(f"{label}: {e.what}")
+        except (NotSupported, DataDependentError) as e:
+            outcome.refused = e.what
             continue
         except Exception as e:
             outcome.mismatches.append(f"{label}: the rule raised {type(e).__name__}: {e}")
@@ -191,6 +198,7 @@ def differences(
         return [f"{len(have)} outputs, should be {len(want)}"]
     found: list[str] = []
     reals = list(reals)
+    values = dict(fakes.env.hints)  # and of unbacked sizes, from the first output that has them
     for i, (r, f) in enumerate(zip(want, have, strict=True)):
         prefix = f"output {i}: " if len(want) > 1 else ""
         if not isinstance(r, torch.Tensor):
@@ -199,15 +207,18 @@ def differences(
         elif not isinstance(f, FakeTensor):
             found.append(f"{prefix}{f!r}, should be a tensor")
         else:
-            found += [prefix + text for text in _tensor_differences(fakes, reals, r, f)]
+            found += [prefix + text for text in _tensor_differences(fakes, reals, r, f, values)]
     return found
 
 
 def _tensor_differences(
-    fakes: Fakes, reals: list[torch.Tensor], r: torch.Tensor, f: FakeTensor
+    fakes: Fakes,
+    reals: list[torch.Tensor],
+    r: torch.Tensor,
+    f: FakeTensor,
+    hints: dict[Expr, int],
 ) -> list[str]:
     found = []
-    hints = dict(fakes.env.hints)
 
     def number(size: Size) -> int | None:
         if not isinstance(size, Expr):
@@ -220,14 +231,10 @@ def _tensor_differences(
         found.append(f"dtype {f.dtype}, should be {r.dtype}")
     if f.device != r.device:
         found.append(f"device {f.device}, should be {r.device}")
+    for have, size in zip(f.sizes, r.shape, strict=False):
+        if isinstance(have, Expr) and have.op == "symbol" and have not in hints:
+            hints[have] = size
     sizes = [number(s) for s in f.sizes]
-    if len(sizes) == r.dim():
-        for i, s in enumerate(sizes):
-            if s is None:  # an unbacked size: any value goes
-                extra = f.sizes[i].free_symbols - set(hints)  # type: ignore[union-attr]
-                if len(extra) == 1 and f.sizes[i] in extra:
-                    hints[f.sizes[i]] = r.shape[i]
-                sizes[i] = r.shape[i]
     if tuple(sizes) != tuple(r.shape):
         return [*found, f"sizes {tuple(sizes)}, should be {tuple(r.shape)}"]
     if any(type(s) is bool for s in (*f.sizes, *f.strides)) or any(

@@ -32,6 +32,7 @@ class Comparing(TorchDispatchMode):
         self.missing: collections.Counter[str] = collections.Counter()
         self.failures: dict[str, list[str]] = collections.defaultdict(list)
         self.guards: dict[str, str] = {}
+        self.refused: collections.Counter[str] = collections.Counter()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -43,6 +44,8 @@ class Comparing(TorchDispatchMode):
         self.calls[str(func)] += 1
         shown = f"{_show(args)} {kwargs or ''}"
         outcome = compare(func, args, kwargs)
+        if outcome.refused:
+            self.refused[str(func)] += 1
         if outcome.mismatches:
             self.failures[str(func)].append(f"{shown}: {'; '.join(outcome.mismatches)}")
         if outcome.guards:
@@ -101,6 +104,8 @@ def main() -> int:
         print(f"{name}: {len(texts)} of {found.calls[name]} calls")
         for text in texts[: options.show]:
             print(f"    {text}")
+    if found.refused:
+        print("refused with a typed error:", dict(found.refused.most_common()))
     if options.missing:
         print("without a rule:", dict(found.missing.most_common()))
     if options.guards:

@@ -72,7 +72,7 @@ broadcast_to masked_select take_along_dim cross searchsorted.Tensor bucketize.Te
 
 _NN_NAMES = """
 linear gelu silu silu_ mish mish_ hardtanh hardtanh_ hardswish hardswish_ hardsigmoid hardsigmoid_
-leaky_relu leaky_relu_ elu elu_ relu6 relu6_ softplus softshrink hardshrink glu log_sigmoid
+leaky_relu leaky_relu_ elu elu_ relu6 relu6_ softplus softshrink glu log_sigmoid
 scaled_dot_product_attention avg_pool2d avg_pool3d adaptive_avg_pool2d adaptive_avg_pool3d pad
 reflection_pad1d reflection_pad2d replication_pad2d
 """.split()

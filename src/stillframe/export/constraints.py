@@ -61,9 +61,9 @@ def _violation(env: ShapeEnv, guards: list[Guard]) -> ConstraintViolationError:
         where.extend(w for w in guard.where[-1:] if w not in where)
     names = sorted({env.symbols[s].dim_name for g in guards for s in g.expr.free_symbols})
     return ConstraintViolationError(
-        f"The program does not work for all declared sizes of {', '.join(names)}. It requires:\n    "
-        + "\n    ".join(dict.fromkeys(lines)),
-        why="each condition was decided by the example's sizes and is not implied by the declared ranges",
+        f"The program does not work for all declared sizes of {', '.join(names)}. It requires:"
+        + "".join(f"\n    {line}" for line in dict.fromkeys(lines)),
+        why="the example's sizes decided each condition, and the declared ranges do not imply it",
         where=where,
         hints=_fixes(env, guards),
     )
@@ -82,8 +82,8 @@ def _fixes(env: ShapeEnv, guards: list[Guard]) -> list[str]:
         if len(guard.expr.free_symbols) != 1:
             fixes.setdefault(
                 f"relation {guard.expr}",
-                f"declare the dims so that {named(env, guard.expr)} always holds (one Dim for equal "
-                "sizes, k*dim for multiples), or leave one of them static",
+                f"declare the dims so that {named(env, guard.expr)} always holds (one Dim for "
+                "equal sizes, k*dim for multiples), or leave one of them static",
             )
             continue
         (sym,) = guard.expr.free_symbols
@@ -100,7 +100,10 @@ def _fix(info: SymbolInfo, guards: Iterable[Guard]) -> str:
         if need is None:
             return f"leave {info.dim_name} static: {info.hint} for {info.source}"
         if need.equals is not None:
-            return f"{info.source} must be {need.equals}: leave it static (remove {info.dim_name} from dynamic_shapes)"
+            return (
+                f"{info.source} must be {need.equals}: leave it static "
+                f"(remove {info.dim_name} from dynamic_shapes)"
+            )
         if need.range is not None:
             lower, upper = max(lower, need.range.lower), min(upper, need.range.upper)
         if need.multiple_of is not None:

@@ -41,8 +41,8 @@ def _refusal(change: Change) -> SideEffectError:
     if change.kind == "tensor attribute":
         return SideEffectError(
             f"forward assigns a tensor to {path}, which is no registered buffer ({change.what}).",
-            why="a program keeps state only in parameters and buffers; the assignment would be lost",
-            hints=[f"in __init__: self.register_buffer({change.path.rpartition('.')[2]!r}, initial_value)"],
+            why="programs keep state only in parameters and buffers; the assignment would be lost",
+            hints=[f"in __init__: self.register_buffer({_last(change.path)!r}, initial_value)"],
         )
     if change.kind in ("attribute", "container"):
         return SideEffectError(
@@ -55,6 +55,10 @@ def _refusal(change: Change) -> SideEffectError:
         why="the structure of the module is fixed in a program",
         hints=["make the change before export"],
     )
+
+
+def _last(path: str) -> str:
+    return path.rpartition(".")[2]
 
 
 def check_rebinding(change: Change, old: FakeTensor, outputs: list[Any]) -> None:
@@ -134,7 +138,7 @@ class InputWatch:
                 continue
             raise SideEffectError(
                 f"forward changes its input {name} (a {type(value).__name__}) in place.",
-                why="a program gets the leaves of its inputs and cannot change the caller's container",
+                why="a program gets the leaves of its inputs, not the caller's container",
                 hints=["copy the container at the top of forward, or return what was added"],
             )
 
@@ -145,7 +149,9 @@ def _picture(value: Any) -> tuple[list[Any], Any]:
 
 
 def _equal(a: tuple[list[Any], Any], b: tuple[list[Any], Any]) -> bool:
-    return a[1] == b[1] and all(x is y or _same_number(x, y) for x, y in zip(a[0], b[0], strict=True))
+    return a[1] == b[1] and all(
+        x is y or _same_number(x, y) for x, y in zip(a[0], b[0], strict=True)
+    )
 
 
 def _same_number(a: Any, b: Any) -> bool:

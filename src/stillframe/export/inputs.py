@@ -58,7 +58,9 @@ def make_fake_inputs(env: ShapeEnv, specs: list[LeafSpec]) -> FakeInputs:
                 f"{spec.path}: an input of type {type(leaf).__module__}.{type(leaf).__qualname__} "
                 "cannot be captured.",
                 why="inputs are tensors, None, numbers, strings, and containers of these",
-                hints=["register its class as a container: torch.utils._pytree.register_pytree_node"],
+                hints=[
+                    "register its class as a container: torch.utils._pytree.register_pytree_node"
+                ],
             )
     return inputs
 
@@ -90,9 +92,12 @@ def _declared_size(
     source = f"{spec.path}.size({dim})"
     if isinstance(declared, DerivedDim):
         root = declared.root
-        symbol = _root_symbol(env, root, (hint - declared.offset) // declared.scale, source, symbols, inputs)
-        size = unwrap(symbol * declared.scale + declared.offset)
-        inputs.derived.append((symbol, size, declared.scale, declared.offset))
+        symbol = _root_symbol(
+            env, root, (hint - declared.offset) // declared.scale, source, symbols, inputs
+        )
+        size: Size = unwrap(symbol * declared.scale + declared.offset)
+        if isinstance(size, Expr):
+            inputs.derived.append((symbol, size, declared.scale, declared.offset))
         return size
     if isinstance(declared, Dim):
         return _root_symbol(env, declared, hint, source, symbols, inputs)

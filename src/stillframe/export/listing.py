@@ -69,9 +69,7 @@ def program_text(program: ExportedProgram) -> str:
 def graph_lines(program: ExportedProgram, limit: int | None = None) -> list[str]:
     """One line a node: name, shape, target and operands. Unused lifted state is left out."""
     lines: list[str] = []
-    lifted = {
-        s.arg.name for s in program.graph_signature.input_specs if s.target is not None
-    }
+    lifted = {s.arg.name for s in program.graph_signature.input_specs if s.target is not None}
     for node in program.graph.nodes:
         if limit is not None and len(lines) >= limit:
             lines.append("...")

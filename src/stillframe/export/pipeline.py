@@ -1,8 +1,8 @@
 """``export``: from a module and example inputs to an ExportedProgram.
 
-The order, each step a function below: check the arguments; read the dims spec; make fake inputs and
-fake state; run the module once under the recorder; compare the module with what it was before; check
-the guards against the declared dims; clean the graph; build the program.
+The order, each step a function below: check the arguments; read the dims spec; make fake inputs
+and fake state; run the module once under the recorder; compare the module with what it was before;
+check the guards against the declared dims; clean the graph; build the program.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ class _FunctionModule(torch.nn.Module):
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
         if not callable(function):
-            raise InvalidInput(f"mod must be a module or a function, got {type(function).__name__}.")
+            raise InvalidInput(
+                f"mod must be a module or a function, got {type(function).__name__}."
+            )
         self.__dict__["forward"] = function
 
 
@@ -200,16 +202,15 @@ class _Capture:
                 specs.append(OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(node.name), None))
             elif isinstance(to_size(value), Expr):
                 node = self.recorder.operand(value)
-                kind = {"int": SymIntArgument, "float": SymFloatArgument, "bool": SymBoolArgument}
                 operands.append(node)
-                argument = kind[to_size(value).sort](node.name)
+                argument = _SYMBOLIC_ARGUMENTS[to_size(value).sort](node.name)
                 specs.append(OutputSpec(OutputKind.USER_OUTPUT, argument, None))
             elif value is None or isinstance(value, (int, float, bool, str)):
                 operands.append(value)
                 specs.append(OutputSpec(OutputKind.USER_OUTPUT, ConstantArgument("", value), None))
             else:
                 raise NotSupported(
-                    f"Output {i} of forward is a {type(value).__module__}.{type(value).__qualname__}.",
+                    f"Output {i} of forward is of {type(value)}, which a program cannot return.",
                     why="programs return tensors, numbers, strings, None and containers of these",
                     hints=[
                         "register its class as a container: "
@@ -228,7 +229,9 @@ class _Capture:
         fqn = self._constant_name(real)
         name = self.names.lifted(InputKind.CONSTANT_TENSOR, fqn)
         graph = self.recorder.graph
-        place = self._first_user_node or next((n for n in graph.nodes if n.op != "placeholder"), None)
+        place = self._first_user_node or next(
+            (n for n in graph.nodes if n.op != "placeholder"), None
+        )
         with graph.inserting_before(place) if place is not None else contextlib.nullcontext():
             node = new_placeholder(graph, name)
         node.meta["val"] = fake
@@ -308,6 +311,13 @@ class _Capture:
         signature = ModuleCallSignature([], [], self.in_spec, out_spec)
         entries = [ModuleCallEntry(path, None) for path, _ in self.modules[1:]]
         return [ModuleCallEntry("", signature), *entries]
+
+
+_SYMBOLIC_ARGUMENTS: dict[str, Any] = {
+    "int": SymIntArgument,
+    "float": SymFloatArgument,
+    "bool": SymBoolArgument,
+}
 
 
 def _input_argument(name: str, leaf: Any) -> Any:

@@ -92,7 +92,8 @@ class ExportedProgram:
         verify_weights = getattr(self.state_dict, "verify_weights", None)
         if verify_weights is not None:
             verify_weights()
-        return build_module(self)
+        module: torch.nn.Module = build_module(self)
+        return module
 
     def verify(self, mod: torch.nn.Module, samples: int = 3, seed: int = 0) -> VerificationReport:
         """Run the program and ``mod`` on inputs of other sizes inside the declared ranges.

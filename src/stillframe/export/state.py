@@ -36,7 +36,8 @@ def named_state(modules: Modules) -> tuple[dict[str, Any], dict[str, Any]]:
     tables: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for path, module in modules:
         prefix = f"{path}." if path else ""
-        for table, entries in zip(tables, (module._parameters, module._buffers), strict=True):
+        own: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        for table, entries in zip(tables, own, strict=True):
             for name, tensor in entries.items():
                 if tensor is not None:
                     table[prefix + name] = tensor
@@ -68,7 +69,9 @@ class Change:
 
     path: str
     what: str
-    kind: str  # "tensor attribute", "attribute", "container", "buffer", "parameter", "module", "hook"
+    kind: (
+        str  # "tensor attribute", "attribute", "container", "buffer", "parameter", "module", "hook"
+    )
     value: Any = None
 
 
@@ -128,7 +131,9 @@ class Watch:
                 elif name in seen.contents:
                     before = seen.contents[name]
                     if value is seen.attributes[name] and not _same_contents(before, value):
-                        found.append(Change(prefix + name, "was changed in place", "container", value))
+                        found.append(
+                            Change(prefix + name, "was changed in place", "container", value)
+                        )
                     elif value is not seen.attributes[name] and not _same_contents(before, value):
                         found.append(_attribute(prefix + name, "was replaced", value))
                 elif not _same(seen.attributes[name], value):
@@ -209,7 +214,7 @@ def _same_contents(a: Any, b: Any) -> bool:
     if type(a) is not type(b) or len(a) != len(b):
         return False
     if isinstance(a, set):
-        return a == b
+        return bool(a == b)
     if isinstance(a, dict):
         return list(a) == list(b) and all(_same(a[k], b[k]) for k in a)
     return all(_same(x, y) for x, y in zip(a, b, strict=True))

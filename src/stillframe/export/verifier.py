@@ -2,8 +2,8 @@
 
 Graph: placeholders first and equal to the signature by name and order; every node has ``val``;
 targets are registered operators or the symbolic arithmetic of the allow-list; outputs match the
-signature by position. State: parameters and persistent buffers are in ``state_dict``, non-persistent
-buffers and constants in ``constants``.
+signature by position. State: parameters and persistent buffers are in ``state_dict``,
+non-persistent buffers and constants in ``constants``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SYMBOLIC_TARGETS: frozenset[Any] = frozenset(
         torch_private.set_grad_enabled,
     }
     | {f for n in dir(torch) if n.startswith("_sym_") and callable(f := getattr(torch, n))}
-    | {f for n in ("sqrt", "exp", "log", "sin", "cos", "tan", "log2", "pow") if (f := getattr(math, n))}
+    | {getattr(math, n) for n in ("sqrt", "exp", "log", "sin", "cos", "tan", "log2", "pow")}
 )  # fmt: skip
 
 
@@ -55,7 +55,9 @@ def _check_graph(graph: torch.fx.Graph) -> None:
             if not isinstance(target, torch._ops.OpOverload) and target not in SYMBOLIC_TARGETS:
                 raise SpecViolationError(f"node {node.name} calls {target}, which is no operator.")
         elif node.op != "output":
-            raise SpecViolationError(f"node {node.name} is a {node.op}; only operators are allowed.")
+            raise SpecViolationError(
+                f"node {node.name} is a {node.op}; only operators are allowed."
+            )
         if "val" not in node.meta:
             raise SpecViolationError(f"node {node.name} has no metadata `val`.")
 
@@ -101,10 +103,16 @@ def _check_outputs(program: ExportedProgram) -> None:
     values = output.args[0]
     specs = program.graph_signature.output_specs
     if len(values) != len(specs):
-        raise SpecViolationError(f"{len(values)} outputs in the graph, {len(specs)} in the signature.")
+        raise SpecViolationError(
+            f"{len(values)} outputs in the graph, {len(specs)} in the signature."
+        )
     for i, (value, spec) in enumerate(zip(values, specs, strict=True)):
         if isinstance(value, torch.fx.Node):
             if spec.arg.name != value.name:
-                raise SpecViolationError(f"output {i} is {value.name}, the signature says {spec.arg.name}.")
+                raise SpecViolationError(
+                    f"output {i} is {value.name}, the signature says {spec.arg.name}."
+                )
         elif not isinstance(spec.arg, ConstantArgument):
-            raise SpecViolationError(f"output {i} is the constant {value!r}, the signature says {spec.arg}.")
+            raise SpecViolationError(
+                f"output {i} is the constant {value!r}, the signature says {spec.arg}."
+            )

@@ -50,9 +50,8 @@ class VerificationReport:
         sizes = "; ".join(
             ", ".join(f"{k}={v}" for k, v in s.sizes.items()) or "static" for s in self.samples
         )
-        return (
-            f"{len(self.samples)} samples agree (largest difference {self.max_difference:.3g}): {sizes}"
-        )
+        worst = f"largest difference {self.max_difference:.3g}"
+        return f"{len(self.samples)} samples agree ({worst}): {sizes}"
 
 
 def verify(
@@ -184,7 +183,9 @@ def _compare(
     program: ExportedProgram, mod: torch.nn.Module, args: Any, kwargs: Any, sizes: dict[Expr, int]
 ) -> float:
     expected = _run(copy.deepcopy(mod) if program.training else mod, args, kwargs)
-    actual = _run(copy.deepcopy(program).module() if program.training else program.module(), args, kwargs)
+    actual = _run(
+        copy.deepcopy(program).module() if program.training else program.module(), args, kwargs
+    )
     label = ", ".join(f"{k}={v}" for k, v in _named(program, sizes).items()) or "the example"
     want, want_spec = pytree.tree_flatten_with_path(expected)
     got, got_spec = pytree.tree_flatten(actual)
@@ -199,9 +200,7 @@ def _compare(
 
 
 def _run(mod: torch.nn.Module, args: Any, kwargs: Any) -> Any:
-    own = pytree.tree_map(
-        lambda x: x.clone() if isinstance(x, torch.Tensor) else x, (args, kwargs)
-    )
+    own = pytree.tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, (args, kwargs))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         return mod(*own[0], **own[1])
@@ -221,7 +220,9 @@ def _difference(a: Any, b: Any, name: str, label: str) -> float:
         return 0.0
     if not torch.allclose(a, b, rtol=RTOL, atol=ATOL, equal_nan=True):
         if a.dtype is torch.bool:
-            raise VerificationError(f"At {label}, {name} differs in {int((a != b).sum())} elements.")
+            raise VerificationError(
+                f"At {label}, {name} differs in {int((a != b).sum())} elements."
+            )
         worst = float((a.double() - b.double()).abs().max())
         raise VerificationError(
             f"At {label}, {name} differs by up to {worst:.3g}.",

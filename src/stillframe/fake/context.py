@@ -78,9 +78,13 @@ class RuleContext:
         if that is known, made dense.
         """
         sizes = t.sizes if sizes is None else sizes
-        return self.new(t, sizes, dtype=dtype, device=device, strides=self.preserved_strides(t, sizes))
+        return self.new(
+            t, sizes, dtype=dtype, device=device, strides=self.preserved_strides(t, sizes)
+        )
 
-    def preserved_strides(self, t: FakeTensor, sizes: Sequence[Size] | None = None) -> tuple[Size, ...]:
+    def preserved_strides(
+        self, t: FakeTensor, sizes: Sequence[Size] | None = None
+    ) -> tuple[Size, ...]:
         """The strides that ``empty_like(t)`` has."""
         sizes = t.sizes if sizes is None else sizes
         if layout.is_contiguous(t.sizes, t.strides):
@@ -204,7 +208,9 @@ class RuleContext:
     def require_same(self, a: Size, b: Size, message: str) -> Size:
         """Both sizes must be equal; returns the simpler of them (an int if one is)."""
         if a is not b:
-            self.require(unwrap(eq(a, b)) if not (type(a) is int and type(b) is int) else a == b, message)
+            self.require(
+                unwrap(eq(a, b)) if not (type(a) is int and type(b) is int) else a == b, message
+            )
         return a if type(a) is int else b
 
     def broadcast(self, *shapes: Sequence[Size]) -> tuple[Size, ...]:
@@ -267,7 +273,9 @@ class RuleContext:
             else:
                 level, dtype = 2, _scalar_dtype(operand)
             seen = ranked[level]
-            ranked[level] = dtype if seen is None or seen is dtype else torch.promote_types(seen, dtype)
+            ranked[level] = (
+                dtype if seen is None or seen is dtype else torch.promote_types(seen, dtype)
+            )
         dims, zero, number = ranked
         return _combine(_combine(dims, zero), number) or torch.get_default_dtype()
 
@@ -277,7 +285,7 @@ class RuleContext:
 
 
 def _hint(env: ShapeEnv, size: Size) -> Any:
-    return size if type(size) is int else env.hint_of(size)
+    return env.hint_of(size) if isinstance(size, Expr) else size
 
 
 def _plain(sizes: Sequence[Size | Expr]) -> tuple[Size, ...]:
@@ -294,7 +302,9 @@ def _scalar_dtype(value: Any) -> torch.dtype:
     if isinstance(value, float):
         return torch.get_default_dtype()
     if isinstance(value, complex):
-        return torch.complex64 if torch.get_default_dtype() is not torch.float64 else torch.complex128
+        return (
+            torch.complex64 if torch.get_default_dtype() is not torch.float64 else torch.complex128
+        )
     raise TypeError(f"not a number: {value!r}")
 
 
@@ -312,7 +322,13 @@ def _combine(strong: torch.dtype | None, weak: torch.dtype | None) -> torch.dtyp
         return strong if weak is None else weak
     if _category(weak) > _category(strong):
         if weak.is_complex and strong.is_floating_point:
-            return torch.promote_types(strong, torch.complex32) if strong is torch.float16 else torch.promote_types(weak, strong) if strong is torch.float64 else weak
+            return (
+                torch.promote_types(strong, torch.complex32)
+                if strong is torch.float16
+                else torch.promote_types(weak, strong)
+                if strong is torch.float64
+                else weak
+            )
         return weak
     return strong
 

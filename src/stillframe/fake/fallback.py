@@ -32,7 +32,7 @@ _META = torch.device("meta")
 
 @dataclass(frozen=True)
 class Made:
-    """An output tensor: ``source`` is the input it is (``whole``) or shares memory with, or None."""
+    """An output tensor; ``source`` is the input it is (``whole``) or shares memory with."""
 
     source: int | None
     whole: bool
@@ -63,8 +63,14 @@ class Recipe:
                 storage = None if leaf.source is None else inputs[leaf.source].storage_
                 out.append(
                     FakeTensor.make(
-                        mode.env, leaf.sizes, leaf.strides, leaf.offset, leaf.dtype, leaf.device,
-                        grad and (leaf.dtype.is_floating_point or leaf.dtype.is_complex), storage,
+                        mode.env,
+                        leaf.sizes,
+                        leaf.strides,
+                        leaf.offset,
+                        leaf.dtype,
+                        leaf.device,
+                        grad and (leaf.dtype.is_floating_point or leaf.dtype.is_complex),
+                        storage,
                     )
                 )
         return pytree.tree_unflatten(out, self.spec)
@@ -87,14 +93,13 @@ def run(mode: FakeMode, func: Any, args: list[Any], kwargs: dict[str, Any]) -> A
     if recipe is None:
         grad = mode.ctx.requires_grad
         symbols_before = len(mode.env.symbols)
-        result = _run_meta(func, args, kwargs) if static else None
-        if result is None:
+        recipe = _run_meta(func, args, kwargs) if static else None
+        if recipe is None:
             result = _take_apart(mode, func, args, kwargs)
-        recipe = _describe(result, inputs) if isinstance(result, _Fakes) else result.recipe
-        mode.ctx.requires_grad = grad
-        if len(mode.env.symbols) > symbols_before:
-            assert isinstance(result, _Fakes)
-            return result.value
+            mode.ctx.requires_grad = grad
+            if len(mode.env.symbols) > symbols_before:
+                return result  # its symbols are new each time
+            recipe = _describe(result, inputs)
         recipes[key] = recipe
     return recipe.follow(mode, inputs)
 
@@ -126,17 +131,7 @@ def _has_symbols(key: Any) -> bool:
 # -- static: the meta kernel --------------------------------------------------------------------
 
 
-@dataclass
-class _Known:
-    recipe: Recipe
-
-
-@dataclass
-class _Fakes:
-    value: Any
-
-
-def _run_meta(func: Any, args: list[Any], kwargs: dict[str, Any]) -> _Known | None:
+def _run_meta(func: Any, args: list[Any], kwargs: dict[str, Any]) -> Recipe | None:
     """Run the operator on meta tensors; None if it has no kernel for them."""
     metas: dict[int, torch.Tensor] = {}
     order: list[tuple[FakeTensor, torch.Tensor]] = []
@@ -145,9 +140,7 @@ def _run_meta(func: Any, args: list[Any], kwargs: dict[str, Any]) -> _Known | No
         if isinstance(value, FakeTensor):
             if id(value) not in metas:
                 meta = torch.empty(0, dtype=value.dtype, device=_META)
-                meta = torch.as_strided(
-                    meta.new_empty(_extent(value)), value.sizes, value.strides, value.offset
-                )
+                meta = torch.as_strided(meta.new_empty(_extent(value)), *_static(value))
                 metas[id(value)] = meta
                 order.append((value, meta))
             return metas[id(value)]
@@ -170,7 +163,9 @@ def _run_meta(func: Any, args: list[Any], kwargs: dict[str, Any]) -> _Known | No
             f"{func} changes the sizes or strides of its input in place.",
             hints=["use the out-of-place operator"],
         )
-    out_device = torch.device(device) if device is not None else _common_device([f for f, _ in order])
+    out_device = (
+        torch.device(device) if device is not None else _common_device([f for f, _ in order])
+    )
     storages = [m.untyped_storage()._cdata for _, m in order]
 
     def made(value: Any) -> Any:
@@ -182,19 +177,30 @@ def _run_meta(func: Any, args: list[Any], kwargs: dict[str, Any]) -> _Known | No
         cdata = value.untyped_storage()._cdata
         source = storages.index(cdata) if cdata in storages else None
         return Made(
-            source, False, tuple(value.shape), value.stride(), value.storage_offset(), value.dtype,
+            source,
+            False,
+            tuple(value.shape),
+            value.stride(),
+            value.storage_offset(),
+            value.dtype,
             out_device,
         )
 
     leaves, spec = pytree.tree_flatten(result)
-    return _Known(Recipe(tuple(made(v) for v in leaves), spec))
+    return Recipe(tuple(made(v) for v in leaves), spec)
+
+
+def _static(fake: FakeTensor) -> tuple[list[int], list[int], int]:
+    """Sizes, strides and offset of a fake without symbols."""
+    return [int(s) for s in fake.sizes], [int(s) for s in fake.strides], int(fake.offset)
 
 
 def _extent(fake: FakeTensor) -> int:
-    if 0 in fake.sizes:
+    """How many elements its storage needs."""
+    sizes, strides, offset = _static(fake)
+    if 0 in sizes:
         return 0
-    last = sum((n - 1) * s for n, s in zip(fake.sizes, fake.strides, strict=True))  # type: ignore[operator]
-    return int(fake.offset + last + 1)  # type: ignore[operator]
+    return offset + 1 + sum((n - 1) * s for n, s in zip(sizes, strides, strict=True))
 
 
 def _common_device(fakes: list[FakeTensor]) -> torch.device:
@@ -207,7 +213,7 @@ def _common_device(fakes: list[FakeTensor]) -> torch.device:
 # -- symbolic: take the operator apart ------------------------------------------------------------
 
 
-def _take_apart(mode: FakeMode, func: Any, args: list[Any], kwargs: dict[str, Any]) -> _Fakes:
+def _take_apart(mode: FakeMode, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
     env = mode.env
     args = pytree.tree_map(env.wrap, args)
     kwargs = pytree.tree_map(env.wrap, kwargs)
@@ -229,7 +235,7 @@ def _take_apart(mode: FakeMode, func: Any, args: list[Any], kwargs: dict[str, An
                     hints=["declare the dims that reach it static"],
                 ) from e
             if result is not NotImplemented:
-                return _Fakes(result)
+                return result
     raise NotSupported(
         f"{func} has no shape rule that covers this call.",
         hints=[
@@ -274,7 +280,7 @@ def _decomposition(func: Any) -> Callable[..., Any] | None:
     return decompositions.get(func)
 
 
-def _describe(result: _Fakes, inputs: list[FakeTensor]) -> Recipe:
+def _describe(result: Any, inputs: list[FakeTensor]) -> Recipe:
     """A recipe from fakes that were just made."""
     storages = {id(t.storage_): i for i, t in reversed(list(enumerate(inputs)))}
 
@@ -287,11 +293,16 @@ def _describe(result: _Fakes, inputs: list[FakeTensor]) -> Recipe:
             if seen is value:
                 return Made(i, True)
         return Made(
-            storages.get(id(value.storage_)), False, value.sizes, value.strides, value.offset,
-            value.dtype, value.device,
+            storages.get(id(value.storage_)),
+            False,
+            value.sizes,
+            value.strides,
+            value.offset,
+            value.dtype,
+            value.device,
         )
 
-    leaves, spec = pytree.tree_flatten(result.value)
+    leaves, spec = pytree.tree_flatten(result)
     return Recipe(tuple(made(v) for v in leaves), spec)
 
 

@@ -127,7 +127,11 @@ class _Computing(torch_private.PlainDispatchMode):
         self.fake_mode = fake_mode
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         return self.fake_mode.run(func, args, kwargs or {})
 

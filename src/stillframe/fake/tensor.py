@@ -51,7 +51,7 @@ class FakeTensor(torch.Tensor):
     constant: torch.Tensor | None
     fx_node: Any
 
-    __torch_function__ = torch_private.disabled_torch_function
+    __torch_function__ = torch_private.disabled_torch_function  # type: ignore[assignment]
 
     @staticmethod
     def make(
@@ -99,7 +99,7 @@ class FakeTensor(torch.Tensor):
         """
         refuse_exotic(real)
         strides: Sequence[Size] = real.stride()
-        offset: Size = real.storage_offset()
+        offset: Size = int(real.storage_offset())
         if sizes is None or all(type(s) is int for s in sizes):
             sizes = tuple(real.shape)
         else:
@@ -111,7 +111,7 @@ class FakeTensor(torch.Tensor):
             fake._is_param = True
         return fake
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         sizes = ", ".join(str(s) for s in self.sizes)
         return f"FakeTensor([{sizes}], {str(self.dtype).removeprefix('torch.')}, {self.device})"
 
@@ -122,7 +122,7 @@ class FakeTensor(torch.Tensor):
         )
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         from stillframe.fake.mode import mode_of
@@ -150,9 +150,7 @@ def refuse_exotic(real: torch.Tensor) -> None:
         )
 
 
-def _symbolic_strides(
-    env: ShapeEnv, real: torch.Tensor, sizes: Sequence[Size]
-) -> tuple[Size, ...]:
+def _symbolic_strides(env: ShapeEnv, real: torch.Tensor, sizes: Sequence[Size]) -> tuple[Size, ...]:
     """Dense strides over symbolic sizes, in the memory order of the example.
 
     Where the example's strides leave the order open (sizes of 1), row-major order is taken.

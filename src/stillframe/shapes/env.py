@@ -104,7 +104,13 @@ class ShapeEnv:
     # -- symbols ------------------------------------------------------------------------------
 
     def new_symbol(
-        self, dim_name: str, hint: int, declared: Range, *, policy: str = "declared", source: str = ""
+        self,
+        dim_name: str,
+        hint: int,
+        declared: Range,
+        *,
+        policy: str = "declared",
+        source: str = "",
     ) -> Expr:
         """A new backed size symbol ``s0, s1, ...`` with a range."""
         self._check_open()
@@ -162,7 +168,7 @@ class ShapeEnv:
                 wrapped = value.value
             else:
                 cls = {"int": torch.SymInt, "float": torch.SymFloat, "bool": torch.SymBool}
-                wrapped = cls[value.sort](self.node(value))
+                wrapped = cls[value.sort](self.node(value))  # type: ignore[no-untyped-call]
             self._wrapped[value] = wrapped
         return wrapped
 

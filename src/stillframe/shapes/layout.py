@@ -127,4 +127,5 @@ def storage_size(sizes: Sequence[Size], strides: Sequence[Size], offset: Size) -
     last: Size = offset
     for size, stride in zip(sizes, strides, strict=True):
         last = unwrap(last + unwrap(max_(size, 1) - 1) * stride)
-    return unwrap(const(1) + last)
+    total: Size = unwrap(const(1) + last)
+    return total

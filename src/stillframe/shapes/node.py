@@ -2,8 +2,8 @@
 
 torch accepts any object with the node protocol, in C++ kernels too. The Python operators on SymInt
 (``a + b``, ``a < b``...) wrap plain operands with ``wrap_int`` and the like and call the method of
-the operator's name; ``bool(a < b)`` calls ``bool_``; C++ calls the ``guard_*`` family and the layout
-queries. Nothing here knows how questions are decided: that is the environment's business.
+the operator's name; ``bool(a < b)`` calls ``bool_``; C++ calls the ``guard_*`` family and the
+layout queries. Nothing here knows how questions are decided: that is the environment's business.
 """
 
 from __future__ import annotations
@@ -97,12 +97,11 @@ class SymNode:
     def clone(self) -> SymNode:
         return self
 
-    def str(self) -> str:
+    def __str__(self) -> str:
         return sym.to_python(self.expr)
 
-    __str__ = str
-    __repr__ = str
-    _graph_repr = str
+    __repr__ = __str__
+    _graph_repr = __str__
 
     # -- making nodes -------------------------------------------------------------------------
 
@@ -225,7 +224,7 @@ def _binary(function: Callable[[Expr, Expr], Expr]) -> Callable[[SymNode, SymNod
 
 
 def _simplified(function: Callable[[Expr, Expr], Expr]) -> Callable[[SymNode, SymNode], SymNode]:
-    """For operations that the facts can make simpler: ``(b*s)//b`` is ``s`` where ``b`` is not 0."""
+    """For operations that facts can make simpler: ``(b*s)//b`` is ``s`` if ``b`` is not 0."""
 
     def method(self: SymNode, other: SymNode) -> SymNode:
         env = self.env
@@ -285,6 +284,9 @@ _UNARY: dict[str, Callable[[Expr], Expr]] = {"neg": sym.neg}
 for _name, _op in _UNARY.items():
     setattr(SymNode, _name, _unary(_op))
 
+# the protocol calls this method `str`, a name that would hide the type inside the class
+setattr(SymNode, "str", SymNode.__str__)
+
 _ROUNDING: dict[str, Callable[[Expr], Expr]] = {
     "floor": sym.floor_,
     "ceil": sym.ceil_,
@@ -294,9 +296,24 @@ _ROUNDING: dict[str, Callable[[Expr], Expr]] = {
 for _name, _op in _ROUNDING.items():
     setattr(SymNode, _name, _identity_if_int(_op))
 
-for _name in ("sqrt", "cos", "cosh", "sin", "sinh", "tan", "tanh", "asin", "acos", "atan", "log2", "exp"):
+for _name in (
+    "sqrt",
+    "cos",
+    "cosh",
+    "sin",
+    "sinh",
+    "tan",
+    "tanh",
+    "asin",
+    "acos",
+    "atan",
+    "log2",
+    "exp",
+):
 
     def _math(self: SymNode, _called: str = _name) -> SymNode:
-        return self.env.node(sym.call(_called, sym.to_float(self.expr) if self.is_int() else self.expr))
+        return self.env.node(
+            sym.call(_called, sym.to_float(self.expr) if self.is_int() else self.expr)
+        )
 
     setattr(SymNode, f"sym_{_name}", _math)

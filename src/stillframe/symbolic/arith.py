@@ -193,12 +193,11 @@ def _floordiv_constant(a: Expr, d: int) -> Expr:
     terms, constant = linear(a)
     whole: Terms = {}
     rest: Terms = {}
-    for mono, c in terms.items():  # (q*d*x + y) // d = q*x + y // d, q rounded towards zero
-        q = c // d if c >= 0 else -(-c // d)
-        if q:
-            whole[mono] = q
-        if c - q * d:
-            rest[mono] = c - q * d
+    for mono, c in terms.items():  # (q*d*x + y) // d = q*x + y // d
+        if c % d:  # 3*x//2 is not x + x//2: names would double with each division
+            rest[mono] = c
+        else:
+            whole[mono] = c // d
     extra, constant = divmod(constant, d)
     if rest:
         divided = _floordiv_reduced(rest, constant, d)

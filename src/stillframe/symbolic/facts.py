@@ -60,7 +60,10 @@ class Facts:
         node = const(expr)
         if node.sort != "int":
             raise TypeError(f"only integers have a range; `{node}` is a {node.sort}")
-        return range_of(self._store, node)
+        try:
+            return range_of(self._store, node)
+        except RecursionError:  # too deep for this stack: nothing is known
+            return FULL
 
     def decide(self, expr: Expr | bool) -> bool | None:
         """Whether a boolean expression is always True, always False, or neither is known (None)."""
@@ -71,12 +74,18 @@ class Facts:
             return memo[expr]
         if expr.sort != "bool":
             raise TypeError(f"only a boolean can be decided; `{expr}` is of sort {expr.sort}")
-        return _decide.decide(self._store, expr)
+        try:
+            return _decide.decide(self._store, expr)
+        except RecursionError:  # too deep for this stack: nothing is known
+            return None
 
     def simplify(self, expr: Expr | Number) -> Expr:
         """An expression of equal value on all admitted inputs, rewritten by the facts."""
         node = const(expr)
-        simple = _simplify.simplify(self._store, node)
+        try:
+            simple = _simplify.simplify(self._store, node)
+        except RecursionError:
+            return node
         if simple.sort == "bool" and not simple.is_constant:
             answer = _decide.decide(self._store, simple)
             return simple if answer is None else const(answer)

@@ -1,4 +1,4 @@
-"""What the recorder needs to know of an operator, worked out once for each, and the special ones."""
+"""What the recorder needs to know of an operator, worked out once, and the special ones."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def fold_constant(
             result.constant = func(*reals, **kwargs)
 
 
-# -- questions whose answer Python needs ------------------------------------------------------------
+# -- questions whose answer Python needs ---------------------------------------------------------
 
 
 @special(aten._local_scalar_dense.default, aten.item.default)
@@ -205,7 +205,7 @@ def _equal(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
     )
 
 
-# -- checks that stay in the graph --------------------------------------------------------------------
+# -- checks that stay in the graph ---------------------------------------------------------------
 
 
 @special(
@@ -215,8 +215,10 @@ def _equal(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
 )
 def _assertion(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
     node = recorder.create(
-        func, tuple(recorder.operand(a) for a in args),
-        {k: recorder.operand(v) for k, v in kwargs.items()}, func.overloadpacket.__name__,
+        func,
+        tuple(recorder.operand(a) for a in args),
+        {k: recorder.operand(v) for k, v in kwargs.items()},
+        func.overloadpacket.__name__,
     )
     node.meta["val"] = None
     return None

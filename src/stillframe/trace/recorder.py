@@ -190,8 +190,10 @@ class Recorder:
         if facts.pure_constant and not _has_tensor(result):
             return result
         node = self.create(
-            func, tuple(self.operand(a) for a in args),
-            {k: self.operand(v) for k, v in kwargs.items()}, facts.name,
+            func,
+            tuple(self.operand(a) for a in args),
+            {k: self.operand(v) for k, v in kwargs.items()},
+            facts.name,
         )
         node.meta["val"] = result
         if facts.writes:
@@ -236,7 +238,9 @@ class Recorder:
         for symbol in fresh:
             place = self._find(symbol, result, ())
             if place is None:
-                raise InternalError(f"{node.target} made the symbol {symbol} and does not return it")
+                raise InternalError(
+                    f"{node.target} made the symbol {symbol} and does not return it"
+                )
             bindings[symbol] = place
         node.meta["unbacked_bindings"] = bindings
 
@@ -296,7 +300,11 @@ class _DispatchMode(torch_private.PlainDispatchMode):
         self.recorder = recorder
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         return self.recorder.record(func, args, kwargs or {})
 

@@ -96,13 +96,14 @@ class SymbolNodes:
         if expr.op == "symbol":
             return self._solve(expr)
         if expr.op == "call":
-            name, *args = expr.args
+            name, *operands = expr.args
             function = getattr(torch, f"_sym_{name}", None) or getattr(math, name)
-            return self._create(function, tuple(self.node(a) for a in args), expr)
+            return self._create(function, tuple(self.node(a) for a in operands), expr)
         args = tuple(self.node(a) for a in expr.args)
         if expr.op in _FOLDED:
             function, combine = _FOLDED[expr.op]
-            total, value = args[0], expr.args[0]
+            total: torch.fx.Node = args[0]
+            value = expr.args[0]
             for arg, arg_expr in zip(args[1:], expr.args[1:], strict=True):
                 value = combine(value, arg_expr)
                 total = self._create(function, (total, arg), value)
@@ -117,7 +118,7 @@ class SymbolNodes:
         if derived is None:
             raise InternalError(f"the symbol {symbol} is bound by no input and no operator")
         size, scale, offset = derived
-        value = self.node(size)
+        value: torch.fx.Node = self.node(size)
         if offset:
             value = self._create(operator.sub, (value, offset), size - offset)
         if scale != 1:

@@ -96,8 +96,8 @@ def _angle(dtype: torch.dtype) -> torch.dtype:
 _UNARY: dict[DtypeRule, str] = {
     # x -> a value of the same kind
     _same: (
-        "neg negative sgn sign ceil floor round trunc fix frac conj_physical bitwise_not "
-        "nan_to_num special_round"
+        "neg negative sgn sign ceil floor round trunc fix frac bitwise_not nan_to_num "
+        "special_round"
     ),
     # integers go to the default float dtype
     as_float: (
@@ -129,6 +129,17 @@ for _dtype_of, _list in _UNARY.items():
 @rule(aten.positive.default)
 def positive(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     """Returns its argument."""
+    return x
+
+
+@rule(aten.conj_physical.default)
+def conj_physical(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+    """Returns its argument if that is real."""
+    return dense_like(ctx, x) if x.dtype.is_complex else x
+
+
+@rule(aten.conj_physical_.default)
+def conj_physical_(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     return x
 
 

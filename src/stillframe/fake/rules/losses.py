@@ -1,0 +1,233 @@
+"""Loss functions: elementwise, then nothing, a mean or a sum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from stillframe.fake.context import RuleContext
+from stillframe.fake.registry import rule
+from stillframe.fake.rules.elementwise import as_float, contiguous, elementwise
+from stillframe.fake.tensor import FakeTensor
+from stillframe.shapes.env import Size
+
+aten = torch.ops.aten
+Maybe = FakeTensor | None
+NONE, MEAN, SUM = range(3)
+
+
+def reduced_loss(
+    ctx: RuleContext, operands: tuple[Maybe, ...], reduction: int, dtype: torch.dtype | None = None
+) -> FakeTensor:
+    """The elementwise loss of the given operands, or a 0-dim tensor where it is reduced."""
+    tensors = [t for t in operands if t is not None]
+    if dtype is None:
+        dtype = tensors[0].dtype
+        if any(t.dtype is not dtype for t in tensors):
+            dtype = ctx.promote(*tensors)
+    if reduction == NONE:
+        return elementwise(ctx, tensors, dtype, dtype)
+    sizes = tensors[0].sizes
+    if any(t.sizes != sizes for t in tensors):
+        ctx.broadcast(*[t.sizes for t in tensors])
+    return contiguous(ctx, (), dtype, tensors[0].device)
+
+
+@rule(
+    aten.mse_loss.default,
+    aten.l1_loss.default,
+    aten.huber_loss.default,
+    aten.smooth_l1_loss.default,
+    aten.soft_margin_loss.default,
+)
+def pointwise_loss(
+    ctx: RuleContext, x: FakeTensor, target: FakeTensor, reduction: int = MEAN, *_: Any
+) -> FakeTensor:
+    return reduced_loss(ctx, (x, target), reduction)
+
+
+@rule(aten.kl_div.default)
+def kl_div(
+    ctx: RuleContext,
+    x: FakeTensor,
+    target: FakeTensor,
+    reduction: int = MEAN,
+    *,
+    log_target: bool = False,
+) -> FakeTensor:
+    return reduced_loss(ctx, (x, target), reduction)
+
+
+@rule(aten.binary_cross_entropy.default)
+def binary_cross_entropy(
+    ctx: RuleContext,
+    x: FakeTensor,
+    target: FakeTensor,
+    weight: Maybe = None,
+    reduction: int = MEAN,
+) -> FakeTensor:
+    return reduced_loss(ctx, (x, target), reduction)
+
+
+@rule(aten.binary_cross_entropy_with_logits.default)
+def binary_cross_entropy_with_logits(
+    ctx: RuleContext,
+    x: FakeTensor,
+    target: FakeTensor,
+    weight: Maybe = None,
+    pos_weight: Maybe = None,
+    reduction: int = MEAN,
+) -> FakeTensor:
+    return reduced_loss(ctx, (x, target, weight, pos_weight), reduction)
+
+
+@rule(aten.hinge_embedding_loss.default)
+def hinge_embedding_loss(
+    ctx: RuleContext, x: FakeTensor, target: FakeTensor, margin: float = 1.0, reduction: int = MEAN
+) -> FakeTensor:
+    return reduced_loss(ctx, (x, target), reduction)
+
+
+@rule(aten.margin_ranking_loss.default)
+def margin_ranking_loss(
+    ctx: RuleContext,
+    input1: FakeTensor,
+    input2: FakeTensor,
+    target: FakeTensor,
+    margin: float = 0.0,
+    reduction: int = MEAN,
+) -> FakeTensor:
+    dtype = as_float(ctx.promote(input1, input2, target))
+    return reduced_loss(ctx, (target, input1, input2), reduction, dtype)
+
+
+@rule(aten.poisson_nll_loss.default)
+def poisson_nll_loss(
+    ctx: RuleContext,
+    x: FakeTensor,
+    target: FakeTensor,
+    log_input: bool,
+    full: bool,
+    eps: float,
+    reduction: int,
+) -> FakeTensor:
+    return reduced_loss(ctx, (x, target), reduction, as_float(ctx.promote(x, target)))
+
+
+# -- classes -----------------------------------------------------------------------------------------
+
+
+@rule(aten.cross_entropy_loss.default)
+def cross_entropy_loss(
+    ctx: RuleContext,
+    x: FakeTensor,
+    target: FakeTensor,
+    weight: Maybe = None,
+    reduction: int = MEAN,
+    ignore_index: Size = -100,
+    label_smoothing: float = 0.0,
+) -> FakeTensor:
+    """Log-softmax over the class dim, then the negative likelihood of the target."""
+    return _class_loss(ctx, x, target, reduction)
+
+
+@rule(aten.nll_loss_nd.default, aten.nll_loss.default, aten.nll_loss2d.default)
+def nll_loss(
+    ctx: RuleContext,
+    x: FakeTensor,
+    target: FakeTensor,
+    weight: Maybe = None,
+    reduction: int = MEAN,
+    ignore_index: Size = -100,
+) -> FakeTensor:
+    return _class_loss(ctx, x, target, reduction)
+
+
+def _class_loss(
+    ctx: RuleContext, x: FakeTensor, target: FakeTensor, reduction: int
+) -> FakeTensor:
+    """One loss for each element of ``target``; targets may be probabilities like ``x``."""
+    class_dim = 1 if len(x.sizes) > 1 else 0
+    sizes = x.sizes[:class_dim] + x.sizes[class_dim + 1 :]
+    if len(target.sizes) == len(sizes):
+        for have, want in zip(target.sizes, sizes, strict=True):
+            if have is not want:
+                ctx.require_same(
+                    want,
+                    have,
+                    f"Expected input batch_size ({want}) to match target batch_size ({have}).",
+                )
+    if reduction == NONE:
+        return contiguous(ctx, sizes, x.dtype, x.device)
+    return contiguous(ctx, (), x.dtype, x.device)
+
+
+@rule(aten.nll_loss_forward.default, aten.nll_loss2d_forward.default)
+def nll_loss_forward(
+    ctx: RuleContext,
+    x: FakeTensor,
+    target: FakeTensor,
+    weight: Maybe,
+    reduction: int,
+    ignore_index: Size,
+) -> tuple[FakeTensor, FakeTensor]:
+    """The loss and the total weight."""
+    loss = _class_loss(ctx, x, target, reduction)
+    return loss, contiguous(ctx, (), x.dtype, x.device)
+
+
+@rule(aten.multi_margin_loss.default)
+def multi_margin_loss(
+    ctx: RuleContext,
+    x: FakeTensor,
+    target: FakeTensor,
+    p: Any = 1,
+    margin: Any = 1,
+    weight: Maybe = None,
+    reduction: int = MEAN,
+) -> FakeTensor:
+    sizes = target.sizes if reduction == NONE else ()
+    return contiguous(ctx, sizes, x.dtype, x.device)
+
+
+@rule(aten.multilabel_margin_loss.default)
+def multilabel_margin_loss(
+    ctx: RuleContext, x: FakeTensor, target: FakeTensor, reduction: int = MEAN
+) -> FakeTensor:
+    sizes = target.sizes[:-1] if reduction == NONE else ()
+    return contiguous(ctx, sizes, x.dtype, x.device)
+
+
+@rule(aten.cosine_embedding_loss.default)
+def cosine_embedding_loss(
+    ctx: RuleContext,
+    input1: FakeTensor,
+    input2: FakeTensor,
+    target: FakeTensor,
+    margin: float = 0.0,
+    reduction: int = MEAN,
+) -> FakeTensor:
+    dtype = as_float(ctx.promote(input1, input2))
+    if reduction != NONE:
+        return contiguous(ctx, (), dtype, input1.device)
+    return contiguous(ctx, target.sizes, dtype, input1.device)
+
+
+@rule(aten.triplet_margin_loss.default)
+def triplet_margin_loss(
+    ctx: RuleContext,
+    anchor: FakeTensor,
+    positive: FakeTensor,
+    negative: FakeTensor,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    reduction: int = MEAN,
+) -> FakeTensor:
+    dtype = as_float(ctx.promote(anchor, positive, negative))
+    if reduction != NONE:
+        return contiguous(ctx, (), dtype, anchor.device)
+    sizes = ctx.broadcast(anchor.sizes, positive.sizes, negative.sizes)[:-1]
+    return contiguous(ctx, sizes, dtype, anchor.device)
