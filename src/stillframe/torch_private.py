@@ -87,6 +87,21 @@ def is_composite_implicit(op: torch._ops.OpOverload) -> bool:
 
 
 @contextlib.contextmanager
+def ambient_modes_off() -> Iterator[None]:
+    """No dispatch mode and no function mode that was active outside sees what happens inside."""
+    from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    functions = [_pop_mode() for _ in _get_current_function_mode_stack()]
+    try:
+        with _disable_current_modes():
+            yield
+    finally:
+        for mode in reversed(functions):
+            _push_mode(mode)
+
+
+@contextlib.contextmanager
 def compiling_flags() -> Iterator[None]:
     """``torch.compiler.is_compiling()`` and ``is_exporting()`` answer True inside.
 

@@ -20,7 +20,6 @@ from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import RULES, load_rules
 from stillframe.fake.tensor import FakeTensor, FakeStorage
 from stillframe.shapes.env import Guard, ShapeEnv, Size
-from stillframe.shapes.layout import permuted_strides
 from stillframe.symbolic import Expr, Range, evaluate, unwrap
 
 load_rules()
@@ -119,12 +118,14 @@ class Fakes:
         self.by_size: dict[int, Expr] = {}
         self.by_id: dict[int, FakeTensor] = {}
         self.storages: dict[int, FakeStorage] = {}
+        self.alive: list[torch.Tensor] = []
 
     def convert(self, value: Any) -> Any:
         """Lists, tuples and dicts of tensors and plain values."""
         if isinstance(value, torch.Tensor):
             fake = self.by_id.get(id(value))
             if fake is None:
+                self.alive.append(value)  # so that ids stay unique
                 fake = self.by_id[id(value)] = self._fake(value)
             return fake
         if isinstance(value, dict):
@@ -158,32 +159,37 @@ class Fakes:
 
 
 def symbolic_strides(real: torch.Tensor, sizes: Sequence[Size]) -> tuple[Size, ...] | None:
-    """Strides over symbolic sizes in the real order; None where memory has gaps."""
+    """Strides over symbolic sizes in the real order; None where the gaps are of no simple form.
+
+    A gap becomes a constant factor (a step over the dim inside) or a constant number of additional
+    rows (a slice of the dim inside).
+    """
+    strides: list[Any] = [0] * real.dim()
     moving = [d for d in range(real.dim()) if real.stride(d) != 0 and real.shape[d] != 1]
-    expected = 1
-    order = sorted(moving, key=lambda d: (real.stride(d), -d))
-    for d in order:
-        if real.stride(d) != expected:
+    expected, expression, step, step_expression = 1, unwrap(1), 1, unwrap(1)
+    for d in sorted(moving, key=lambda d: (real.stride(d), -d)):
+        stride = real.stride(d)
+        if stride % expected == 0:
+            expression = unwrap(expression * (stride // expected))
+        elif stride > expected and (stride - expected) % step == 0:
+            expression = unwrap(expression + step_expression * ((stride - expected) // step))
+        else:
             return None
-        expected *= real.shape[d]
-    strides = list(permuted_strides(sizes, order))
-    last = unwrap(expected) if isinstance(expected, Expr) else None
+        strides[d], step, step_expression = expression, stride, expression
+        expected, expression = stride * real.shape[d], unwrap(expression * sizes[d])
     for d in range(real.dim()):
-        if d not in moving:
-            strides[d] = 0 if real.shape[d] != 1 else _one_stride(real, d, sizes, strides)
-    del last
+        if real.shape[d] == 1:
+            strides[d] = _one_stride(real, d, sizes, strides)
     return tuple(strides)
 
 
 def _one_stride(real: torch.Tensor, d: int, sizes: Sequence[Size], strides: list[Any]) -> Size:
-    """The stride of a dim of size 1: the symbolic value that the real one has elsewhere."""
+    """The stride of a dim of size 1: the expression that has its value elsewhere."""
     value = real.stride(d)
     for e in range(real.dim()):
         if real.shape[e] != 1 and real.stride(e) != 0:
             if real.stride(e) * real.shape[e] == value:
-                return unwrap(strides[e] * sizes[e]) if isinstance(sizes[e], Expr) else (
-                    value if type(strides[e]) is int else unwrap(strides[e] * sizes[e])
-                )
+                return unwrap(strides[e] * sizes[e])
             if real.stride(e) == value:
                 return strides[e]
     return value

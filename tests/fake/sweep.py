@@ -13,10 +13,12 @@ import itertools
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.testing._internal.common_methods_invocations import op_db
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stillframe.fake.registry import RULES
@@ -53,14 +55,51 @@ class Comparing(TorchDispatchMode):
         return outcome.result
 
 
+def reversed_memory(t: torch.Tensor) -> torch.Tensor:
+    """The same values with the dims in the opposite order in memory."""
+    order = range(t.dim() - 1, -1, -1)
+    return t.permute(*order).contiguous().permute(*order) if t.dim() > 1 else t
+
+
+def sliced(t: torch.Tensor) -> torch.Tensor:
+    """The same values with gaps between the elements of the last dim."""
+    if t.dim() == 0:
+        return t
+    return torch.stack((t, t), -1).flatten(-2)[..., ::2]
+
+
+def channels_last(t: torch.Tensor) -> torch.Tensor:
+    """NHWC where the rank is 4, NDHWC where it is 5."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return t.contiguous(memory_format=formats[t.dim()]) if t.dim() in formats else t
+
+
+LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "given": lambda t: t,
+    "reversed": reversed_memory,
+    "sliced": sliced,
+    "channels_last": channels_last,
+}
+
+
 def run(
-    dtypes: tuple[torch.dtype, ...], samples: int, pattern: str = "", part: tuple[int, int] = (0, 1)
+    dtypes: tuple[torch.dtype, ...],
+    samples: int,
+    pattern: str = "",
+    part: tuple[int, int] = (0, 1),
+    layout: str = "given",
 ) -> Comparing:
     """Up to ``samples`` samples of each operator whose name contains ``pattern``.
 
     Args:
         part: ``(i, n)``: only every n-th operator, starting at the i-th.
+        layout: a key of ``LAYOUTS``: how the samples' tensors lie in memory.
     """
+    lay = LAYOUTS[layout]
+
+    def convert(value: Any) -> Any:
+        return pytree.tree_map_only(torch.Tensor, lay, value)
+
     comparing = Comparing()
     for info in op_db[part[0] :: part[1]]:
         if pattern not in info.name:
@@ -75,9 +114,10 @@ def run(
                 continue
             for variant in (info.op, info.inplace_variant):
                 for sample in made if variant is not None else ():
+                    args, kwargs = convert((sample.input, *sample.args)), convert(sample.kwargs)
                     with torch.no_grad(), torch._C._AutoDispatchBelowAutograd(), comparing:
                         try:
-                            variant(sample.input, *sample.args, **sample.kwargs)
+                            variant(*args, **kwargs)
                         except Exception:  # samples that the real operator refuses
                             pass
     return comparing
@@ -89,6 +129,7 @@ def main() -> int:
     parser.add_argument("pattern", nargs="?", default="")
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--dtypes", default="float32,int64,bool,complex64,bfloat16")
+    parser.add_argument("--layout", default="given", choices=list(LAYOUTS))
     parser.add_argument("--part", default="0/1")
     parser.add_argument("--show", type=int, default=2)
     parser.add_argument("--missing", action="store_true")
@@ -99,7 +140,7 @@ def main() -> int:
     start = time.perf_counter()
     dtypes = tuple(getattr(torch, d) for d in options.dtypes.split(","))
     first, _, step = options.part.partition("/")
-    found = run(dtypes, options.samples, options.pattern, (int(first), int(step)))
+    found = run(dtypes, options.samples, options.pattern, (int(first), int(step)), options.layout)
     for name, texts in sorted(found.failures.items()):
         print(f"{name}: {len(texts)} of {found.calls[name]} calls")
         for text in texts[: options.show]:

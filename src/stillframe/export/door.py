@@ -8,6 +8,7 @@ slowly and in words, why a call was turned away.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -192,7 +193,8 @@ def _separate(fakes: list[Any]) -> list[tuple[int, int]]:
     """Pairs of tensor inputs of which the program writes one, so that sharing memory matters."""
     tensors = [i for i, f in enumerate(fakes) if isinstance(f, FakeTensor)]
     written = {i for i in tensors if fakes[i].storage_.written}
-    return [(i, j) for i in tensors for j in tensors if i in written and i != j and (j, i) >= (i, j) or (i in written and j in tensors and j not in written)]
+    pairs = itertools.combinations(tensors, 2)
+    return [(i, j) for i, j in pairs if i in written or j in written]
 
 
 # -- constants ------------------------------------------------------------------------------------
@@ -213,8 +215,16 @@ def same_constant(value: Any, expected: Any) -> bool:
     return False
 
 
-def share_memory(a: Any, b: Any) -> bool:
-    """Whether two tensors have the same storage."""
-    if a is b:
-        return True
-    return bool(a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr() and a.numel() > 0)
+def share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether the memory of two tensors may overlap, by their first and last elements."""
+    if a.numel() == 0 or b.numel() == 0:
+        return False
+    (first_a, last_a), (first_b, last_b) = _extent(a), _extent(b)
+    return first_a <= last_b and first_b <= last_a
+
+
+def _extent(tensor: torch.Tensor) -> tuple[int, int]:
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    count = 1 + sum((size - 1) * stride for size, stride in steps)
+    first = tensor.data_ptr()
+    return first, first + count * tensor.element_size() - 1

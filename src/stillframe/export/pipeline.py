@@ -79,8 +79,9 @@ def export(
     if preserve_module_call_signature:
         raise NotSupported("preserve_module_call_signature is not supported yet.")
     root = mod if isinstance(mod, torch.nn.Module) else _FunctionModule(mod)
-    capture = _Capture(root, args, kwargs or {}, dynamic_shapes, sys._getframe(1))
-    program = capture.run()
+    with torch_private.ambient_modes_off():
+        capture = _Capture(root, args, kwargs or {}, dynamic_shapes, sys._getframe(1))
+        program = capture.run()
     if verify:
         program.verify(root, samples=3 if verify is True else int(verify))
     return program
@@ -154,6 +155,8 @@ class _Capture:
                 name = self.names.lifted(kind, fqn)
                 fake = fakes[id(real)]
                 self.recorder.fake_mode.stand_in(real, fake)
+                if kind is InputKind.BUFFER:
+                    self.recorder.state_values[id(fake)] = real
                 if fake.fx_node is None:
                     self.recorder.placeholder(name, fake)
                 else:  # a tie: its first placeholder is the one that is used
@@ -235,6 +238,7 @@ class _Capture:
         with graph.inserting_before(place) if place is not None else contextlib.nullcontext():
             node = new_placeholder(graph, name)
         node.meta["val"] = fake
+        self.recorder.state_values[id(fake)] = real
         self.lifted.append(InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(name), fqn, None))
         self.constants[fqn] = real.detach()
         return node

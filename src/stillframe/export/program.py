@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils import _pytree as pytree
 
+from stillframe import torch_private
 from stillframe.errors import NotSupported
 from stillframe.export import listing, verifier
 from stillframe.export.call_spec import CallSpec
@@ -139,9 +140,10 @@ class ExportedProgram:
         state = {k: copy.deepcopy(v, memo) for k, v in self.state_dict.items()}
         constants = {k: copy.deepcopy(v, memo) for k, v in self.constants.items()}
         graph = torch.fx.Graph()
-        graph.output(graph.graph_copy(self.graph, {}))
+        output = graph.output(graph.graph_copy(self.graph, {}))
+        output.meta = dict(next(reversed(self.graph.nodes)).meta)
         return self._replaced(
-            graph_module=torch.fx.GraphModule(self.graph_module, graph),
+            graph_module=torch_private.lazy_graph_module(graph),
             state_dict=state,
             constants=constants,
         )

@@ -40,7 +40,8 @@ class FakeTensor(torch.Tensor):
         sizes, strides, offset: ints and expressions.
         storage: the memory; views of one tensor have the same object.
         constant: the real value, for scalars that the program itself made (``torch.tensor(3)``).
-        node: the fx node that produced it in the current recording, if any.
+        symbolic_value: the value, for integer scalars that the program made from sizes.
+        fx_node: the fx node that produced it in the current recording, if any.
     """
 
     env: ShapeEnv
@@ -49,6 +50,7 @@ class FakeTensor(torch.Tensor):
     offset: Size
     storage_: FakeStorage
     constant: torch.Tensor | None
+    symbolic_value: Size | None
     fx_node: Any
 
     __torch_function__ = torch_private.disabled_torch_function  # type: ignore[assignment]
@@ -82,6 +84,7 @@ class FakeTensor(torch.Tensor):
         fake.offset = offset
         fake.storage_ = FakeStorage() if storage is None else storage
         fake.constant = None
+        fake.symbolic_value = None
         fake.fx_node = None
         return fake
 

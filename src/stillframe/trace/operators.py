@@ -11,6 +11,7 @@ import torch
 
 from stillframe.fake.tensor import FakeTensor
 from stillframe.symbolic import Expr
+from stillframe.trace.folding import CONSTANT_NUMEL_LIMIT, constant_of, value_of
 
 if TYPE_CHECKING:
     from stillframe.trace.recorder import Recorder
@@ -19,8 +20,6 @@ aten = torch.ops.aten
 getitem = operator.getitem
 
 Special = Callable[["Recorder", Any, tuple[Any, ...], dict[str, Any]], Any]
-
-CONSTANT_NUMEL_LIMIT = 1
 
 
 @dataclass(frozen=True)
@@ -120,53 +119,15 @@ def _lift_fresh(
     return result
 
 
-def constant_of(value: Any) -> torch.Tensor | None:
-    """The real value of a fake that the program made from constants, if it still holds."""
-    if isinstance(value, FakeTensor) and value.constant is not None and not value.storage_.written:
-        return value.constant
-    return None
-
-
-def fold_constant(
-    recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
-) -> None:
-    """Give ``result`` its value where all tensor operands have one and it is a scalar."""
-    if type(result) is not FakeTensor:
-        return
-    reals: list[Any] = []
-    any_constant = False
-    for arg in args:
-        if isinstance(arg, torch.Tensor):
-            constant = constant_of(arg)
-            if constant is None:
-                return
-            any_constant = True
-            reals.append(constant)
-        elif isinstance(arg, (list, tuple, torch.SymInt, torch.SymFloat, torch.SymBool)):
-            return
-        else:
-            reals.append(arg)
-    if not any_constant or any(isinstance(v, torch.Tensor) for v in kwargs.values()):
-        return
-    numel = 1
-    for size in result.sizes:
-        if type(size) is not int:
-            return
-        numel *= size
-    if numel <= CONSTANT_NUMEL_LIMIT:
-        with torch.no_grad():
-            result.constant = func(*reals, **kwargs)
-
-
 # -- questions whose answer Python needs ---------------------------------------------------------
 
 
 @special(aten._local_scalar_dense.default, aten.item.default)
 def _item(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A scalar leaves the tensor world: its known constant, or an unbacked symbol."""
-    constant = constant_of(args[0])
-    if constant is not None:
-        return constant.item()
+    value = value_of(recorder, args[0])
+    if value is not None:
+        return recorder.env.wrap(value)
     if func is aten.item.default:
         return recorder.record(aten._local_scalar_dense.default, args, kwargs)
     return NotImplemented
@@ -187,9 +148,9 @@ def bind_item(recorder: Recorder, symbol: Expr, result: Expr) -> tuple[Any, ...]
 
 @special(aten.is_nonzero.default)
 def _is_nonzero(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
-    constant = constant_of(args[0])
-    if constant is not None:
-        return bool(constant)
+    value = value_of(recorder, args[0])
+    if value is not None:
+        return bool(recorder.env.wrap(value))
     raise recorder.refuse_data_dependent(
         "bool(tensor)", "choose with torch.where(condition, a, b), or torch.cond for whole branches"
     )

@@ -22,7 +22,7 @@ from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import ShapeEnv
 from stillframe.shapes.node import SymNode
 from stillframe.symbolic import Expr
-from stillframe.trace import operators
+from stillframe.trace import folding, operators
 from stillframe.trace.functions import FunctionMode
 from stillframe.trace.scope import ModuleScope, tracking
 from stillframe.trace.symbols import SymbolNodes
@@ -45,6 +45,8 @@ class Recorder:
     Attributes:
         graph: the fx graph.
         written: fakes that an in-place operator changed, by identity.
+        state_values: the real buffers and constants behind fakes, by identity of the fake.
+        checked_values: of these, the integers that the program relies on and checks.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class Recorder:
         self.symbols = SymbolNodes(self._create_symbolic)
         self.functions = FunctionMode(self)
         self.written: dict[int, FakeTensor] = {}
+        self.state_values: dict[int, torch.Tensor] = {}
+        self.checked_values: dict[int, Any] = {}
         self._lift_constant = lift_constant
         self._stacks: list[tuple[torch.fx.Node, stack.RawStack]] = []
         self._items: dict[tuple[torch.fx.Node, int], torch.fx.Node] = {}
@@ -197,9 +201,10 @@ class Recorder:
         )
         node.meta["val"] = result
         if facts.writes:
-            self._note_writes(facts, args, kwargs)
+            if not folding.write_constants(func, args, kwargs):
+                self._note_writes(facts, args, kwargs)
         elif facts.may_fold:
-            operators.fold_constant(self, func, args, kwargs, result)
+            folding.fold(self, func, args, kwargs, result)
         fresh = self.env.take_fresh_unbacked()
         self._track(result, node)
         if fresh:

@@ -13,7 +13,7 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import wrap_dim
-from stillframe.fake.rules.elementwise import as_float, contiguous, dense_like, elementwise
+from stillframe.fake.rules.elementwise import as_float, contiguous, elementwise, mapped
 from stillframe.fake.rules.pointwise import overloads
 from stillframe.fake.tensor import FakeTensor
 from stillframe.symbolic import eq
@@ -29,18 +29,18 @@ aten = torch.ops.aten
 )
 def activation(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
     """Same dtype, sizes and (made dense) layout."""
-    return dense_like(ctx, x)
+    return mapped(ctx, x)
 
 
 @rule(*overloads("hardtanh relu6"))
 def hardtanh(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
     """A clamp, refused for bool."""
-    return dense_like(ctx, x)
+    return mapped(ctx, x)
 
 
 @rule(*overloads("hardsigmoid"))
 def hardsigmoid(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
-    return dense_like(ctx, x, as_float(x.dtype))
+    return mapped(ctx, x, as_float(x.dtype))
 
 
 @rule(
@@ -65,7 +65,7 @@ def rrelu(
     """In training the noise and the output are made contiguous; otherwise a leaky relu."""
     if training:
         return contiguous(ctx, x.sizes, x.dtype, x.device)
-    return dense_like(ctx, x)
+    return mapped(ctx, x)
 
 
 @rule(aten.glu.default)
@@ -93,7 +93,7 @@ def prelu(ctx: RuleContext, x: FakeTensor, weight: FakeTensor) -> FakeTensor:
             "Mismatch of parameter numbers and input channel size. Found parameter numbers = "
             f"{weight.sizes[0]} and channel size = {channels}.",
         )
-    return dense_like(ctx, x)
+    return mapped(ctx, x)
 
 
 @rule(aten._prelu_kernel.default)

@@ -12,6 +12,7 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import format_strides, has_format, suggested_format
+from stillframe.fake.rules.elementwise import contiguous as row_major
 from stillframe.fake.rules.elementwise import fresh
 from stillframe.fake.tensor import FakeTensor
 
@@ -143,16 +144,17 @@ def contiguous(
     return fresh(ctx, x.sizes, format_strides(ctx, x, memory_format), x.dtype, x.device)
 
 
-@rule(aten.clone.default, aten.lift_fresh_copy.default, aten.detach_copy.default)
+@rule(aten.clone.default)
 def clone(
     ctx: RuleContext, x: FakeTensor, *, memory_format: torch.memory_format | None = None
 ) -> FakeTensor:
     return fresh(ctx, x.sizes, format_strides(ctx, x, memory_format), x.dtype, x.device)
 
 
-@rule(aten.alias_copy.default)
-def alias_copy(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
-    return fresh(ctx, x.sizes, format_strides(ctx, x, None), x.dtype, x.device)
+@rule(aten.alias_copy.default, aten.lift_fresh_copy.default, aten.detach_copy.default)
+def copy_of_view(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+    """The functional forms of views copy into row-major memory."""
+    return row_major(ctx, x.sizes, x.dtype, x.device)
 
 
 @rule(aten.detach.default)

@@ -448,7 +448,8 @@ def _min(a: Any, b: Any) -> Any:
 
 @rule(aten.bernoulli.default, aten.bernoulli.p, aten.poisson.default)
 def sampled(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
-    return like(ctx, x)
+    """Row-major, whatever the layout of ``x``."""
+    return make(ctx, x.sizes, x.dtype, x.device)
 
 
 @rule(aten.bernoulli_.float, aten.bernoulli_.Tensor)

@@ -19,6 +19,7 @@ from stillframe.fake.rules.dims import wrap_dim
 from stillframe.fake.rules.elementwise import Sizes, contiguous, fresh
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
+from stillframe.shapes.layout import permuted_strides
 from stillframe.symbolic import Expr, eq, ne
 
 aten = torch.ops.aten
@@ -107,10 +108,10 @@ def unique_consecutive(
     return_counts: bool = False,
     dim: int | None = None,
 ) -> tuple[FakeTensor, FakeTensor, FakeTensor]:
-    if dim is not None:
-        values, inverse, counts = unique_dim(ctx, x, dim)
-        empty = contiguous(ctx, (0,), torch.int64, x.device)
-        return values, inverse if return_inverse else empty, counts if return_counts else empty
+    """With a dim, inverse and counts are computed even if nobody asked (but not for ``dim=0`` of a
+    vector, which is the case without a dim)."""
+    if dim is not None and (dim != 0 or len(x.sizes) != 1):
+        return unique_dim(ctx, x, dim)
     return _unique(ctx, x, x.sizes, return_inverse, return_counts)
 
 
@@ -123,13 +124,15 @@ def unique_dim(
     return_inverse: bool = False,
     return_counts: bool = False,
 ) -> tuple[FakeTensor, FakeTensor, FakeTensor]:
-    """Distinct slices along ``dim``; inverse and counts are always computed."""
+    """Distinct slices along ``dim``, which is the slowest in memory; inverse and counts are always
+    computed."""
     dim = wrap_dim(dim, len(x.sizes))
     size = x.sizes[dim]
     count = _count(ctx, (size,), 1 if ctx.known(size >= 1) is True else 0)
     sizes = (*x.sizes[:dim], count, *x.sizes[dim + 1 :])
+    order = [d for d in range(len(sizes) - 1, -1, -1) if d != dim] + [dim]
     return (
-        contiguous(ctx, sizes, x.dtype, x.device),
+        fresh(ctx, sizes, permuted_strides(sizes, order), x.dtype, x.device),
         contiguous(ctx, (size,), torch.int64, x.device),
         contiguous(ctx, (count,), torch.int64, x.device),
     )

@@ -64,8 +64,17 @@ def elementwise_layout(
 
 
 def dense_strides(ctx: RuleContext, t: FakeTensor) -> Strides:
-    """The strides of ``empty_like(t)`` and of copies with ``torch.preserve_format``."""
-    return layout_of(ctx, t.sizes, ((t.sizes, t.strides),))
+    """The strides of ``empty_like(t)`` and of copies with ``torch.preserve_format``.
+
+    Dense memory keeps its strides to the letter, those of dims of size 1 too; otherwise the dims are
+    sorted by stride as above.
+    """
+    return _kept_if_dense(t.sizes, t.strides) or layout_of(ctx, t.sizes, ((t.sizes, t.strides),))
+
+
+@lru_cache(16384)
+def _kept_if_dense(sizes: Sizes, strides: Strides) -> Strides | None:
+    return strides if layout.is_non_overlapping_and_dense(sizes, strides) else None
 
 
 def layout_of(ctx: RuleContext, sizes: Sizes, layouts: tuple[Layout, ...]) -> Strides:
@@ -162,7 +171,11 @@ def compare_strides(a: Size, b: Size) -> int | None:
 
 
 def _compare_in(ctx: RuleContext, a: Size, b: Size) -> int:
-    """The same with the facts, and with a guard where they do not tell."""
+    """The same with the facts; where they do not tell, as in the example.
+
+    That adds no guard: the order of strides which come from unrelated sizes is metadata alone (the
+    operator decides for itself at run time), and a program must not lose sizes for it.
+    """
     verdict = compare_strides(a, b)
     if verdict is not None:
         return verdict
@@ -172,7 +185,8 @@ def _compare_in(ctx: RuleContext, a: Size, b: Size) -> int:
         return -1
     if ctx.known(b <= a) is True:
         return 1
-    return -1 if ctx.guard(a <= b) else 1
+    hints = [s if type(s) is int else ctx.env.hint_of(s) for s in (a, b)]
+    return 0 if None in hints else (hints[0] > hints[1]) - (hints[0] < hints[1])
 
 
 def _factors(size: Size) -> tuple[int, list[Any]]:
@@ -226,9 +240,16 @@ def contiguous(
 
 def dense_like(ctx: RuleContext, t: FakeTensor, dtype: torch.dtype | None = None) -> FakeTensor:
     """``empty_like(t)``: dense, in the order of ``t``'s strides."""
-    return fresh(
-        ctx, t.sizes, layout_of(ctx, t.sizes, ((t.sizes, t.strides),)), dtype or t.dtype, t.device
-    )
+    return fresh(ctx, t.sizes, dense_strides(ctx, t), dtype or t.dtype, t.device)
+
+
+def mapped(ctx: RuleContext, t: FakeTensor, dtype: torch.dtype | None = None) -> FakeTensor:
+    """The result of an elementwise function of one tensor.
+
+    Differs from :func:`dense_like` only in the strides of dims of size 1.
+    """
+    strides = layout_of(ctx, t.sizes, ((t.sizes, t.strides),))
+    return fresh(ctx, t.sizes, strides, dtype or t.dtype, t.device)
 
 
 def elementwise(

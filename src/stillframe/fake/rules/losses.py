@@ -8,7 +8,7 @@ import torch
 
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
-from stillframe.fake.rules.elementwise import as_float, contiguous, elementwise
+from stillframe.fake.rules.elementwise import as_float, contiguous, elementwise, promoted, real_of
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
 
@@ -36,7 +36,6 @@ def reduced_loss(
 
 @rule(
     aten.mse_loss.default,
-    aten.l1_loss.default,
     aten.huber_loss.default,
     aten.smooth_l1_loss.default,
     aten.soft_margin_loss.default,
@@ -45,6 +44,14 @@ def pointwise_loss(
     ctx: RuleContext, x: FakeTensor, target: FakeTensor, reduction: int = MEAN, *_: Any
 ) -> FakeTensor:
     return reduced_loss(ctx, (x, target), reduction)
+
+
+@rule(aten.l1_loss.default)
+def l1_loss(
+    ctx: RuleContext, x: FakeTensor, target: FakeTensor, reduction: int = MEAN
+) -> FakeTensor:
+    """The absolute difference, which is real for complex numbers."""
+    return reduced_loss(ctx, (x, target), reduction, real_of(promoted(ctx, x, target)))
 
 
 @rule(aten.kl_div.default)
@@ -56,7 +63,8 @@ def kl_div(
     *,
     log_target: bool = False,
 ) -> FakeTensor:
-    return reduced_loss(ctx, (x, target), reduction)
+    """``target * (log(target) - x)``: the target's layout comes first."""
+    return reduced_loss(ctx, (target, x), reduction)
 
 
 @rule(aten.binary_cross_entropy.default)
@@ -86,7 +94,8 @@ def binary_cross_entropy_with_logits(
 def hinge_embedding_loss(
     ctx: RuleContext, x: FakeTensor, target: FakeTensor, margin: float = 1.0, reduction: int = MEAN
 ) -> FakeTensor:
-    return reduced_loss(ctx, (x, target), reduction)
+    """Chosen by comparisons of the target, whose layout therefore comes first."""
+    return reduced_loss(ctx, (target, x), reduction)
 
 
 @rule(aten.margin_ranking_loss.default)
@@ -226,7 +235,7 @@ def triplet_margin_loss(
     swap: bool = False,
     reduction: int = MEAN,
 ) -> FakeTensor:
-    dtype = as_float(ctx.promote(anchor, positive, negative))
+    dtype = real_of(as_float(ctx.promote(anchor, positive, negative)))
     if reduction != NONE:
         return contiguous(ctx, (), dtype, anchor.device)
     sizes = ctx.broadcast(anchor.sizes, positive.sizes, negative.sizes)[:-1]

@@ -22,6 +22,7 @@ from stillframe.fake.rules.elementwise import (
     elementwise,
     fresh,
     promoted,
+    real_of,
     write_into,
 )
 from stillframe.fake.tensor import FakeTensor
@@ -434,15 +435,13 @@ def pairwise_distance(
     """The norm of the difference along the last dim."""
     sizes = x1.sizes if x1.sizes == x2.sizes else ctx.broadcast(x1.sizes, x2.sizes)
     sizes = without_dims(sizes, (len(sizes) - 1,), keepdim)
-    return contiguous(ctx, sizes, as_float(promoted(ctx, x1, x2)), x1.device)
+    return contiguous(ctx, sizes, real_of(as_float(promoted(ctx, x1, x2))), x1.device)
 
 
 @rule(aten._weight_norm.default)
 def weight_norm(ctx: RuleContext, v: FakeTensor, g: FakeTensor, dim: int = 0) -> FakeTensor:
-    """``v * (g / norm(v))`` over all dims but the first or last; row-major then."""
-    if dim in (0, len(v.sizes) - 1):
-        return contiguous(ctx, v.sizes, v.dtype, v.device)
-    return elementwise(ctx, (v, norm_except_dim(ctx, v, 2, dim)), v.dtype)
+    """``v * (g / norm(v))`` with the norm over all dims but ``dim``; row-major."""
+    return contiguous(ctx, v.sizes, v.dtype, v.device)
 
 
 @rule(aten._weight_norm_interface.default)
@@ -465,7 +464,7 @@ def norm_except_dim(ctx: RuleContext, v: FakeTensor, pow: int = 2, dim: int = 0)
 
 @rule(aten.renorm.default)
 def renorm(ctx: RuleContext, x: FakeTensor, p: Any, dim: int, maxnorm: Any) -> FakeTensor:
-    return dense_like(ctx, x)
+    return contiguous(ctx, x.sizes, x.dtype, x.device)
 
 
 @rule(aten.renorm_.default)

@@ -21,6 +21,7 @@ from stillframe.fake.rules.elementwise import (
     dense_like,
     elementwise,
     fit,
+    mapped,
     promoted,
     real_of,
     write_into,
@@ -63,7 +64,7 @@ def unary(dtype_of: DtypeRule) -> Callable[..., FakeTensor]:
     """A rule for functions of one tensor; further arguments do not matter."""
 
     def unary_rule(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
-        return dense_like(ctx, x, dtype_of(x.dtype))
+        return mapped(ctx, x, dtype_of(x.dtype))
 
     return unary_rule
 
@@ -89,10 +90,6 @@ def _bool_to_int(dtype: torch.dtype) -> torch.dtype:
     return torch.int64 if dtype is torch.bool else dtype
 
 
-def _angle(dtype: torch.dtype) -> torch.dtype:
-    return real_of(as_float(dtype))
-
-
 _UNARY: dict[DtypeRule, str] = {
     # x -> a value of the same kind
     _same: (
@@ -115,7 +112,6 @@ _UNARY: dict[DtypeRule, str] = {
     ),
     _bool: "isnan isinf isfinite isneginf isposinf signbit isreal logical_not",
     real_of: "abs absolute",
-    _angle: "angle",
     _bool_to_int: "square",
 }
 
@@ -132,6 +128,14 @@ def positive(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     return x
 
 
+@rule(aten.angle.default)
+def angle(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+    """Of complex numbers it is copied out of a complex temporary into row-major memory."""
+    if x.dtype.is_complex:
+        return contiguous(ctx, x.sizes, real_of(x.dtype), x.device)
+    return mapped(ctx, x, as_float(x.dtype))
+
+
 @rule(aten.conj_physical.default)
 def conj_physical(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     """Returns its argument if that is real."""
@@ -145,7 +149,7 @@ def conj_physical_(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
 
 @rule(aten.polygamma.default, aten.special_polygamma.default)
 def polygamma(ctx: RuleContext, n: int, x: FakeTensor) -> FakeTensor:
-    return dense_like(ctx, x, as_float(x.dtype))
+    return mapped(ctx, x, as_float(x.dtype))
 
 
 @rule(aten.polygamma_.default)
@@ -155,7 +159,7 @@ def polygamma_(ctx: RuleContext, x: FakeTensor, n: int) -> FakeTensor:
 
 @rule(aten.frexp.Tensor)
 def frexp(ctx: RuleContext, x: FakeTensor) -> tuple[FakeTensor, FakeTensor]:
-    return dense_like(ctx, x), dense_like(ctx, x, torch.int32)
+    return mapped(ctx, x), mapped(ctx, x, torch.int32)
 
 
 # -- two operands ----------------------------------------------------------------------------------

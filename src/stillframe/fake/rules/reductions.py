@@ -108,12 +108,20 @@ def reduction(dtype_of: DtypeRule) -> Callable[..., FakeTensor]:
 
 rule(*overloads("sum prod nansum"))(reduction(_int_to_long))
 rule(aten.mean.default, aten.mean.dim, aten.nanmean.default)(reduction(_float_only))
-rule(*overloads("any all"))(reduction(_bool))
 rule(aten.logsumexp.default, aten.special_logsumexp.default)(
     reduction(lambda d: d if d.is_floating_point or d.is_complex else torch.get_default_dtype())
 )
 rule(aten.count_nonzero.default, aten.count_nonzero.dim_IntList)(reduction(_int64))
 rule(aten.frobenius_norm.dim)(reduction(real_of))
+
+
+@rule(*overloads("any all"))
+def any_(ctx: RuleContext, x: FakeTensor, dim: Any = None, keepdim: bool = False) -> FakeTensor:
+    """No dims at all (None) means all of them, but an empty list means none."""
+    dtype = _bool(x.dtype)
+    if dim is not None and not isinstance(dim, int) and not dim:
+        return contiguous(ctx, x.sizes, dtype, x.device)
+    return reduced(ctx, x, dim, keepdim, dtype)
 
 
 @rule(aten.max.default, aten.min.default, aten.median.default, aten.nanmedian.default)

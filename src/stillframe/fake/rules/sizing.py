@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from stillframe.fake.context import RuleContext
+from stillframe.fake.rules.elementwise import compare_strides
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
 from stillframe.symbolic import Expr, max_, min_, unwrap
@@ -75,6 +76,24 @@ def common_dtype(ctx: RuleContext, tensors: Sequence[FakeTensor]) -> torch.dtype
         if t.dtype is not first:
             return ctx.promote(*tensors)
     return first
+
+
+def order_is_channels_last(sizes: Sequence[Any], strides: Sequence[Any]) -> bool:
+    """Whether ATen reads NHWC or NDHWC off the strides (only their order counts)."""
+    rank = len(sizes)
+    if rank not in (4, 5) or (type(strides[1]) is int and strides[1] == 0):
+        return False
+    least: Any = 0
+    for dim in (1, *range(rank - 1, 1, -1), 0):
+        size, stride = sizes[dim], strides[dim]
+        if type(size) is int and size == 0:
+            return False
+        if compare_strides(stride, least) not in (0, 1):
+            return False
+        if dim == 0 and compare_strides(least, strides[1]) == 0:
+            return False
+        least = stride if is_one(size) else stride * size
+    return True
 
 
 def product(sizes: Sequence[Any]) -> Any:

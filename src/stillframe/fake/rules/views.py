@@ -518,10 +518,14 @@ def view_as_real(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
 
 @rule(aten.view_as_complex.default)
 def view_as_complex(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
-    if not x.sizes or x.sizes[-1] != 2 or x.strides[-1] != 1:
-        raise RuntimeError("Tensor must have a last dimension of size 2 and stride 1")
-    strides = [s // 2 for s in x.strides[:-1]]
-    return ctx.view(x, x.sizes[:-1], strides, x.offset // 2, dtype=complex_of(x.dtype))
+    if not x.sizes:
+        raise RuntimeError("Input tensor must have one or more dimensions")
+    ctx.require_same(x.sizes[-1], 2, "Tensor must have a last dimension of size 2")
+    if not is_one(x.strides[-1]):
+        raise RuntimeError("Tensor must have a last dimension with stride 1")
+    strides = [tidy(ctx, s // 2) for s in x.strides[:-1]]
+    offset = tidy(ctx, x.offset // 2)
+    return ctx.view(x, x.sizes[:-1], strides, offset, dtype=complex_of(x.dtype))
 
 
 @rule(aten.real.default)

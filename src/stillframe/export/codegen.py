@@ -1,0 +1,394 @@
+"""A program as one Python function: the door, then one line for each operator, then the result.
+
+The function is straight-line code. Operators are called by their fastest binding; state is read
+from the module's own tables at each call, so that replaced parameters are seen; a value is let go
+right after its last use, so that memory peaks where it does in eager.
+"""
+
+from __future__ import annotations
+
+import collections
+import math
+import operator
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from stillframe import torch_private
+from stillframe.errors import NotSupported, SpecViolationError
+from stillframe.export import bindings
+from stillframe.export.door import Door
+from stillframe.export.door_code import DoorCode
+from stillframe.export.refusal import Refusal
+from stillframe.export.signature import ConstantArgument, InputKind, OutputKind
+from stillframe.export.source_text import Namespace, one_line
+from stillframe.shapes.env import to_size
+from stillframe.symbolic import Expr
+
+aten = torch.ops.aten
+
+# Where lifted state sits in its module, by kind: the attribute that holds the table, and a prefix.
+TABLES: dict[InputKind, tuple[str, str]] = {
+    InputKind.PARAMETER: ("_parameters", "p"),
+    InputKind.BUFFER: ("_buffers", "b"),
+    InputKind.CONSTANT_TENSOR: ("__dict__", "c"),
+    InputKind.CUSTOM_OBJ: ("__dict__", "obj"),
+}
+
+_INFIX: dict[Any, str] = {
+    operator.add: "+", operator.sub: "-", operator.mul: "*", operator.floordiv: "//",
+    operator.mod: "%", operator.pow: "**", operator.truediv: "/", operator.eq: "==",
+    operator.ne: "!=", operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=",
+}  # fmt: skip
+
+_LAST_LINE = re.compile(r'File "([^"\n]*)", line (\d+)')
+
+
+@dataclass(frozen=True)
+class StateTable:
+    """A table of a submodule that the code reads: global name, path of the module, attribute."""
+
+    name: str
+    path: str
+    attribute: str
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The text of a program and what its names are bound to.
+
+    Attributes:
+        text: defines ``forward`` and ``__call__``.
+        preamble: the globals as a person would write them, for reading.
+        values: the globals, apart from state.
+        tables: the globals that are tables of state, to be bound for each module.
+        hooked: name of the global that must be bound to a function ``(self, values)``.
+        hooks: names of globals that must be bound to the tables of hooks.
+    """
+
+    text: str
+    preamble: str
+    values: dict[str, Any]
+    tables: tuple[StateTable, ...]
+    forward: str
+    hooked: str
+    hooks: str
+
+
+class ProgramCode:
+    """Writes the code of one program."""
+
+    def __init__(self, program: Any) -> None:
+        self.program = program
+        self.graph: torch.fx.Graph = program.graph
+        self.names = Namespace()
+        self.door = Door.of(program)
+        self.door_code = DoorCode(self.door, self.names)
+        self.text: dict[torch.fx.Node, str] = {}
+        self.tables: dict[tuple[str, str], StateTable] = {}
+        self._comment = ""
+
+    def generate(self) -> Generated:
+        """The whole text.
+
+        Raises:
+            NotSupported: a kind of input or output that is not run yet.
+            SpecViolationError: the graph and the signature disagree.
+        """
+        refusal = Refusal(self.door, self.program.root_class)
+        door_lines = self.door_code.lines(refusal)
+        self._name_placeholders()
+        body = self._body()
+        if any(n.target is torch_private.set_grad_enabled for n in self.graph.nodes):
+            body = self._keeping_grad_mode(body)
+        signature = self.door_code.signature()
+        hooked, hooks, run = (self.names.local(n) for n in ("call_with_hooks", "hooks", "run"))
+        lines = [
+            f"def {run}({signature}):",
+            *(f"    {line}" for line in [*door_lines, *body]),
+            "",
+            f"def {run}_unhooked({signature}):",
+            f"    if {' or '.join(f'{hooks}_{i}' for i in range(HOOK_TABLES))}:",
+            f"        return {hooked}({self.door_code.receiver}, {self.door_code.values()})",
+            f"    return {run}({self.door_code.forwarded()})",
+        ]
+        return Generated(
+            "\n".join(lines) + "\n", self._preamble(), self.names.values,
+            tuple(self.tables.values()), run, hooked, hooks,
+        )  # fmt: skip
+
+    def _preamble(self) -> str:
+        lines = [f"{t.name} = module{f'.{t.path}' if t.path else ''}.{t.attribute}" for t in self.tables.values()]
+        lines += [f"{name} = {origin}" for name, origin in self.names.origins.items()]
+        return "".join(f"# {one_line(line)}\n" for line in lines)
+
+    # -- inputs -------------------------------------------------------------------------------
+
+    def _name_placeholders(self) -> None:
+        specs = self.program.graph_signature.input_specs
+        nodes = [n for n in self.graph.nodes if n.op == "placeholder"]
+        user = iter(self.door_code.leaves)
+        for node, spec in zip(nodes, specs, strict=True):
+            if spec.kind is InputKind.USER_INPUT:
+                self.text[node] = next(user)
+            elif spec.kind in TABLES:
+                self.text[node] = self._state(spec.kind, spec.target)
+            else:
+                raise NotSupported(f"Programs with {spec.kind.name} inputs are not run yet.")
+
+    def _state(self, kind: InputKind, fqn: str) -> str:
+        attribute, prefix = TABLES[kind]
+        path, _, name = fqn.rpartition(".")
+        table = self.tables.get((path, attribute))
+        if table is None:
+            local = self.names.local(f"{prefix}_{path}" if path else prefix)
+            table = self.tables[path, attribute] = StateTable(local, path, attribute)
+        return f"{table.name}[{name!r}]"
+
+    # -- the body -----------------------------------------------------------------------------
+
+    def _body(self) -> list[str]:
+        lines: list[str] = []
+        nodes = [n for n in self.graph.nodes if n.op != "placeholder"]
+        last_uses = self._last_uses(nodes)
+        for node in nodes:
+            if node.op == "output":
+                lines += self._output(node)
+                continue
+            statement = self._statement(node)
+            if statement is None:
+                continue
+            freed = [self.text[n] for n in last_uses.get(node, ()) if n in self.text]
+            if freed:
+                statement += f"; {' = '.join(freed)} = None"
+            lines.append(statement + self._place(node))
+        return lines
+
+    def _last_uses(self, nodes: list[torch.fx.Node]) -> dict[torch.fx.Node, list[torch.fx.Node]]:
+        """Node -> the values that are not needed after it. Numbers are not worth letting go."""
+        seen: set[torch.fx.Node] = set()
+        found: dict[torch.fx.Node, list[torch.fx.Node]] = {}
+        for node in reversed(nodes):
+            for used in node.all_input_nodes:
+                if used not in seen:
+                    seen.add(used)
+                    if used.op == "call_function" and not _is_number(used.meta.get("val")):
+                        found.setdefault(node, []).append(used)
+            seen.add(node)
+        return found
+
+    def _statement(self, node: torch.fx.Node) -> str | None:
+        if node.op == "get_attr":
+            value = operator.attrgetter(str(node.target))(self.program.graph_module)
+            self.text[node] = self.names.bind(str(node.target), value, f"graph_module.{node.target}")
+            return None
+        if node.op != "call_function":
+            raise SpecViolationError(f"node {node.name} is a {node.op}; only operators can be run.")
+        if node.target is aten.sym_size.int and self._known_size(node):
+            return None
+        special = _SPECIAL.get(node.target)
+        expression = special(self, node) if special is not None else None
+        if expression is None:
+            expression = self._call(node)
+        if expression.startswith("if ") or not node.users:
+            return expression
+        self.text[node] = self.names.local(node.name)
+        return f"{self.text[node]} = {expression}"
+
+    def _known_size(self, node: torch.fx.Node) -> bool:
+        """A size that the door has read already needs no line of its own."""
+        size = to_size(node.meta.get("val"))
+        source = node.args[0]
+        if isinstance(source, torch.fx.Node) and source.op == "placeholder":
+            if isinstance(size, Expr) and size in self.door_code.sizes:
+                self.text[node] = self.door_code.sizes[size]
+                return True
+        return False
+
+    def _place(self, node: torch.fx.Node) -> str:
+        """The user's line, as a comment: it shows in tracebacks."""
+        found = _LAST_LINE.findall(node.meta.get("stack_trace") or "")
+        if not found:
+            return ""
+        file, line = found[-1]
+        name = file.replace("\\", "/").rpartition("/")[2]
+        comment = f"  # {one_line(name)}:{line}"
+        if comment == self._comment:
+            return ""
+        self._comment = comment
+        return comment
+
+    # -- calls --------------------------------------------------------------------------------
+
+    def _call(self, node: torch.fx.Node) -> str:
+        target = node.target
+        args, kwargs = list(node.args), dict(node.kwargs)
+        binding = None
+        if isinstance(target, torch._ops.OpOverload):
+            binding = bindings.binding_for(target, args, kwargs)
+        keywords = [f"{_keyword(k)}={self.argument(v)}" for k, v in kwargs.items()]
+        if binding is not None and binding.form != bindings.FUNCTION:
+            if not isinstance(args[0], torch.fx.Node):
+                binding = None
+            else:
+                spread: Any = args[1] if binding.form == bindings.SPREAD else args[1:]
+                rest = [*(self.argument(a) for a in spread), *keywords]
+                return f"{self.argument(args[0])}.{binding.name}({', '.join(rest)})"
+        operands = ", ".join([*(self.argument(a) for a in args), *keywords])
+        return f"{self._function(target, binding)}({operands})"
+
+    def _function(self, target: Any, binding: bindings.Binding | None) -> str:
+        if binding is not None:
+            name = binding.name
+            origin = f"torch._C._nn.{name[3:]}" if name.startswith("nn_") else name.replace("_", ".", 1)
+            return self.names.bind(name, binding.function, origin)
+        if isinstance(target, torch._ops.OpOverload):
+            name = str(target).replace(".", "_").replace("::", "_")
+            return self.names.bind(name, target._op, f"torch.ops.{target}")
+        name = getattr(target, "__name__", "function")
+        module = getattr(target, "__module__", None) or "torch"
+        return self.names.bind(name, target, f"{module}.{name}")
+
+    def argument(self, value: Any) -> str:
+        """An operand as text."""
+        if isinstance(value, torch.fx.Node):
+            return self.text[value]
+        if isinstance(value, (list, tuple)):
+            items = [self.argument(v) for v in value]
+            if isinstance(value, list):
+                return f"[{', '.join(items)}]"
+            return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
+        if isinstance(value, slice):
+            parts = ", ".join(self.argument(v) for v in (value.start, value.stop, value.step))
+            return f"{self.names.builtin(slice)}({parts})"
+        if isinstance(value, dict):
+            return f"{{{', '.join(f'{self.names.constant(k)}: {self.argument(v)}' for k, v in value.items())}}}"
+        return self.names.constant(value)
+
+    def _keeping_grad_mode(self, body: list[str]) -> list[str]:
+        """The caller's grad mode comes back also when an operator raises."""
+        mode = self.names.local("grad_mode")
+        ask = self.names.bind("is_grad_enabled", torch.is_grad_enabled, "torch.is_grad_enabled")
+        put = self.names.bind("set_grad_enabled", torch_private.set_grad_enabled, "torch._C._set_grad_enabled")
+        inner = [f"    {line}" for line in body]
+        return [f"{mode} = {ask}()", "try:", *inner, "finally:", f"    {put}({mode})"]
+
+    # -- the result ---------------------------------------------------------------------------
+
+    def _output(self, node: torch.fx.Node) -> list[str]:
+        values = list(node.args[0])  # type: ignore[arg-type]
+        specs = self.program.graph_signature.output_specs
+        lines: list[str] = []
+        results: list[str] = []
+        for value, spec in zip(values, specs, strict=True):
+            text = self.argument(value)
+            if spec.kind is OutputKind.BUFFER_MUTATION:
+                lines.append(f"{self._state(InputKind.BUFFER, spec.target)}.copy_({text})")
+            elif spec.kind is OutputKind.USER_INPUT_MUTATION:
+                lines.append(f"{self._input(spec.target)}.copy_({text})")
+            elif spec.kind in (OutputKind.USER_OUTPUT, OutputKind.LOSS_OUTPUT):
+                constant = isinstance(spec.arg, ConstantArgument)
+                results.append(self.names.constant(spec.arg.value) if constant else text)
+            else:
+                raise NotSupported(f"Programs with {spec.kind.name} outputs are not run yet.")
+        spec = self.program.out_spec
+        if spec.num_leaves != len(results):
+            raise SpecViolationError(f"{len(results)} user outputs for a structure of {spec.num_leaves}.")
+        lines.append(f"return {self._structure(spec, iter(results))}")
+        return lines
+
+    def _input(self, name: str | None) -> str:
+        return next(t for n, t in self.text.items() if n.op == "placeholder" and n.name == name)
+
+    def _structure(self, spec: pytree.TreeSpec, leaves: Iterator[str]) -> str:
+        if spec.is_leaf():
+            return next(leaves)
+        items = [self._structure(child, leaves) for child in spec.children()]
+        cls, context = spec.type, spec.context
+        if cls is tuple:
+            return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
+        if cls is list:
+            return f"[{', '.join(items)}]"
+        if cls is dict:
+            pairs = zip(context, items, strict=True)
+            return f"{{{', '.join(f'{self.names.constant(k)}: {v}' for k, v in pairs)}}}"
+        if cls is collections.namedtuple:
+            return f"{self.names.bind(context.__name__, context)}({', '.join(items)})"
+        if cls is torch.Size:  # its registered function would make a plain tuple
+            return f"{self.names.bind('Size', torch.Size)}([{', '.join(items)}])"
+        unflatten = pytree.SUPPORTED_NODES[cls].unflatten_fn
+        rebuild = self.names.bind(f"make_{cls.__name__}", unflatten, f"rebuilds a {cls.__name__}")
+        kept = self.names.bind(f"context_{cls.__name__}", [context], one_line(repr([context])))
+        return f"{rebuild}([{', '.join(items)}], {kept}[0])"
+
+
+HOOK_TABLES = 9
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, bool, torch.SymInt, torch.SymFloat, torch.SymBool))
+
+
+def _keyword(name: str) -> str:
+    if not name.isidentifier():
+        raise SpecViolationError(f"{name!r} is not the name of an argument.")
+    return name
+
+
+# -- targets with a shorter spelling --------------------------------------------------------------
+
+_Special = Callable[[ProgramCode, torch.fx.Node], str | None]
+
+
+def _infix(code: ProgramCode, node: torch.fx.Node) -> str:
+    a, b = (_operand(code, arg) for arg in node.args)
+    return f"{a} {_INFIX[node.target]} {b}"
+
+
+def _operand(code: ProgramCode, value: Any) -> str:
+    text = code.argument(value)
+    return f"({text})" if text.startswith("-") else text
+
+
+def _getitem(code: ProgramCode, node: torch.fx.Node) -> str:
+    return f"{code.argument(node.args[0])}[{code.argument(node.args[1])}]"
+
+
+def _sym_size(code: ProgramCode, node: torch.fx.Node) -> str:
+    return f"{code.argument(node.args[0])}.size({code.argument(node.args[1])})"
+
+
+def _extreme(function: Callable[..., Any]) -> _Special:
+    def write(code: ProgramCode, node: torch.fx.Node) -> str | None:
+        # of floats, torch.sym_max makes floats of both: only for integers it is Python's max
+        values = [a.meta.get("val") if isinstance(a, torch.fx.Node) else a for a in node.args]
+        if not all(isinstance(v, (int, torch.SymInt)) and not isinstance(v, bool) for v in values):
+            return None
+        a, b = (code.argument(arg) for arg in node.args)
+        return f"{code.names.builtin(function)}({a}, {b})"
+
+    return write
+
+
+def _assert_scalar(code: ProgramCode, node: torch.fx.Node) -> str:
+    condition, message = node.args[0], str(node.args[1])
+    error = code.names.builtin(RuntimeError)
+    return f"if not {_operand(code, condition)}: raise {error}({code.names.constant(message)})"
+
+
+_SPECIAL: dict[Any, _Special] = {
+    **dict.fromkeys(_INFIX, _infix),
+    operator.getitem: _getitem,
+    operator.neg: lambda code, node: f"-{_operand(code, node.args[0])}",
+    aten.sym_size.int: _sym_size,
+    aten._assert_scalar.default: _assert_scalar,
+    torch.sym_max: _extreme(max),
+    torch.sym_min: _extreme(min),
+    torch.sym_float: lambda code, node: f"{code.names.builtin(float)}({code.argument(node.args[0])})",
+    torch.sym_not: lambda code, node: f"not {_operand(code, node.args[0])}",
+    math.floor: lambda code, node: f"{code.names.bind('floor', math.floor)}({code.argument(node.args[0])})",
+}

@@ -1,0 +1,266 @@
+"""Convolutions: sizes by the formula of the documentation, layout as the CPU kernels choose it.
+
+The result is NHWC (NDHWC) if the input or the weight is. 1-d convolutions run as 2-d ones over a
+height of 1; their input is made row-major first, so only the weight can ask for NHWC there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from stillframe.fake.context import RuleContext
+from stillframe.fake.registry import rule
+from stillframe.fake.rules.sizing import order_is_channels_last
+from stillframe.fake.rules.elementwise import contiguous
+from stillframe.fake.rules.sizing import tidy
+from stillframe.fake.tensor import FakeTensor
+from stillframe.shapes.env import Size
+
+
+aten = torch.ops.aten
+
+# Without a kernel of oneDNN, 3-d convolutions make row-major results.
+_ONEDNN_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def per_dim(values: Any, count: int) -> list[Any]:
+    """A parameter for each spatial dim; one value stands for all."""
+    if not isinstance(values, (list, tuple)):
+        return [values] * count
+    return list(values) * count if len(values) == 1 else list(values)
+
+
+def window_count(
+    ctx: RuleContext, size: Size, kernel: Any, stride: Any, padding: Any, dilation: Any
+) -> Size:
+    """How many windows fit: ``floor((n + padding - dilation * (kernel - 1) - 1) / stride) + 1``.
+
+    ``padding`` is the sum of both sides.
+    """
+    reach = dilation * (kernel - 1)
+    if type(size) is int and size + padding < reach + 1:
+        raise RuntimeError(
+            f"Calculated padded input size per channel: {size + padding}. Kernel size: "
+            f"{reach + 1}. Kernel size can't be greater than actual input size"
+        )
+    room = size + padding - reach - 1
+    return tidy(ctx, room + 1 if stride == 1 else room // stride + 1)
+
+
+def _convolved(
+    ctx: RuleContext,
+    x: FakeTensor,
+    weight: FakeTensor,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    spatial: int,
+) -> FakeTensor:
+    """A forward convolution; ``padding`` holds the sum of both sides for each dim."""
+    batched = _check(ctx, x, weight, spatial, weight.sizes[1] * groups)
+    stride, dilation = per_dim(stride, spatial), per_dim(dilation, spatial)
+    lead = x.sizes[:1] if batched else ()
+    outer = [
+        window_count(ctx, x.sizes[i - spatial], weight.sizes[i + 2], stride[i], padding[i], dilation[i])
+        for i in range(spatial)
+    ]
+    return _result(ctx, x, weight, (*lead, weight.sizes[0], *outer), spatial)
+
+
+def _check(
+    ctx: RuleContext, x: FakeTensor, weight: FakeTensor, spatial: int, channels: Any
+) -> bool:
+    """Ranks, dtypes and channels; whether there is a batch dim."""
+    rank = len(x.sizes)
+    if rank not in (spatial + 1, spatial + 2):
+        raise RuntimeError(
+            f"Expected {spatial + 1}D (unbatched) or {spatial + 2}D (batched) input to "
+            f"conv{spatial}d, but got input of size: {list(x.sizes)}"
+        )
+    if x.dtype is not weight.dtype:
+        raise RuntimeError(
+            f"Input type ({x.dtype}) and weight type ({weight.dtype}) should be the same"
+        )
+    batched = rank == spatial + 2
+    ctx.require_same(
+        x.sizes[-spatial - 1],
+        tidy(ctx, channels),
+        f"Given weight of size {list(weight.sizes)}, expected input{list(x.sizes)} to have "
+        f"{channels} channels, but got {x.sizes[-spatial - 1]} channels instead",
+    )
+    return batched
+
+
+def _result(
+    ctx: RuleContext, x: FakeTensor, weight: FakeTensor, sizes: tuple[Size, ...], spatial: int
+) -> FakeTensor:
+    """New memory for the result, in the memory format that the kernel chooses."""
+    if not _channels_last(x, weight, spatial):
+        return contiguous(ctx, sizes, x.dtype, x.device)
+    full = sizes if len(sizes) == spatial + 2 else (1, *sizes)
+    strides = ctx.channels_last_strides(full if spatial > 1 else (*full[:2], 1, full[2]))
+    if spatial == 1:
+        strides = (*strides[:2], strides[3])
+    return ctx.new(x, sizes, strides=strides[len(full) - len(sizes) :])
+
+
+def _channels_last(x: FakeTensor, weight: FakeTensor, spatial: int) -> bool:
+    if spatial == 3 and x.dtype not in _ONEDNN_DTYPES:
+        return False
+    if spatial == 1:
+        a, b, c = weight.sizes
+        sa, sb, sc = weight.strides
+        return order_is_channels_last((a, b, 1, c), (sa, sb, c * sc, sc))
+    if order_is_channels_last(weight.sizes, weight.strides):
+        return True
+    if len(x.sizes) == spatial + 2:
+        return order_is_channels_last(x.sizes, x.strides)
+    lead = x.sizes[0] * x.strides[0]
+    return order_is_channels_last((1, *x.sizes), (lead, *x.strides))
+
+
+def _forward(name: str, spatial: int) -> None:
+    packet = getattr(aten, name)
+
+    @rule(packet.default)
+    def conv(
+        ctx: RuleContext,
+        x: FakeTensor,
+        weight: FakeTensor,
+        bias: FakeTensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> FakeTensor:
+        """Zeros on both sides of each dim."""
+        both = [2 * p for p in per_dim(padding, spatial)]
+        return _convolved(ctx, x, weight, stride, both, dilation, groups, spatial)
+
+    @rule(packet.padding)
+    def conv_padding(
+        ctx: RuleContext,
+        x: FakeTensor,
+        weight: FakeTensor,
+        bias: FakeTensor | None = None,
+        stride: Any = 1,
+        padding: str = "valid",
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> FakeTensor:
+        """``valid`` is no padding; ``same`` keeps the sizes (an odd zero goes to the end)."""
+        both = [0] * spatial
+        if padding == "same":
+            if any(s != 1 for s in per_dim(stride, spatial)):
+                raise RuntimeError("padding='same' is not supported for strided convolutions")
+            steps = per_dim(dilation, spatial)
+            both = [d * (k - 1) for d, k in zip(steps, weight.sizes[2:], strict=True)]
+            if any(type(b) is int and b % 2 for b in both):
+                x = _padded(ctx, x, both)
+                both = [b - b % 2 for b in both]
+        elif padding != "valid":
+            raise RuntimeError(f"Invalid padding string: '{padding}'")
+        return _convolved(ctx, x, weight, stride, both, dilation, groups, spatial)
+
+
+def _padded(ctx: RuleContext, x: FakeTensor, both: Sequence[Any]) -> FakeTensor:
+    """The input with one zero at the end of each dim whose padding is odd (a copy)."""
+    lead = len(x.sizes) - len(both)
+    sizes = (*x.sizes[:lead], *[s + b % 2 for s, b in zip(x.sizes[lead:], both, strict=True)])
+    if len(x.sizes) == len(both) + 2 and len(both) > 1 and order_is_channels_last(x.sizes, x.strides):
+        return ctx.new(x, sizes, strides=ctx.channels_last_strides(sizes))
+    return ctx.new(x, sizes)
+
+
+for _spatial in (1, 2, 3):
+    _forward(f"conv{_spatial}d", _spatial)
+
+
+# -- transposed ------------------------------------------------------------------------------------
+
+
+def _transposed(
+    ctx: RuleContext,
+    x: FakeTensor,
+    weight: FakeTensor,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
+    spatial: int,
+) -> FakeTensor:
+    """``(n - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1``."""
+    batched = _check(ctx, x, weight, spatial, weight.sizes[0])
+    lead = x.sizes[:1] if batched else ()
+    stride, padding = per_dim(stride, spatial), per_dim(padding, spatial)
+    more, dilation = per_dim(output_padding, spatial), per_dim(dilation, spatial)
+    outer = []
+    for i in range(spatial):
+        size = (x.sizes[i - spatial] - 1) * stride[i] - 2 * padding[i]
+        size = size + dilation[i] * (weight.sizes[i + 2] - 1) + more[i] + 1
+        outer.append(tidy(ctx, size))
+    return _result(ctx, x, weight, (*lead, tidy(ctx, weight.sizes[1] * groups), *outer), spatial)
+
+
+def _backward(overload: Any, spatial: int) -> None:
+    @rule(overload)
+    def conv_transpose(
+        ctx: RuleContext,
+        x: FakeTensor,
+        weight: FakeTensor,
+        bias: FakeTensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
+    ) -> FakeTensor:
+        """Transposed convolution."""
+        return _transposed(
+            ctx, x, weight, stride, padding, output_padding, groups, dilation, spatial
+        )
+
+
+_backward(aten.conv_transpose1d.default, 1)
+_backward(aten.conv_transpose2d.input, 2)
+_backward(aten.conv_transpose3d.input, 3)
+
+
+@rule(aten.convolution.default, aten._convolution.default, aten.convolution_overrideable.default)
+def convolution(
+    ctx: RuleContext,
+    x: FakeTensor,
+    weight: FakeTensor,
+    bias: FakeTensor | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+    *_: Any,
+) -> FakeTensor:
+    """Any of the above, by arguments."""
+    spatial = len(weight.sizes) - 2
+    if transposed:
+        return _transposed(
+            ctx, x, weight, stride, padding, output_padding, groups, dilation, spatial
+        )
+    both = [2 * p for p in per_dim(padding, spatial)]
+    return _convolved(ctx, x, weight, stride, both, dilation, groups, spatial)
+
+
+@rule(aten.conv_tbc.default)
+def conv_tbc(
+    ctx: RuleContext, x: FakeTensor, weight: FakeTensor, bias: FakeTensor, pad: int = 0
+) -> FakeTensor:
+    """Time, batch, channels."""
+    length = window_count(ctx, x.sizes[0], weight.sizes[0], 1, 2 * pad, 1)
+    return contiguous(ctx, (length, x.sizes[1], weight.sizes[2]), x.dtype, x.device)
+
+

@@ -1,0 +1,168 @@
+"""Values that are known although they sit in tensors.
+
+Three kinds of scalar tensor have a value that Python may ask for without depending on the data:
+
+- one that the program made from constants (``torch.tensor(3) + 1``): the real value;
+- one that it made from sizes (``torch.div(x.shape[1], 8, rounding_mode="floor")``): an expression;
+- an integer buffer or constant of the module: its value at export. The program checks at run time
+  that it still is.
+
+An in-place operator on the memory of a folded tensor makes it unknown again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from stillframe import symbolic as sym
+from stillframe.fake.tensor import FakeTensor
+from stillframe.shapes.env import to_size
+from stillframe.symbolic import Expr, unwrap
+
+if TYPE_CHECKING:
+    from stillframe.trace.recorder import Recorder
+
+aten = torch.ops.aten
+
+CONSTANT_NUMEL_LIMIT = 1
+
+
+def constant_of(value: Any) -> torch.Tensor | None:
+    """The real value of a fake that the program made from constants, if it still holds."""
+    if isinstance(value, FakeTensor) and not value.storage_.written:
+        return value.constant
+    return None
+
+
+def value_of(recorder: Recorder, tensor: Any) -> Any:
+    """The number in a scalar tensor (a Python number or an expression), or None if unknown."""
+    if not isinstance(tensor, FakeTensor) or tensor.storage_.written:
+        return None
+    if tensor.constant is not None:
+        return tensor.constant.item()
+    if tensor.symbolic_value is not None:
+        return tensor.symbolic_value
+    return _state_value(recorder, tensor)
+
+
+def _state_value(recorder: Recorder, tensor: FakeTensor) -> Any:
+    """The integer in a buffer or constant, with a check in the program that it stays that."""
+    real = recorder.state_values.get(id(tensor))
+    if real is None or real.numel() != 1 or real.is_floating_point() or real.is_complex():
+        return None
+    with torch.utils._python_dispatch._disable_current_modes():
+        value = real.item()
+    known = recorder.checked_values.get(id(tensor))
+    if known is None:
+        recorder.checked_values[id(tensor)] = value
+        item = recorder.create(aten._local_scalar_dense.default, (recorder.operand(tensor),), {})
+        item.meta["val"] = value
+        same = recorder.create(torch.ops.aten.eq.Scalar, (recorder.operand(tensor), value), {})
+        same.meta["val"] = recorder.fake_mode.run(aten.eq.Scalar, (tensor, value), {})
+        message = f"the program was made for the value {value} of the module's {tensor.fx_node}"
+        check = recorder.create(aten._assert_async.msg, (same, message), {})
+        check.meta["val"] = None
+    return value
+
+
+# -- folding -------------------------------------------------------------------------------------
+
+
+def fold(
+    recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+) -> None:
+    """Give ``result`` its value where it is a scalar and all operands are known."""
+    if type(result) is not FakeTensor or not all(type(s) is int and s == 1 for s in result.sizes):
+        return
+    if _fold_constants(func, args, kwargs, result):
+        return
+    if not result.dtype.is_floating_point and func in _SYMBOLIC:
+        _fold_symbolic(func, args, kwargs, result)
+
+
+def write_constants(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Carry out an in-place operator on known constants; False if an operand is not known."""
+    reals = _constants(args)
+    if reals is None or any(isinstance(v, torch.Tensor) for v in kwargs.values()):
+        return False
+    with torch.no_grad():
+        func(*reals, **kwargs)
+    return True
+
+
+def _fold_constants(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: FakeTensor
+) -> bool:
+    reals = _constants(args)
+    if reals is None or any(isinstance(v, torch.Tensor) for v in kwargs.values()):
+        return False
+    with torch.no_grad():
+        result.constant = func(*reals, **kwargs)
+    return True
+
+
+def _constants(args: tuple[Any, ...]) -> list[Any] | None:
+    """The arguments with real values for the tensors; None if one is unknown, or none is a tensor."""
+    reals: list[Any] = []
+    any_constant = False
+    for arg in args:
+        if isinstance(arg, torch.Tensor):
+            constant = constant_of(arg)
+            if constant is None:
+                return None
+            any_constant = True
+            reals.append(constant)
+        elif isinstance(arg, (list, tuple, torch.SymInt, torch.SymFloat, torch.SymBool)):
+            return None
+        else:
+            reals.append(arg)
+    return reals if any_constant else None
+
+
+def _fold_symbolic(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: FakeTensor
+) -> None:
+    values = [_number(a) for a in args]
+    if any(v is None for v in values):
+        return
+    folded = _SYMBOLIC[func](result, *values, **kwargs)
+    if folded is not None:
+        result.symbolic_value = folded
+
+
+def _number(value: Any) -> Any:
+    """An operand as a number or expression; a scalar tensor by its known value."""
+    if isinstance(value, FakeTensor):
+        if value.storage_.written or value.dtype.is_floating_point:
+            return None
+        return value.constant.item() if value.constant is not None else value.symbolic_value
+    if isinstance(value, (torch.dtype, str)):
+        return value
+    plain = to_size(value)
+    return plain if isinstance(plain, (int, Expr)) else None
+
+
+def _divide(result: FakeTensor, a: Any, b: Any, *, rounding_mode: str | None = None) -> Any:
+    nonnegative = result.env.facts.decide(sym.and_(sym.ge(a, 0), sym.gt(b, 0))) is True
+    if rounding_mode == "floor" or (rounding_mode == "trunc" and nonnegative):
+        return unwrap(sym.floordiv(a, b))
+    return None
+
+
+def _cast(result: FakeTensor, a: Any, dtype: Any = None, *rest: Any, **kwargs: Any) -> Any:
+    return a
+
+
+_SYMBOLIC: dict[Any, Callable[..., Any]] = {
+    aten.add.Tensor: lambda r, a, b, *, alpha=1: unwrap(sym.add(a, sym.mul(b, alpha))),
+    aten.sub.Tensor: lambda r, a, b, *, alpha=1: unwrap(sym.sub(a, sym.mul(b, alpha))),
+    aten.mul.Tensor: lambda r, a, b: unwrap(sym.mul(a, b)),
+    aten.neg.default: lambda r, a: unwrap(sym.neg(a)),
+    aten.div.Tensor_mode: _divide,
+    aten.floor_divide.default: lambda r, a, b: unwrap(sym.floordiv(a, b)),
+    aten.to.dtype: _cast,
+    aten.scalar_tensor.default: _cast,
+}
