@@ -33,9 +33,12 @@ def main(path: Path) -> None:
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
 
         def step(text: str) -> None:
+            finish()
+            progress.add_task(text, total=1)
+
+        def finish() -> None:
             for task in progress.task_ids:
                 progress.update(task, completed=1)
-            progress.add_task(text, total=1)
 
         step("building the model from its config and weights")
         model = build_model()
@@ -54,8 +57,7 @@ def main(path: Path) -> None:
 
         step(f"writing {path.name}")
         sf.save(program, path)
-        step("done")
-        progress.update(progress.task_ids[-1], completed=1)
+        finish()
 
     shapes_tried = ", ".join("x".join(map(str, s.sizes.values())) for s in report.samples)
     table = summary_table(

@@ -1,7 +1,7 @@
 """The user's lines of a Python stack, taken cheaply and rendered late.
 
 A capture asks for the stack at every operator, so taking one must cost about a microsecond a
-frame: only ``(code object, instruction offset)`` pairs are kept. Line numbers and source text are
+frame: only code objects and instruction offsets are kept, in one flat tuple. Line numbers and source text are
 looked up when the text is wanted, once per distinct frame.
 
 Frames of the machinery are left out: those of torch, of stillframe, and of the standard library's
@@ -18,7 +18,8 @@ import os
 import sys
 from types import CodeType, FrameType
 
-RawStack = tuple[tuple[CodeType, int], ...]
+# code object, offset, code object, offset, ... innermost frame first
+RawStack = tuple[CodeType | int, ...]
 
 _HIDDEN_FILES = {contextlib.__file__, functools.__file__}
 _HIDDEN_ROOTS: list[str] = [os.path.dirname(os.path.abspath(__file__)) + os.sep]
@@ -49,7 +50,7 @@ def raw_stack(floor: FrameType | None = None) -> RawStack:
     Args:
         floor: stop before this frame (the one that called the capture); None means the whole stack.
     """
-    found: list[tuple[CodeType, int]] = []
+    found: list[CodeType | int] = []
     frame: FrameType | None = sys._getframe(2)
     known = _is_user_code
     while frame is not None and frame is not floor:
@@ -58,7 +59,8 @@ def raw_stack(floor: FrameType | None = None) -> RawStack:
         if is_user is None:
             is_user = _classify(code)
         if is_user:
-            found.append((code, frame.f_lasti))
+            found.append(code)
+            found.append(frame.f_lasti)
         frame = frame.f_back
     return tuple(found)
 
@@ -79,15 +81,20 @@ def _traceback_entry(code: CodeType, lasti: int) -> str:
     return f"{entry}\n    {text}" if text else entry
 
 
+def frames(raw: RawStack) -> list[tuple[CodeType, int]]:
+    """The ``(code object, instruction offset)`` pairs of a stack, innermost first."""
+    return list(zip(raw[::2], raw[1::2], strict=True))  # type: ignore[arg-type]
+
+
 def stack_trace(raw: RawStack) -> str:
     """Traceback text, outermost frame first (the form of ``node.meta["stack_trace"]``)."""
-    return "\n".join(_traceback_entry(code, lasti) for code, lasti in reversed(raw))
+    return "\n".join(_traceback_entry(code, lasti) for code, lasti in reversed(frames(raw)))
 
 
 def summary(raw: RawStack, limit: int = 4) -> tuple[str, ...]:
     """The innermost frames as ``file:line in function: source``, outermost first."""
     lines = []
-    for code, lasti in reversed(raw[:limit]):
+    for code, lasti in reversed(frames(raw)[:limit]):
         line = _line_of(code, lasti)
         text = linecache.getline(code.co_filename, line).strip()
         place = f"{code.co_filename}:{line} in {code.co_name}"

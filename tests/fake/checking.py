@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from stillframe.errors import DataDependentError, NotSupported
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import RULES, load_rules
-from stillframe.fake.tensor import FakeTensor, FakeStorage
+from stillframe.fake.tensor import FakeStorage, FakeTensor
 from stillframe.shapes.env import Guard, ShapeEnv, Size
 from stillframe.symbolic import Expr, Range, evaluate, unwrap
 
@@ -29,8 +29,8 @@ load_rules()
 class Outcome:
     """What a comparison found.
 
-    ``symbolic`` says whether sizes were symbols in the second run; ``refused`` is the text of a typed
-    error (not supported, depends on data) with which the rule declined to answer.
+    ``symbolic`` says whether sizes were symbols in the second run; ``refused`` is the text of a
+    typed error (not supported, depends on data) with which the rule declined to answer.
     """
 
     mismatches: list[str] = field(default_factory=list)
@@ -40,9 +40,7 @@ class Outcome:
     result: Any = None
 
 
-def check(
-    op: Any, *args: Any, symbolic_ints: bool = False, **kwargs: Any
-) -> Outcome:
+def check(op: Any, *args: Any, symbolic_ints: bool = False, **kwargs: Any) -> Outcome:
     """Run ``op`` for real and by its rule; raise AssertionError where they differ.
 
     Args:
@@ -53,7 +51,9 @@ def check(
     if outcome.refused:
         raise AssertionError(f"{op}: {outcome.refused}")
     if outcome.mismatches:
-        raise AssertionError(f"{op}{_show(args)}{kwargs or ''}:\n  " + "\n  ".join(outcome.mismatches))
+        raise AssertionError(
+            f"{op}{_show(args)}{kwargs or ''}:\n  " + "\n  ".join(outcome.mismatches)
+        )
     return outcome
 
 
@@ -147,14 +147,18 @@ class Fakes:
         key = real.untyped_storage()._cdata
         storage = self.storages.setdefault(key, FakeStorage())
         return FakeTensor.make(
-            self.env, sizes, strides, real.storage_offset(), real.dtype, real.device, storage=storage
+            self.env,
+            sizes,
+            strides,
+            real.storage_offset(),
+            real.dtype,
+            real.device,
+            storage=storage,
         )
 
     def _symbol(self, size: int) -> Expr:
         if size not in self.by_size:
-            self.by_size[size] = self.env.new_symbol(
-                f"d{size}", size, Range(2, float("inf"))
-            )
+            self.by_size[size] = self.env.new_symbol(f"d{size}", size, Range(2, float("inf")))
         return self.by_size[size]
 
 
@@ -195,9 +199,7 @@ def _one_stride(real: torch.Tensor, d: int, sizes: Sequence[Size], strides: list
     return value
 
 
-def differences(
-    fakes: Fakes, reals: Iterable[torch.Tensor], real: Any, answer: Any
-) -> list[str]:
+def differences(fakes: Fakes, reals: Iterable[torch.Tensor], real: Any, answer: Any) -> list[str]:
     """How the rule's answer differs from the real result."""
     want, have = pytree.tree_leaves(real), pytree.tree_leaves(answer)
     if len(want) != len(have):
@@ -288,6 +290,7 @@ def _show(args: Any) -> str:
 
 def layouts_of(sizes: Sequence[int], dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
     """Tensors of the same sizes in every layout that kernels tell apart."""
+
     def fill(*shape: int) -> torch.Tensor:
         if dtype is torch.bool:
             return torch.rand(shape) > 0.5

@@ -1,7 +1,7 @@
 """Check the shape rules against torch's own operator samples: ``python -m tests.fake.sweep``.
 
-Every operator of ``op_db`` runs on its sample inputs with autograd keys excluded, as in a capture. A
-dispatch mode sees the overloads that arrive; each call for which there is a rule is compared with
+Every operator of ``op_db`` runs on its sample inputs with autograd keys excluded, as in a capture.
+A dispatch mode sees the overloads that arrive; each call for which there is a rule is compared with
 the real kernel, with static and with symbolic sizes.
 """
 
@@ -17,12 +17,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from tests.fake.checking import _show, compare
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stillframe.fake.registry import RULES
-from tests.fake.checking import _show, compare
 
 
 class Comparing(TorchDispatchMode):
@@ -37,9 +37,16 @@ class Comparing(TorchDispatchMode):
         self.refused: collections.Counter[str] = collections.Counter()
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        leaves = pytree.tree_leaves((args, kwargs))
+        if not all(is_plain(t) for t in leaves if isinstance(t, torch.Tensor)):
+            return func(*args, **kwargs)
         if func not in RULES:
             self.missing[str(func)] += 1
             return func(*args, **kwargs)
@@ -53,6 +60,11 @@ class Comparing(TorchDispatchMode):
         if outcome.guards:
             self.guards[str(func)] = f"{shown}: {[str(g) for g in outcome.guards]}"
         return outcome.result
+
+
+def is_plain(t: torch.Tensor) -> bool:
+    """Whether ``t`` is of a kind that fakes stand for."""
+    return t.layout is torch.strided and not t.is_quantized and not t.is_nested
 
 
 def reversed_memory(t: torch.Tensor) -> torch.Tensor:
@@ -98,7 +110,7 @@ def run(
     lay = LAYOUTS[layout]
 
     def convert(value: Any) -> Any:
-        return pytree.tree_map_only(torch.Tensor, lay, value)
+        return pytree.tree_map_only(torch.Tensor, lambda t: lay(t) if is_plain(t) else t, value)
 
     comparing = Comparing()
     for info in op_db[part[0] :: part[1]]:

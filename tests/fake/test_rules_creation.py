@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
+from tests.fake.checking import Fakes, check, check_error, layouts_of
 
 from stillframe.errors import DataDependentError, NotSupported
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import RULES
 from stillframe.shapes.env import ShapeEnv
 from stillframe.symbolic import Expr, Range, evaluate
-from tests.fake.checking import Fakes, check, check_error, layouts_of
 
 aten = torch.ops.aten
 
@@ -29,7 +29,14 @@ def test_arange_length_and_dtype() -> None:
     check(aten.arange.default, 5)
     check(aten.arange.default, 5.0)
     check(aten.arange.default, 2.5)
-    for start, end, step in ((0, 10, 3), (10, 0, -3), (0, 1, 0.1), (1, 1, 1), (0.5, 9.75, 2), (5, -5, -1)):
+    for start, end, step in (
+        (0, 10, 3),
+        (10, 0, -3),
+        (0, 1, 0.1),
+        (1, 1, 1),
+        (0.5, 9.75, 2),
+        (5, -5, -1),
+    ):
         check(aten.arange.start_step, start, end, step)
         check(aten.arange.start_step, start, end, step, dtype=torch.float64)
         if step not in (0.1,):
@@ -190,7 +197,9 @@ def test_values_read_from_tensors() -> None:
     assert env.facts.range_of(whole) == Range(-math.inf, math.inf)
     assert item(ctx, fakes.convert(torch.tensor(True))).sort == "bool"
     assert item(ctx, fakes.convert(torch.tensor([2.5]))).sort == "float"
-    assert env.facts.range_of(item(ctx, fakes.convert(torch.tensor(3, dtype=torch.uint8)))) == Range(0, 255)
+    assert env.facts.range_of(
+        item(ctx, fakes.convert(torch.tensor(3, dtype=torch.uint8)))
+    ) == Range(0, 255)
     with pytest.raises(RuntimeError, match="2 elements cannot be converted to Scalar"):
         item(ctx, fakes.convert(torch.ones(2)))
     with pytest.raises(DataDependentError):

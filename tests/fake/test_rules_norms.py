@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from tests.fake.checking import check, check_error, layouts_of
 
 aten = torch.ops.aten
-SHAPES = ((2, 6, 4, 5), (2, 6, 5), (2, 6), (2, 6, 3, 4, 5), (2, 6, 1, 1), (1, 6, 4, 4), (2, 1, 4, 4))
+SHAPES = (
+    (2, 6, 4, 5),
+    (2, 6, 5),
+    (2, 6),
+    (2, 6, 3, 4, 5),
+    (2, 6, 1, 1),
+    (1, 6, 4, 4),
+    (2, 1, 4, 4),
+)
 
 
 def inputs(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:

@@ -7,7 +7,6 @@ import random
 
 import pytest
 import torch
-
 from tests.fake.checking import check, check_error, layouts_of
 
 aten = torch.ops.aten

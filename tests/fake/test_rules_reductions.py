@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from tests.fake.checking import check, check_error, layouts_of
 
 aten = torch.ops.aten
@@ -19,8 +18,16 @@ def calls(x: torch.Tensor) -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:
     """Reductions of ``x`` that the operators accept."""
     made: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
     for dim, keepdim in itertools.product(DIMS, (False, True)):
-        lists = (aten.sum.dim_IntList, aten.mean.dim, aten.any.dims, aten.all.dims, aten.nansum.default)
-        made += [(op, (x, dim, keepdim), {}) for op in (*lists, aten.amax.default, aten.amin.default)]
+        lists = (
+            aten.sum.dim_IntList,
+            aten.mean.dim,
+            aten.any.dims,
+            aten.all.dims,
+            aten.nansum.default,
+        )
+        made += [
+            (op, (x, dim, keepdim), {}) for op in (*lists, aten.amax.default, aten.amin.default)
+        ]
         made += [
             (op, (x, dim), {"correction": 1, "keepdim": keepdim})
             for op in (aten.var.correction, aten.std.correction, aten.var_mean.correction)
@@ -32,15 +39,30 @@ def calls(x: torch.Tensor) -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:
             made.append((aten.norm.ScalarOpt_dim, (x, 2, dim, keepdim), {}))
             made.append((aten.count_nonzero.dim_IntList, (x, dim), {}))
         if isinstance(dim, int):
-            one = (aten.max.dim, aten.min.dim, aten.median.dim, aten.mode.default, aten.prod.dim_int)
-            made += [(op, (x, dim, keepdim), {}) for op in (*one, aten.argmax.default, aten.any.dim)]
+            one = (
+                aten.max.dim,
+                aten.min.dim,
+                aten.median.dim,
+                aten.mode.default,
+                aten.prod.dim_int,
+            )
+            made += [
+                (op, (x, dim, keepdim), {}) for op in (*one, aten.argmax.default, aten.any.dim)
+            ]
             made.append((aten.aminmax.default, (x,), {"dim": dim, "keepdim": keepdim}))
             made.append((aten.kthvalue.default, (x, 1, dim, keepdim), {}))
     whole = (aten.sum, aten.mean, aten.prod, aten.max, aten.min, aten.argmax, aten.any, aten.all)
     made += [(packet.default, (x,), {}) for packet in (*whole, aten.var, aten.std, aten.median)]
     made += [
         (op.default, (x, dim), {})
-        for op in (aten.cumsum, aten.cumprod, aten.cummax, aten.logcumsumexp, aten.sort, aten.argsort)
+        for op in (
+            aten.cumsum,
+            aten.cumprod,
+            aten.cummax,
+            aten.logcumsumexp,
+            aten.sort,
+            aten.argsort,
+        )
         for dim in (0, -1)
     ]
     made += [(aten.topk.default, (x, 2, dim), {}) for dim in (0, 1, -1)]
@@ -107,6 +129,8 @@ def test_losses(reduction: int) -> None:
         for op in (aten.cross_entropy_loss.default, aten.nll_loss_nd.default):
             assert not check(op, x, target, None, reduction).guards
     logits = torch.rand(6, 7)
-    check(aten.cross_entropy_loss.default, logits, torch.zeros(6, dtype=torch.int64), None, reduction)
+    check(
+        aten.cross_entropy_loss.default, logits, torch.zeros(6, dtype=torch.int64), None, reduction
+    )
     check(aten.cross_entropy_loss.default, logits, logits.softmax(1), None, reduction)
     check(aten.cross_entropy_loss.default, logits[0], torch.tensor(1), None, reduction)

@@ -51,7 +51,7 @@ class ProgramFacts:
         operators: calls by operator name, most frequent first.
         parameters, buffers, constants: what the program carries.
         notes: what the capture assumed that a reader should know.
-        graph: the first lines of the listing.
+        graph: the first lines of the listing, without the lifted state.
     """
 
     root_class: str
@@ -105,7 +105,7 @@ def program_facts(program: ExportedProgram, *, graph_limit: int | None = 20) -> 
         buffers=_state_facts(buffers),
         constants=_state_facts([v for k, v in program.constants.items() if k not in owned]),
         notes=list(program.notes),
-        graph=graph_lines(program, graph_limit),
+        graph=_computation(program, graph_limit),
     )
 
 
@@ -119,6 +119,13 @@ def dim_facts(program: ExportedProgram) -> list[DimFacts]:
         found.append((str(expr) in program.dim_names, dim))
     found.sort(key=lambda row: not row[0])  # stable: otherwise in the order of the inputs
     return [dim for _, dim in found]
+
+
+def _computation(program: ExportedProgram, limit: int | None) -> list[str]:
+    """User inputs and calls: a listing that began with all weights would show nothing else."""
+    lifted = {s.arg.name for s in program.graph_signature.input_specs if s.target is not None}
+    lines = [line for line in graph_lines(program) if line.partition(":")[0] not in lifted]
+    return lines if limit is None or len(lines) <= limit else [*lines[:limit], "..."]
 
 
 def _outputs(program: ExportedProgram) -> list[tuple[str, str]]:

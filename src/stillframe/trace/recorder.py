@@ -93,8 +93,11 @@ class Recorder:
     def finish(self) -> None:
         """Write the stack traces, and drop what only the run needed. Call once, at the end."""
         self.flush_asserts()
+        texts: dict[stack.RawStack, str] = {}  # layers of one class run the same lines
         for node, raw in self._stacks:
-            text = stack.stack_trace(raw)
+            text = texts.get(raw)
+            if text is None:
+                text = texts[raw] = stack.stack_trace(raw)
             if text:
                 node.meta["stack_trace"] = text
         self._stacks.clear()
@@ -119,7 +122,7 @@ class Recorder:
         node = self.graph.create_node("call_function", target, args, kwargs, name)
         meta = node.meta
         if self.scope.stack:
-            meta["nn_module_stack"] = self.scope.stack.copy()
+            meta["nn_module_stack"] = self.scope.stack
         if self.functions.current is not None:
             meta["torch_fn"] = self.functions.current
         self._stacks.append((node, stack.raw_stack(self.floor)))

@@ -55,7 +55,9 @@ class ModuleScope:
 
     @property
     def stack(self) -> ModuleStack:
-        """Key -> (path, qualified class name), outermost first. Shared: copy before changing."""
+        """Key -> (path, qualified class name), outermost first.
+
+        One dict for each module call, never changed once made: nodes share it."""
         return self._stacks[-1]
 
     @property

@@ -111,4 +111,3 @@ def log_sigmoid(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
 def log_sigmoid_forward(ctx: RuleContext, x: FakeTensor) -> tuple[FakeTensor, FakeTensor]:
     output = contiguous(ctx, x.sizes, x.dtype, x.device)
     return output, contiguous(ctx, x.sizes, x.dtype, x.device)
-

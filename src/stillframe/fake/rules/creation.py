@@ -15,12 +15,12 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import format_strides
-from stillframe.fake.rules.elementwise import Sizes, elementwise, fresh
+from stillframe.fake.rules.elementwise import Sizes, elementwise
 from stillframe.fake.rules.pointwise import overloads
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes import layout as layouts
 from stillframe.shapes.env import Size
-from stillframe.symbolic import Expr, ceil_, ge, max_, to_float, truediv, unwrap
+from stillframe.symbolic import Expr, ceil_, ge, max_, min_, to_float, truediv, unwrap
 
 aten = torch.ops.aten
 _CPU = torch.device("cpu")
@@ -79,7 +79,7 @@ def number_dtype(*values: Any) -> torch.dtype:
     return best
 
 
-# -- filled with a value or random numbers ----------------------------------------------------------
+# -- filled with a value or random numbers ---------------------------------------------------------
 
 
 @rule(
@@ -177,7 +177,7 @@ def _random_ints(
     return make(ctx, size, dtype or torch.int64, device, layout)
 
 
-# -- with the sizes of another tensor ---------------------------------------------------------------
+# -- with the sizes of another tensor --------------------------------------------------------------
 
 
 @rule(
@@ -312,23 +312,31 @@ def arange_step(
 
 
 def _steps(ctx: RuleContext, start: Any, end: Any, step: Any) -> Size:
-    down = isinstance(step, Expr) and ctx.guard(step < 0) or not isinstance(step, Expr) and step < 0
     if not isinstance(step, Expr) and step == 0:
         raise RuntimeError("step must be nonzero")
+    down = ctx.guard(step < 0)
     low, high, stride = (end, start, -step) if down else (start, end, step)
-    ctx.require(
-        high >= low, "upper bound and lower bound inconsistent with step sign"
-    )
-    if not any(isinstance(n, float) or getattr(n, "sort", "") == "float" for n in (low, high, step)):
-        span = high - low
-        return unwrap(span if stride == 1 and type(stride) is int else (span + (stride - 1)) // stride)
-    if not any(isinstance(n, Expr) for n in (low, high, step)):
-        return math.ceil((end - start) / step)
-    return unwrap(ceil_(truediv(_float(high) - _float(low), _float(stride))))
+    ctx.require(high >= low, "upper bound and lower bound inconsistent with step sign")
+    span = high - low
+    if not _is_float(span) and not _is_float(stride):
+        whole = type(stride) is int and stride == 1
+        return _size(span if whole else (span + (stride - 1)) // stride)
+    if not isinstance(span, Expr) and not isinstance(stride, Expr):
+        return math.ceil(span / stride)
+    return _size(ceil_(truediv(_float(span), _float(stride))))
+
+
+def _is_float(value: Any) -> bool:
+    return value.sort == "float" if isinstance(value, Expr) else isinstance(value, float)
 
 
 def _float(value: Any) -> Any:
     return to_float(value) if isinstance(value, Expr) and value.sort == "int" else value
+
+
+def _size(value: Any) -> Size:
+    size: Size = unwrap(value) if isinstance(value, Expr) else value
+    return size
 
 
 @rule(aten.range.default, aten.range.step)
@@ -421,29 +429,21 @@ def triu_indices(
     ctx: RuleContext, row: Size, col: Size, offset: Size = 0, **options: Any
 ) -> FakeTensor:
     """Coordinates of the upper triangle: what the lower one with ``offset - 1`` leaves."""
-    return _random_ints(ctx, (2, unwrap(row * col - _triangle(row, col, offset - 1))), **options)
+    return _random_ints(ctx, (2, _size(row * col - _triangle(row, col, offset - 1))), **options)
 
 
-def _triangle(row: Any, col: Any, offset: Any) -> Any:
+def _triangle(row: Any, col: Any, offset: Any) -> Size:
     """How many elements of a matrix are on or under the diagonal ``offset``."""
     if all(type(n) is int for n in (row, col, offset)):
         return sum(min(max(i + offset + 1, 0), col) for i in range(row))
     # Rows before `first` are empty; then the rows grow by one element each until they are full.
-    first = unwrap(max_(0, -offset))
-    growing = unwrap(max_(0, _min(row, col - 1 - offset) - first))
-    top = first + offset
-    triangle = growing * top + (growing * (growing + 1)) // 2
-    full_rows = max_(0, row - first - growing)
-    return unwrap(triangle + unwrap(full_rows) * col)
+    first = max_(0, -offset)
+    growing = max_(0, min_(row, col - 1 - offset) - first)
+    triangle = growing * (first + offset) + (growing * (growing + 1)) // 2
+    return _size(triangle + max_(0, row - first - growing) * col)
 
 
-def _min(a: Any, b: Any) -> Any:
-    from stillframe.symbolic import min_
-
-    return min_(a, b)
-
-
-# -- random numbers from tensors --------------------------------------------------------------------
+# -- random numbers from tensors -------------------------------------------------------------------
 
 
 @rule(aten.bernoulli.default, aten.bernoulli.p, aten.poisson.default)
@@ -458,14 +458,11 @@ def bernoulli_(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTenso
 
 
 @rule(aten.normal.Tensor_float, aten.normal.float_Tensor, aten.normal.Tensor_Tensor)
-def normal(
-    ctx: RuleContext, mean: Any, std: Any = 1.0, *, generator: Any = None
-) -> FakeTensor:
+def normal(ctx: RuleContext, mean: Any, std: Any = 1.0, *, generator: Any = None) -> FakeTensor:
+    """Row-major, in the broadcast sizes of means and deviations."""
     tensors = [t for t in (mean, std) if isinstance(t, FakeTensor)]
-    if len(tensors) == 1:
-        return like(ctx, tensors[0])
     sizes = ctx.broadcast(*[t.sizes for t in tensors])
-    return fresh(ctx, sizes, layouts.contiguous_strides(sizes), mean.dtype, mean.device)
+    return make(ctx, sizes, tensors[0].dtype, tensors[0].device)
 
 
 @rule(aten.normal.float_float)

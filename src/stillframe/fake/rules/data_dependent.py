@@ -1,8 +1,8 @@
 """Operators whose result's size or value only the data can tell.
 
-A size becomes a new unbacked symbol with the bounds that hold for any data; a value read into Python
-becomes a symbol too. Where Python needs a plain True or False, the question goes to the environment,
-which says what to write instead.
+A size becomes a new unbacked symbol with the bounds that hold for any data; a value read into
+Python becomes a symbol too. Where Python needs a plain True or False, the question goes to the
+environment, which says what to write instead.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _count(ctx: RuleContext, sizes: Sequence[Size], lower: int = 0) -> Expr:
     return ctx.unbacked(lower, total if type(total) is int else math.inf)
 
 
-# -- positions and selections ------------------------------------------------------------------------
+# -- positions and selections ----------------------------------------------------------------------
 
 
 @rule(aten.nonzero.default, aten.argwhere.default)
@@ -64,7 +64,7 @@ def masked_select(ctx: RuleContext, x: FakeTensor, mask: FakeTensor) -> FakeTens
     return contiguous(ctx, (_count(ctx, sizes),), x.dtype, x.device)
 
 
-# -- distinct values ---------------------------------------------------------------------------------
+# -- distinct values -------------------------------------------------------------------------------
 
 
 @rule(aten._unique2.default)
@@ -154,7 +154,7 @@ def bincount(
     return contiguous(ctx, (count,), dtype, x.device)
 
 
-# -- values ------------------------------------------------------------------------------------------
+# -- values ----------------------------------------------------------------------------------------
 
 
 @rule(aten._local_scalar_dense.default, aten.item.default)
@@ -198,7 +198,7 @@ def equal(ctx: RuleContext, x: FakeTensor, y: FakeTensor, *_: Any, **__: Any) ->
     return ctx.guard(eq(ctx.unbacked(0, 1), 1))
 
 
-# -- repetition --------------------------------------------------------------------------------------
+# -- repetition ------------------------------------------------------------------------------------
 
 
 @rule(aten.repeat_interleave.Tensor)

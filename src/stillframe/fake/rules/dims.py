@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
 
 from stillframe.fake.context import RuleContext
-from stillframe.fake.rules.elementwise import Sizes, Strides, compare_strides, dense_strides
+from stillframe.fake.rules.elementwise import (
+    Sizes,
+    Strides,
+    compare_strides,
+    contiguous_strides,
+    dense_strides,
+)
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes import layout
+from stillframe.symbolic import unwrap
+
+_channels_last = lru_cache(4096)(layout.channels_last_strides)
 
 
 def wrap_dim(dim: int, rank: int) -> int:
@@ -63,13 +73,13 @@ def format_strides(
     if memory_format is None or memory_format is torch.preserve_format:
         return dense_strides(ctx, t)
     if memory_format is torch.contiguous_format:
-        return layout.contiguous_strides(t.sizes)
+        return contiguous_strides(t.sizes)
     rank = 4 if memory_format is torch.channels_last else 5
     if len(t.sizes) != rank:
         raise RuntimeError(
             f"required rank {rank} tensor to use {str(memory_format).removeprefix('torch.')} format"
         )
-    return layout.channels_last_strides(t.sizes)
+    return _channels_last(t.sizes)
 
 
 def has_format(t: FakeTensor, memory_format: torch.memory_format) -> bool:
@@ -86,19 +96,26 @@ def suggested_format(t: FakeTensor) -> torch.memory_format:
     Only the order of the strides counts, not whether the memory is dense; where sizes of 1 leave
     two readings, contiguous is taken.
     """
-    rank = len(t.sizes)
-    if rank not in (4, 5) or (type(t.strides[1]) is int and t.strides[1] == 0):
+    if len(t.sizes) not in (4, 5):
+        return torch.contiguous_format
+    return _suggested_format(t.sizes, t.strides)
+
+
+@lru_cache(4096)
+def _suggested_format(sizes: Sizes, strides: Strides) -> torch.memory_format:
+    rank = len(sizes)
+    if type(strides[1]) is int and strides[1] == 0:
         return torch.contiguous_format
     least: Any = 0
     for dim in (1, *range(rank - 1, 1, -1), 0):
-        size, stride = t.sizes[dim], t.strides[dim]
+        size, stride = sizes[dim], strides[dim]
         if type(size) is int and size == 0:
             return torch.contiguous_format
         if compare_strides(stride, least) not in (0, 1):
             return torch.contiguous_format
-        if dim == 0 and compare_strides(least, t.strides[1]) == 0:
+        if dim == 0 and compare_strides(least, strides[1]) == 0:
             return torch.contiguous_format
         least = stride
         if type(size) is not int or size > 1:
-            least = stride * size
+            least = unwrap(stride * size)
     return torch.channels_last if rank == 4 else torch.channels_last_3d

@@ -31,8 +31,7 @@ Strides = tuple[Size, ...]
 Layout = tuple[Sizes, Strides]
 Compare = Callable[[Size, Size], int | None]
 
-_contiguous = lru_cache(8192)(layout.contiguous_strides)
-_permuted = lru_cache(8192)(layout.permuted_strides)
+contiguous_strides = lru_cache(8192)(layout.contiguous_strides)
 
 
 # -- memory layout ---------------------------------------------------------------------------------
@@ -55,10 +54,7 @@ def elementwise_layout(
         layouts = tuple([(t.sizes, t.strides) for t in operands])
     else:
         layouts = tuple(
-            [
-                (t.sizes, t.strides if t.dtype is common else dense_strides(ctx, t))
-                for t in operands
-            ]
+            [(t.sizes, t.strides if t.dtype is common else dense_strides(ctx, t)) for t in operands]
         )
     return layout_of(ctx, sizes, layouts)
 
@@ -66,8 +62,8 @@ def elementwise_layout(
 def dense_strides(ctx: RuleContext, t: FakeTensor) -> Strides:
     """The strides of ``empty_like(t)`` and of copies with ``torch.preserve_format``.
 
-    Dense memory keeps its strides to the letter, those of dims of size 1 too; otherwise the dims are
-    sorted by stride as above.
+    Dense memory keeps its strides to the letter, those of dims of size 1 too; otherwise the dims
+    are sorted by stride as above.
     """
     return _kept_if_dense(t.sizes, t.strides) or layout_of(ctx, t.sizes, ((t.sizes, t.strides),))
 
@@ -90,10 +86,10 @@ def layout_of(ctx: RuleContext, sizes: Sizes, layouts: tuple[Layout, ...]) -> St
 def _structural_layout(sizes: Sizes, layouts: tuple[Layout, ...]) -> Strides | None:
     """The answer where the form of the strides gives it, else None."""
     if len(sizes) < 2:
-        return layout.contiguous_strides(sizes)
+        return contiguous_strides(sizes)
     if all(own == sizes for own, _ in layouts):
         if all(layout.is_contiguous(sizes, strides) for _, strides in layouts):
-            return layout.contiguous_strides(sizes)
+            return contiguous_strides(sizes)
         if len(sizes) == 4 and all(layout.is_channels_last(sizes, st) for _, st in layouts):
             return layout.channels_last_strides(sizes)
         first = layouts[0][1]
@@ -104,9 +100,7 @@ def _structural_layout(sizes: Sizes, layouts: tuple[Layout, ...]) -> Strides | N
     return _sorted_layout(sizes, layouts, compare_strides)
 
 
-def _sorted_layout(
-    sizes: Sizes, layouts: tuple[Layout, ...], compare: Compare
-) -> Strides | None:
+def _sorted_layout(sizes: Sizes, layouts: tuple[Layout, ...], compare: Compare) -> Strides | None:
     """Dense strides in the order of the operands' strides; None if ``compare`` cannot say."""
     rank = len(sizes)
     aligned = [_aligned(sizes, own, strides) for own, strides in layouts]
@@ -185,7 +179,7 @@ def _compare_in(ctx: RuleContext, a: Size, b: Size) -> int:
         return -1
     if ctx.known(b <= a) is True:
         return 1
-    hints = [s if type(s) is int else ctx.env.hint_of(s) for s in (a, b)]
+    hints = [ctx.env.hint_of(s) if isinstance(s, Expr) else s for s in (a, b)]
     return 0 if None in hints else (hints[0] > hints[1]) - (hints[0] < hints[1])
 
 
@@ -235,7 +229,7 @@ def contiguous(
     ctx: RuleContext, sizes: Sizes, dtype: torch.dtype, device: torch.device
 ) -> FakeTensor:
     """New row-major memory."""
-    return fresh(ctx, sizes, _contiguous(sizes), dtype, device)
+    return fresh(ctx, sizes, contiguous_strides(sizes), dtype, device)
 
 
 def dense_like(ctx: RuleContext, t: FakeTensor, dtype: torch.dtype | None = None) -> FakeTensor:
@@ -385,7 +379,7 @@ def fit(ctx: RuleContext, given: Sizes, target: Sizes) -> None:
 def _only_if_one(ctx: RuleContext, size: Expr, into: Size) -> bool:
     """Whether ``size`` must be a broadcast 1 because the example says so; that is then required."""
     if ctx.known(eq(size, into)) is None and ctx.env.hint_of(size) == 1:
-        hint = into if type(into) is int else ctx.env.hint_of(into)
+        hint = ctx.env.hint_of(into) if isinstance(into, Expr) else into
         if hint != 1:
             ctx.require(eq(size, 1), "")
             return True

@@ -9,9 +9,12 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.elementwise import contiguous
+from stillframe.fake.rules.sizing import is_one
 from stillframe.fake.tensor import FakeTensor
 
 aten = torch.ops.aten
+
+_FAST_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 @rule(aten.embedding.default)
@@ -41,31 +44,49 @@ def embedding_renorm_(
     return weight
 
 
-@rule(
-    aten.embedding_bag.default,
-    aten.embedding_bag.padding_idx,
-    aten._embedding_bag.default,
-    aten._embedding_bag_forward_only.default,
-)
-def embedding_bag(
-    ctx: RuleContext,
-    weight: FakeTensor,
-    indices: FakeTensor,
-    offsets: FakeTensor,
-    scale_grad_by_freq: bool = False,
-    mode: int = 0,
-    sparse: bool = False,
-    per_sample_weights: FakeTensor | None = None,
-    include_last_offset: bool = False,
-    padding_idx: int | None = -1,
-) -> tuple[FakeTensor, FakeTensor, FakeTensor, FakeTensor]:
-    """The bags' sums, means (mode 1) or maxima (mode 2), and three index tensors for backward."""
-    bags: Any = offsets.sizes[0]
-    rows = bags - 1 if include_last_offset else bags
-    index = indices.dtype
+def _bag(overload: Any, *, exact: bool) -> None:
+    """Register one embedding bag; ``exact``: its index results have one entry for each bag only."""
 
-    def ints(*sizes: Any) -> FakeTensor:
-        return ctx.empty(sizes, dtype=index, device=weight.device)
+    @rule(overload)
+    def embedding_bag(
+        ctx: RuleContext,
+        weight: FakeTensor,
+        indices: FakeTensor,
+        offsets: FakeTensor,
+        scale_grad_by_freq: bool = False,
+        mode: int = 0,
+        sparse: bool = False,
+        per_sample_weights: FakeTensor | None = None,
+        include_last_offset: bool = False,
+        padding_idx: int | None = -1,
+    ) -> tuple[FakeTensor, FakeTensor, FakeTensor, FakeTensor]:
+        """The bags' sums, means (mode 1) or maxima (mode 2), and three results for backward.
 
-    result = ctx.new(weight, (rows, weight.sizes[1]))
-    return result, ints(0), ints(bags), ints(0)
+        The fast kernel for sums leaves the bag of each index out.
+        """
+        offset_count: Any = offsets.sizes[0]
+        bags = offset_count - 1 if include_last_offset else offset_count
+        width = weight.sizes[1]
+        fast = (
+            mode == 0
+            and weight.dtype in _FAST_DTYPES
+            and is_one(weight.strides[1])
+            and (padding_idx is None or padding_idx < 0)
+        )
+        noted = offset_count if mode == 0 and not exact else bags
+
+        def ints(*sizes: Any) -> FakeTensor:
+            return ctx.empty(sizes, dtype=offsets.dtype, device=weight.device)
+
+        return (
+            ctx.new(weight, (bags, width)),
+            ints(0) if fast else ints(indices.sizes[0]),
+            ints(noted),
+            ints(bags, width) if mode == 2 else ints(noted),
+        )
+
+
+_bag(aten.embedding_bag.default, exact=False)
+_bag(aten.embedding_bag.padding_idx, exact=False)
+_bag(aten._embedding_bag_forward_only.default, exact=False)
+_bag(aten._embedding_bag.default, exact=True)

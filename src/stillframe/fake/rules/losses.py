@@ -8,7 +8,15 @@ import torch
 
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
-from stillframe.fake.rules.elementwise import as_float, contiguous, elementwise, promoted, real_of
+from stillframe.fake.rules.elementwise import (
+    as_float,
+    contiguous,
+    elementwise,
+    fit,
+    mapped,
+    promoted,
+    real_of,
+)
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
 
@@ -87,7 +95,13 @@ def binary_cross_entropy_with_logits(
     pos_weight: Maybe = None,
     reduction: int = MEAN,
 ) -> FakeTensor:
-    return reduced_loss(ctx, (x, target, weight, pos_weight), reduction)
+    """Starts from ``1 - target`` and goes on in place, so dtype and layout are the target's."""
+    for operand in (x, weight, pos_weight):
+        if operand is not None and operand.sizes != target.sizes:
+            fit(ctx, operand.sizes, target.sizes)
+    if reduction == NONE:
+        return mapped(ctx, target)
+    return contiguous(ctx, (), target.dtype, target.device)
 
 
 @rule(aten.hinge_embedding_loss.default)
@@ -124,7 +138,7 @@ def poisson_nll_loss(
     return reduced_loss(ctx, (x, target), reduction, as_float(ctx.promote(x, target)))
 
 
-# -- classes -----------------------------------------------------------------------------------------
+# -- classes ---------------------------------------------------------------------------------------
 
 
 @rule(aten.cross_entropy_loss.default)
@@ -153,9 +167,7 @@ def nll_loss(
     return _class_loss(ctx, x, target, reduction)
 
 
-def _class_loss(
-    ctx: RuleContext, x: FakeTensor, target: FakeTensor, reduction: int
-) -> FakeTensor:
+def _class_loss(ctx: RuleContext, x: FakeTensor, target: FakeTensor, reduction: int) -> FakeTensor:
     """One loss for each element of ``target``; targets may be probabilities like ``x``."""
     class_dim = 1 if len(x.sizes) > 1 else 0
     sizes = x.sizes[:class_dim] + x.sizes[class_dim + 1 :]

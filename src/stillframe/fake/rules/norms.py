@@ -50,7 +50,7 @@ def _stat_dtype(x: FakeTensor, *params: Maybe) -> torch.dtype:
     return x.dtype
 
 
-# -- over the last dims -----------------------------------------------------------------------------
+# -- over the last dims ----------------------------------------------------------------------------
 
 
 def _check_normalized(
@@ -61,27 +61,33 @@ def _check_normalized(
     Raises:
         RuntimeError: as eager, the sizes do not end in ``shape``, or a parameter does not have it.
     """
+    shape = tuple(shape)
     axis = len(x.sizes) - len(shape)
     if axis < 0 or not shape:
-        raise RuntimeError(
-            f"Given normalized_shape={list(shape)}, expected input with shape "
-            f"[*{''.join(f', {s}' for s in shape)}], but got input of size{list(x.sizes)}"
+        raise RuntimeError(_not_normalizable(x, shape))
+    if x.sizes[axis:] != shape:
+        for have, want in zip(x.sizes[axis:], shape, strict=True):
+            ctx.require_same(have, want, _not_normalizable(x, shape))
+    for param in params:
+        if param is None or param.sizes == shape:
+            continue
+        text = (
+            "Expected weight to be of same shape as normalized_shape, but got weight of shape "
+            f"{list(param.sizes)} and normalized_shape = {list(shape)}"
         )
-    for tensor, sizes in ((x, x.sizes[axis:]), *((p, p.sizes) for p in params if p is not None)):
-        if len(sizes) != len(shape):
-            raise RuntimeError(
-                f"Expected weight to be of same shape as normalized_shape, but got weight of "
-                f"shape {list(tensor.sizes)} and normalized_shape = {list(shape)}"
-            )
-        for have, want in zip(sizes, shape, strict=True):
-            if have is not want:
-                ctx.require_same(
-                    have,
-                    want,
-                    f"Given normalized_shape={list(shape)}, expected input with shape [*"
-                    f"{''.join(f', {s}' for s in shape)}], but got input of size{list(x.sizes)}",
-                )
+        if len(param.sizes) != len(shape):
+            raise RuntimeError(text)
+        for have, want in zip(param.sizes, shape, strict=True):
+            ctx.require_same(have, want, text)
     return axis
+
+
+def _not_normalizable(x: FakeTensor, shape: Sequence[Size]) -> str:
+    wanted = "".join(f", {s}" for s in shape)
+    return (
+        f"Given normalized_shape={list(shape)}, expected input with shape [*{wanted}], but got "
+        f"input of size{list(x.sizes)}"
+    )
 
 
 @rule(aten.layer_norm.default)
@@ -145,7 +151,7 @@ def fused_rms_norm(
     return _in_suggested_format(ctx, x), contiguous(ctx, sizes, dtype, x.device)
 
 
-# -- over channels -----------------------------------------------------------------------------------
+# -- over channels ---------------------------------------------------------------------------------
 
 
 def _channels(x: FakeTensor) -> Size:
@@ -241,9 +247,7 @@ def native_batch_norm_eval(
     momentum: float,
     eps: float,
 ) -> tuple[FakeTensor, FakeTensor, FakeTensor]:
-    return native_batch_norm(
-        ctx, x, weight, bias, running_mean, running_var, False, momentum, eps
-    )
+    return native_batch_norm(ctx, x, weight, bias, running_mean, running_var, False, momentum, eps)
 
 
 @rule(aten._batch_norm_impl_index.default)
@@ -324,7 +328,7 @@ def native_group_norm(
     )
 
 
-# -- softmax -----------------------------------------------------------------------------------------
+# -- softmax ---------------------------------------------------------------------------------------
 
 
 @rule(
@@ -359,7 +363,7 @@ def raw_softmax(ctx: RuleContext, x: FakeTensor, dim: int, half_to_float: bool) 
     return softmax(ctx, x, dim, torch.float32 if half_to_float else None)
 
 
-# -- dropout -----------------------------------------------------------------------------------------
+# -- dropout ---------------------------------------------------------------------------------------
 
 
 def _is_noop(x: FakeTensor, p: float, train: bool) -> bool:
@@ -410,7 +414,7 @@ def native_dropout(
     return dense_like(ctx, x), dense_like(ctx, x, torch.bool)
 
 
-# -- norms along a dim -------------------------------------------------------------------------------
+# -- norms along a dim -----------------------------------------------------------------------------
 
 
 @rule(aten.cosine_similarity.default)

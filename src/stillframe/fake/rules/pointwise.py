@@ -1,8 +1,8 @@
 """Elementwise arithmetic, comparison, logic and functions of one to three operands.
 
-The operators come in families that differ only in how the result's dtype follows from the operands'
-and in whether operands are cast to a common dtype before (which shows in the result's strides). Each
-family is a name list and one rule; overloads with numbers (``add.Scalar``) take the same rule.
+The operators come in families that differ only in how the result's dtype follows from the
+operands' and in what operands are cast to before (which shows in the result's strides). Each family
+is a name list and one rule; overloads with numbers (``add.Scalar``) take the same rule.
 """
 
 from __future__ import annotations
@@ -93,20 +93,19 @@ def _bool_to_int(dtype: torch.dtype) -> torch.dtype:
 _UNARY: dict[DtypeRule, str] = {
     # x -> a value of the same kind
     _same: (
-        "neg negative sgn sign ceil floor round trunc fix frac bitwise_not nan_to_num "
-        "special_round"
+        "neg negative sgn sign ceil floor round trunc fix frac bitwise_not nan_to_num special_round"
     ),
     # integers go to the default float dtype
     as_float: (
         "acos arccos acosh arccosh asin arcsin asinh arcsinh atan arctan atanh arctanh cos cosh "
         "sin sinh tan tanh exp exp2 expm1 log log10 log1p log2 sqrt rsqrt reciprocal sigmoid "
-        "erf erfc erfinv digamma lgamma i0 sinc deg2rad rad2deg logit mvlgamma "
+        "erf erfc erfinv digamma lgamma i0 sinc deg2rad rad2deg logit "
         "special_airy_ai special_bessel_j0 special_bessel_j1 special_bessel_y0 special_bessel_y1 "
         "special_entr special_erf special_erfc special_erfcx special_erfinv special_exp2 "
         "special_expit special_expm1 special_gammaln special_i0 special_i0e special_i1 "
         "special_i1e special_log1p special_log_ndtr special_logit special_modified_bessel_i0 "
         "special_modified_bessel_i1 special_modified_bessel_k0 special_modified_bessel_k1 "
-        "special_multigammaln special_ndtr special_ndtri special_psi special_digamma "
+        "special_ndtr special_ndtri special_psi special_digamma "
         "special_scaled_modified_bessel_k0 special_scaled_modified_bessel_k1 special_sinc "
         "special_spherical_bessel_j0"
     ),
@@ -126,6 +125,17 @@ for _dtype_of, _list in _UNARY.items():
 def positive(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     """Returns its argument."""
     return x
+
+
+@rule(aten.mvlgamma.default, aten.special_multigammaln.default)
+def mvlgamma(ctx: RuleContext, x: FakeTensor, p: int) -> FakeTensor:
+    """Ends in a sum, so it is row-major."""
+    return contiguous(ctx, x.sizes, as_float(x.dtype), x.device)
+
+
+@rule(aten.mvlgamma_.default)
+def mvlgamma_(ctx: RuleContext, x: FakeTensor, p: int) -> FakeTensor:
+    return write_into(ctx, x, (), as_float(x.dtype))
 
 
 @rule(aten.angle.default)
@@ -165,14 +175,12 @@ def frexp(ctx: RuleContext, x: FakeTensor) -> tuple[FakeTensor, FakeTensor]:
 # -- two operands ----------------------------------------------------------------------------------
 
 
-def binary(
-    dtype_of: DtypeRule, common_of: DtypeRule | None = _same
-) -> Callable[..., FakeTensor]:
+def binary(dtype_of: DtypeRule, common_of: DtypeRule = _same) -> Callable[..., FakeTensor]:
     """A rule for functions of two operands, either of which may be a number.
 
     Args:
         dtype_of: promoted dtype -> dtype of the result.
-        common_of: promoted dtype -> dtype that operands are cast to; None: they are not cast.
+        common_of: promoted dtype -> dtype that operands are cast to.
     """
     same = dtype_of is _same and common_of is _same
 
@@ -181,8 +189,7 @@ def binary(
         if same:
             result = common = dtype
         else:
-            result = dtype_of(dtype)
-            common = None if common_of is None else common_of(dtype)
+            result, common = dtype_of(dtype), common_of(dtype)
         if not isinstance(b, FakeTensor):
             return elementwise(ctx, (a,), result, common)
         if not isinstance(a, FakeTensor):
@@ -195,9 +202,7 @@ def binary(
 def binary_(dtype_of: DtypeRule) -> Callable[..., FakeTensor]:
     """The in-place form of :func:`binary`."""
 
-    def binary_rule_(
-        ctx: RuleContext, a: FakeTensor, b: Any, *_: Any, **__: Any
-    ) -> FakeTensor:
+    def binary_rule_(ctx: RuleContext, a: FakeTensor, b: Any, *_: Any, **__: Any) -> FakeTensor:
         dtype = dtype_of(promoted(ctx, a, b))
         return write_into(ctx, a, (b,) if isinstance(b, FakeTensor) else (), dtype)
 
@@ -245,9 +250,7 @@ rule(aten.div_.Tensor, aten.div_.Scalar, aten.divide_.Tensor, aten.divide_.Scala
 )
 
 
-@rule(
-    aten.div.Tensor_mode, aten.div.Scalar_mode, aten.divide.Tensor_mode, aten.divide.Scalar_mode
-)
+@rule(aten.div.Tensor_mode, aten.div.Scalar_mode, aten.divide.Tensor_mode, aten.divide.Scalar_mode)
 def div_mode(
     ctx: RuleContext, a: FakeTensor, b: Any, *, rounding_mode: str | None = None
 ) -> FakeTensor:
@@ -272,10 +275,13 @@ def _float_power_dtype(ctx: RuleContext, a: Any, b: Any) -> torch.dtype:
     return torch.complex128 if ctx.promote(a, b).is_complex else torch.float64
 
 
-@rule(aten.pow.Tensor_Tensor, aten.pow.Tensor_Scalar, aten.pow.Scalar)
-def pow_(ctx: RuleContext, a: Any, b: Any) -> FakeTensor:
-    """Promoted; the powers 0 and 1 (and base 1) are a fill or a copy of the tensor alone."""
-    return _round_div(ctx, a, b)
+rule(aten.pow.Tensor_Tensor, aten.pow.Tensor_Scalar)(binary(_same))
+
+
+@rule(aten.pow.Scalar)
+def pow_scalar(ctx: RuleContext, base: Any, exponent: FakeTensor) -> FakeTensor:
+    """A number to tensor powers goes into row-major memory."""
+    return contiguous(ctx, exponent.sizes, promoted(ctx, base, exponent), exponent.device)
 
 
 rule(aten.pow_.Scalar, aten.pow_.Tensor)(binary_(_same))
@@ -303,7 +309,7 @@ def float_power_(ctx: RuleContext, a: FakeTensor, b: Any) -> FakeTensor:
 @rule(aten.ldexp.Tensor)
 def ldexp(ctx: RuleContext, a: FakeTensor, b: FakeTensor) -> FakeTensor:
     """``a * 2.0 ** b``."""
-    power = elementwise(ctx, (b,), as_float(b.dtype))
+    power = contiguous(ctx, b.sizes, as_float(b.dtype), b.device)
     return _round_div(ctx, a, power)
 
 
@@ -382,9 +388,7 @@ def where(ctx: RuleContext, condition: FakeTensor, a: Any, b: Any) -> FakeTensor
     operands = [condition]
     for branch in (a, b):
         if isinstance(branch, FakeTensor):
-            operands.append(
-                branch if branch.dtype is dtype else dense_like(ctx, branch, dtype)
-            )
+            operands.append(branch if branch.dtype is dtype else dense_like(ctx, branch, dtype))
     return elementwise(ctx, operands, dtype)
 
 

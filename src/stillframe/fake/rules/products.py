@@ -13,7 +13,7 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.elementwise import contiguous, elementwise, fit, promoted
-from stillframe.fake.rules.sizing import product
+from stillframe.fake.rules.sizing import is_one, product
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
 from stillframe.symbolic import unwrap
@@ -253,7 +253,8 @@ def tensordot(
     da = [d % max(len(a.sizes), 1) for d in dims_self]
     db = [d % max(len(b.sizes), 1) for d in dims_other]
     for i, j in zip(da, db, strict=True):
-        _inner(ctx, "tensordot", a, b, i, j)
+        if not (is_one(a.sizes[i]) or is_one(b.sizes[j])):  # a 1 is broadcast
+            _inner(ctx, "tensordot", a, b, i, j)
     rest_a = [s for d, s in enumerate(a.sizes) if d not in da]
     rest_b = [s for d, s in enumerate(b.sizes) if d not in db]
     return contiguous(ctx, (*rest_a, *rest_b), a.dtype, a.device)

@@ -1,7 +1,7 @@
 """Reductions over dims, scans along a dim, sorting.
 
-Reductions and scans write row-major memory whatever the input's layout is; sorting keeps the input's
-layout (made dense).
+Reductions and scans write row-major memory whatever the input's layout is; sorting keeps the
+input's layout (made dense).
 """
 
 from __future__ import annotations
@@ -68,9 +68,7 @@ def reduced(
         return contiguous(ctx, (1,) * rank if keepdim else (), dtype, x.device)
     if isinstance(dims, int):
         dims = (dims,)
-    return contiguous(
-        ctx, without_dims(sizes, wrap_dims(dims, rank), keepdim), dtype, x.device
-    )
+    return contiguous(ctx, without_dims(sizes, wrap_dims(dims, rank), keepdim), dtype, x.device)
 
 
 def needs_elements(ctx: RuleContext, x: FakeTensor, dims: Any, name: str) -> None:
@@ -81,12 +79,10 @@ def needs_elements(ctx: RuleContext, x: FakeTensor, dims: Any, name: str) -> Non
     """
     for dim in wrap_dims(dims, len(x.sizes)):
         if x.sizes and type(x.sizes[dim]) is int and x.sizes[dim] == 0:
-            raise IndexError(
-                f"{name}(): Expected reduction dim {dim} to have non-zero size."
-            )
+            raise IndexError(f"{name}(): Expected reduction dim {dim} to have non-zero size.")
 
 
-# -- one output --------------------------------------------------------------------------------------
+# -- one output ------------------------------------------------------------------------------------
 
 
 def reduction(dtype_of: DtypeRule) -> Callable[..., FakeTensor]:
@@ -167,7 +163,10 @@ def vector_norm(
 
 
 @rule(
-    aten.norm.Scalar, aten.norm.ScalarOpt_dim, aten.norm.ScalarOpt_dim_dtype, aten.norm.ScalarOpt_dtype
+    aten.norm.Scalar,
+    aten.norm.ScalarOpt_dim,
+    aten.norm.ScalarOpt_dim_dtype,
+    aten.norm.ScalarOpt_dtype,
 )
 def norm(
     ctx: RuleContext,
@@ -195,7 +194,7 @@ def linalg_norm(
     return reduced(ctx, x, dim, keepdim, real_of(dtype or x.dtype))
 
 
-# -- variance ----------------------------------------------------------------------------------------
+# -- variance --------------------------------------------------------------------------------------
 
 
 @rule(*overloads("var std"))
@@ -226,12 +225,10 @@ def var_mean(ctx: RuleContext, x: FakeTensor, dim: Any = None, *args: Any, **kwa
     return spread, contiguous(ctx, spread.sizes, x.dtype, x.device)
 
 
-# -- values and indices ------------------------------------------------------------------------------
+# -- values and indices ----------------------------------------------------------------------------
 
 
-@rule(
-    aten.max.dim, aten.min.dim, aten.median.dim, aten.nanmedian.dim, aten.mode.default
-)
+@rule(aten.max.dim, aten.min.dim, aten.median.dim, aten.nanmedian.dim, aten.mode.default)
 def with_indices(ctx: RuleContext, x: FakeTensor, dim: int = -1, keepdim: bool = False) -> Pair:
     """Values and the indices where they were."""
     values = reduced(ctx, x, dim, keepdim, x.dtype)
@@ -268,7 +265,9 @@ def topk(
         dim = wrap_dim(dim, len(sizes))
         if k is not sizes[dim]:
             ctx.require(
-                k <= sizes[dim] if type(k) is int and type(sizes[dim]) is int else le(k, sizes[dim]),
+                k <= sizes[dim]
+                if type(k) is int and type(sizes[dim]) is int
+                else le(k, sizes[dim]),
                 "selected index k out of range",
             )
         sizes = (*sizes[:dim], k, *sizes[dim + 1 :])
@@ -295,7 +294,7 @@ def msort(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     return dense_like(ctx, x)
 
 
-# -- scans -------------------------------------------------------------------------------------------
+# -- scans -----------------------------------------------------------------------------------------
 
 
 @rule(aten.cumsum.default, aten.cumprod.default)
@@ -329,7 +328,7 @@ def cummax(ctx: RuleContext, x: FakeTensor, dim: int) -> Pair:
     )
 
 
-# -- membership --------------------------------------------------------------------------------------
+# -- membership ------------------------------------------------------------------------------------
 
 
 @rule(aten.bucketize.Tensor, aten.bucketize.Scalar)

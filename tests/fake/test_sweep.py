@@ -1,0 +1,29 @@
+"""A sample of the sweep over torch's own operator samples (``python -m tests.fake.sweep`` is all)."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+from tests.fake.sweep import run
+
+# Overload -> why its rule may differ from the kernel. An entry that now agrees fails the test.
+EXPECTED: dict[str, str] = {}
+
+
+@pytest.mark.parametrize("layout", ("given", "reversed", "sliced", "channels_last"))
+def test_rules_agree_with_the_kernels(layout: str) -> None:
+    """A few samples of each operator, of float and integer dtype, in four memory layouts."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = run((torch.float32, torch.int64), 4, layout=layout)
+    finally:
+        torch.set_num_threads(threads)
+    assert len(found.calls) > 400
+    surprises = {k: v[0] for k, v in found.failures.items() if k not in EXPECTED}
+    assert not surprises, "\n".join(f"{k}: {v}" for k, v in surprises.items())
