@@ -201,8 +201,8 @@ def test_grad_mode_is_recorded() -> None:
     grads = [dict(m.named_parameters())["w"].grad for m in (run, module)]
     assert grads[0] is not None and torch.equal(grads[0], grads[1])
     with torch.no_grad():
-        run(torch.ones(3))
-        assert not torch.is_grad_enabled(), "the caller's mode is what it returns to"
+        result = run(torch.ones(3))
+        assert not torch.is_grad_enabled() and not result.requires_grad, "the caller's mode rules"
 
 
 # -- dims -----------------------------------------------------------------------------------------

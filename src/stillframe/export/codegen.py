@@ -91,6 +91,9 @@ class ProgramCode:
         self.text: dict[torch.fx.Node, str] = {}
         self.tables: dict[tuple[str, str], StateTable] = {}
         self._comment = ""
+        # the local that holds the caller's grad mode, and the mode that the first switch sets
+        self.grad_mode = ""
+        self.inner_grad_mode = False
 
     def generate(self) -> Generated:
         """The whole text.
@@ -102,8 +105,12 @@ class ProgramCode:
         refusal = Refusal(self.door, self.program.root_class)
         door_lines = self.door_code.lines(refusal)
         self._name_placeholders()
+        switches = [n for n in self.graph.nodes if n.target is torch_private.set_grad_enabled]
+        if switches:
+            self.grad_mode = self.names.local("grad_mode")
+            self.inner_grad_mode = bool(switches[0].args[0])
         body = self._body()
-        if any(n.target is torch_private.set_grad_enabled for n in self.graph.nodes):
+        if self.grad_mode:
             body = self._keeping_grad_mode(body)
         signature = self.door_code.signature()
         hooked, hooks, run = (self.names.local(n) for n in ("call_with_hooks", "hooks", "run"))
@@ -271,11 +278,15 @@ class ProgramCode:
 
     def _keeping_grad_mode(self, body: list[str]) -> list[str]:
         """The caller's grad mode comes back also when an operator raises."""
-        mode = self.names.local("grad_mode")
         ask = self.names.bind("is_grad_enabled", torch.is_grad_enabled, "torch.is_grad_enabled")
-        put = self.names.bind("set_grad_enabled", torch_private.set_grad_enabled, "torch._C._set_grad_enabled")
         inner = [f"    {line}" for line in body]
-        return [f"{mode} = {ask}()", "try:", *inner, "finally:", f"    {put}({mode})"]
+        mode = self.grad_mode
+        return [f"{mode} = {ask}()", "try:", *inner, "finally:", f"    {self.switch_grad_mode(mode)}"]
+
+    def switch_grad_mode(self, mode: str) -> str:
+        """A call that sets the grad mode."""
+        function = torch_private.set_grad_enabled
+        return f"{self.names.bind('set_grad_enabled', function, 'torch._C._set_grad_enabled')}({mode})"
 
     # -- the result ---------------------------------------------------------------------------
 
@@ -380,7 +391,14 @@ def _assert_scalar(code: ProgramCode, node: torch.fx.Node) -> str:
     return f"if not {_operand(code, condition)}: raise {error}({code.names.constant(message)})"
 
 
+def _set_grad_enabled(code: ProgramCode, node: torch.fx.Node) -> str:
+    # a switch back to the mode of the capture is one to the mode of the caller
+    inner = bool(node.args[0]) == code.inner_grad_mode
+    return code.switch_grad_mode(str(code.inner_grad_mode) if inner else code.grad_mode)
+
+
 _SPECIAL: dict[Any, _Special] = {
+    torch_private.set_grad_enabled: _set_grad_enabled,
     **dict.fromkeys(_INFIX, _infix),
     operator.getitem: _getitem,
     operator.neg: lambda code, node: f"-{_operand(code, node.args[0])}",

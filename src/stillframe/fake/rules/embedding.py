@@ -44,8 +44,13 @@ def embedding_renorm_(
     return weight
 
 
-def _bag(overload: Any, *, exact: bool) -> None:
-    """Register one embedding bag; ``exact``: its index results have one entry for each bag only."""
+def _bag(overload: Any, *, exact: bool = False, wraps: bool = False) -> None:
+    """Register one embedding bag.
+
+    Args:
+        exact: the results for backward have one entry for each bag, not for each offset.
+        wraps: a negative padding index counts from the end (elsewhere it means none).
+    """
 
     @rule(overload)
     def embedding_bag(
@@ -71,7 +76,7 @@ def _bag(overload: Any, *, exact: bool) -> None:
             mode == 0
             and weight.dtype in _FAST_DTYPES
             and is_one(weight.strides[1])
-            and (padding_idx is None or padding_idx < 0)
+            and (padding_idx is None or (padding_idx < 0 and not wraps))
         )
         noted = offset_count if mode == 0 and not exact else bags
 
@@ -86,7 +91,7 @@ def _bag(overload: Any, *, exact: bool) -> None:
         )
 
 
-_bag(aten.embedding_bag.default, exact=False)
-_bag(aten.embedding_bag.padding_idx, exact=False)
-_bag(aten._embedding_bag_forward_only.default, exact=False)
+_bag(aten.embedding_bag.default)
+_bag(aten.embedding_bag.padding_idx, wraps=True)
+_bag(aten._embedding_bag_forward_only.default)
 _bag(aten._embedding_bag.default, exact=True)
