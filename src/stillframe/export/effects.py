@@ -120,27 +120,34 @@ class InputWatch:
         self._roots += list(kwargs.items())
         self._before = [_picture(value) for _, value in self._roots]
 
-    def check(self, result: Any) -> None:
+    def check(self, result: Any) -> list[str]:
         """Raise for a changed container.
 
         An opaque container (one whose class is registered with pytree, such as a cache object) may
-        be updated if forward returns it: the program returns the updated one.
+        be updated if forward returns it: the program returns the updated one. A sentence for each
+        such container is returned.
 
         Raises:
             SideEffectError: names the argument.
         """
+        updated = []
         for (name, value), before in zip(self._roots, self._before, strict=True):
             if value is None or isinstance(value, (torch.Tensor, int, float, str)):
                 continue
             if _equal(before, _picture(value)):
                 continue
             if type(value) not in (list, dict, tuple) and _contains(result, value):
+                updated.append(
+                    f"forward updates its input {name} (a {type(value).__name__}) and returns it: "
+                    "the program returns a new one and leaves the caller's as it was"
+                )
                 continue
             raise SideEffectError(
                 f"forward changes its input {name} (a {type(value).__name__}) in place.",
                 why="a program gets the leaves of its inputs, not the caller's container",
                 hints=["copy the container at the top of forward, or return what was added"],
             )
+        return updated
 
 
 def _picture(value: Any) -> tuple[list[Any], Any]:

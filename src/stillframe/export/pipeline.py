@@ -122,6 +122,7 @@ class _Capture:
         self.user_names = self.names.claim_all(self.call_spec.leaf_names)
         self.lifted: list[InputSpec] = []
         self.constants: dict[str, torch.Tensor] = {}
+        self.notes: list[str] = []
         self.recorder = Recorder(self.env, ModuleScope(self.modules), self._lift_constant, floor)
         self._first_user_node: torch.fx.Node | None = None
 
@@ -177,7 +178,7 @@ class _Capture:
             args, kwargs = pytree.tree_unflatten(inputs.leaves, self.in_spec)
             watched = effects.InputWatch(args, kwargs)
             result = self.root(*args, **kwargs)
-            watched.check(result)
+            self.notes += watched.check(result)
             return pytree.tree_flatten(result)
 
     def _rebind_buffers(self, watch: Watch, outputs: list[Any]) -> None:
@@ -284,6 +285,7 @@ class _Capture:
             root_class=type(self.root).__name__,
             dim_names=inputs.dim_names,
             notes=[
+                *self.notes,
                 *constraints.static_dims(self.env),
                 *effects.notes(self.constants, self.lifted),
             ],
