@@ -11,6 +11,7 @@ read (torch, where load has read them). Files are in a scratch folder that is re
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import statistics
 import sys
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from common import Report, Target, interleaved, libraries, one_thread, parser, print_table
+from common import Report, Target, interleaved, libraries, one_thread, parser, print_table, timed
 from models import bert
 
 STEPS = ("save", "load", "first use")
@@ -77,9 +78,15 @@ def measure(name: str, options: Any, found: list[Any], scratch: Path) -> dict[st
         for call in calls.values():
             call()
         gc.collect()
-        samples = interleaved(calls, options.rounds)
+        samples = interleaved(calls, options.rounds, sample=_synced)
         medians[step] = {library: statistics.median(v) for library, v in samples.items()}
     return {"subject": name, "seconds": medians}
+
+
+def _synced(call: Callable[[], object]) -> float:
+    """Seconds of a call that starts with a quiet disk: nobody pays for what another left unwritten."""
+    os.sync()
+    return timed(call)
 
 
 def main() -> int:

@@ -28,6 +28,7 @@ from stillframe.errors import ArtifactError
 ALIGNMENT = 64
 CHUNK = 8 << 20
 _PIECE = 4 << 20
+_FLUSH_EVERY = 64 << 20
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 _ZIP64_EXTRA = 20
 _PADDING_ID = 0xD935  # the extra field that other tools use for alignment
@@ -53,6 +54,8 @@ class ArchiveWriter:
         self._zip = zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True)
         self._members: list[MemberDoc] = []
         self._hasher = ThreadPoolExecutor(1)
+        self._flusher = ThreadPoolExecutor(1)
+        self._unflushed = 0
 
     def add(self, name: str, pieces: Iterable[Any], size: int, header_size: int = 0) -> None:
         """Write a member from buffers; digests are worked out beside the writing.
@@ -75,6 +78,7 @@ class ArchiveWriter:
                     part = view[begin : begin + _PIECE]
                     pending.append(self._hasher.submit(digests.update, part))
                     member.write(part)
+                    self._flush_behind(len(part))
         for future in pending:
             future.result()
         if digests.size != size:
@@ -82,6 +86,13 @@ class ArchiveWriter:
         self._members.append(
             MemberDoc(name, size, digests.finish(), header_size, digests.header_digest)
         )
+
+    def _flush_behind(self, written: int) -> None:
+        """Let the disk work while the rest is hashed and written: the last sync is then short."""
+        self._unflushed += written
+        if self._unflushed >= _FLUSH_EVERY:
+            self._unflushed = 0
+            self._flusher.submit(os.fsync, self._file.fileno())
 
     def finish(self) -> None:
         """Write the manifest and the directory."""
@@ -92,8 +103,9 @@ class ArchiveWriter:
         self._zip.close()
 
     def close(self) -> None:
-        """Stop the worker; also after an error."""
+        """Stop the workers; also after an error."""
         self._hasher.shutdown()
+        self._flusher.shutdown()
 
 
 class _Digests:

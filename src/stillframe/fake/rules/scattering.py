@@ -1,0 +1,146 @@
+"""Writing at indices: scatter, index_add, index_copy, masked_scatter, slice_scatter and their kin.
+
+The forms that return a new tensor keep the memory order of their first operand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from stillframe.fake.context import RuleContext
+from stillframe.fake.registry import rule
+from stillframe.fake.rules.dims import wrap_dim
+from stillframe.fake.rules.elementwise import contiguous, dense_like
+from stillframe.fake.tensor import FakeTensor
+
+aten = torch.ops.aten
+
+
+def _pairs(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register ``name`` (a copy of the first operand) and ``name_`` (the operand itself).
+
+    The decorated function checks the operands.
+    """
+
+    def register(checks: Callable[..., None]) -> Callable[..., None]:
+        def copied(ctx: RuleContext, x: FakeTensor, *args: Any, **kwargs: Any) -> FakeTensor:
+            checks(x, *args, **kwargs)
+            return dense_like(ctx, x)
+
+        def written(ctx: RuleContext, x: FakeTensor, *args: Any, **kwargs: Any) -> FakeTensor:
+            checks(x, *args, **kwargs)
+            return x
+
+        for name in names:
+            packet, _, overload = name.partition(".")
+            rule(getattr(getattr(aten, packet), overload))(copied)
+            rule(getattr(getattr(aten, packet + "_"), overload))(written)
+        return checks
+
+    return register
+
+
+@_pairs(
+    "scatter.src",
+    "scatter.value",
+    "scatter.reduce",
+    "scatter.value_reduce",
+    "scatter_add.default",
+    "scatter_reduce.two",
+)
+def _scatter(
+    x: FakeTensor, dim: int, index: FakeTensor, src: Any = None, *_: Any, **__: Any
+) -> None:
+    wrap_dim(dim, len(x.sizes))
+    if index.dtype not in (torch.int64, torch.int32):
+        raise RuntimeError("scatter(): Expected dtype int32/int64 for index")
+    if isinstance(src, FakeTensor):
+        if src.dtype is not x.dtype:
+            raise RuntimeError("scatter(): Expected self.dtype to be equal to src.dtype")
+        if max(len(src.sizes), 1) != max(len(index.sizes), 1):
+            raise RuntimeError(
+                "Index tensor must have the same number of dimensions as src tensor"
+            )
+    if max(len(x.sizes), 1) != max(len(index.sizes), 1):
+        raise RuntimeError("Index tensor must have the same number of dimensions as self tensor")
+
+
+@_pairs("index_add.default", "index_copy.default", "index_reduce.default")
+def _index_write(
+    x: FakeTensor, dim: int, index: FakeTensor, source: FakeTensor, *_: Any, **__: Any
+) -> None:
+    wrap_dim(dim, len(x.sizes))
+    if source.dtype is not x.dtype:
+        raise RuntimeError(
+            f"self ({x.dtype}) and source ({source.dtype}) must have the same scalar type"
+        )
+
+
+@_pairs("index_fill.int_Scalar", "index_fill.int_Tensor")
+def _index_fill(x: FakeTensor, dim: int, index: FakeTensor, value: Any) -> None:
+    wrap_dim(dim, len(x.sizes))
+    if index.dtype not in (torch.int64, torch.int32):
+        raise IndexError("index_fill_(): Expected dtype int64 for index.")
+
+
+@rule(aten.masked_scatter_.default)
+def masked_scatter_(
+    ctx: RuleContext, x: FakeTensor, mask: FakeTensor, source: FakeTensor
+) -> FakeTensor:
+    _check_masked_scatter(x, mask, source)
+    return x
+
+
+@rule(aten.masked_scatter.default)
+def masked_scatter(
+    ctx: RuleContext, x: FakeTensor, mask: FakeTensor, source: FakeTensor
+) -> FakeTensor:
+    """A contiguous copy of the broadcast tensor, then written."""
+    _check_masked_scatter(x, mask, source)
+    sizes = x.sizes if x.sizes == mask.sizes else ctx.broadcast(x.sizes, mask.sizes)
+    return contiguous(ctx, sizes, x.dtype, x.device)
+
+
+def _check_masked_scatter(x: FakeTensor, mask: FakeTensor, source: FakeTensor) -> None:
+    if mask.dtype is not torch.bool:
+        raise RuntimeError(
+            f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype}"
+        )
+    if x.dtype is not source.dtype:
+        raise RuntimeError(
+            f"masked_scatter: expected self and source to have same dtypes but got {x.dtype} and "
+            f"{source.dtype}"
+        )
+
+
+@rule(
+    aten.slice_scatter.default,
+    aten.select_scatter.default,
+    aten.diagonal_scatter.default,
+    aten.as_strided_scatter.default,
+)
+def view_scatter(
+    ctx: RuleContext, x: FakeTensor, src: FakeTensor, *_: Any, **__: Any
+) -> FakeTensor:
+    """A copy of ``x`` with ``src`` in a view of it."""
+    return dense_like(ctx, x)
+
+
+@rule(aten.fill_diagonal_.default)
+def fill_diagonal_(
+    ctx: RuleContext, x: FakeTensor, fill_value: Any, wrap: bool = False
+) -> FakeTensor:
+    if len(x.sizes) < 2:
+        raise RuntimeError("dimensions must larger than 1")
+    return x
+
+
+@rule(aten.histc.default)
+def histc(
+    ctx: RuleContext, x: FakeTensor, bins: Any = 100, min: Any = 0, max: Any = 0
+) -> FakeTensor:
+    """Counts in ``bins`` equal intervals."""
+    return contiguous(ctx, (bins,), x.dtype, x.device)
