@@ -46,7 +46,7 @@ def hardsigmoid(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
 @rule(
     *overloads(
         "relu_ gelu_ silu_ mish_ selu_ elu_ celu_ hardswish_ leaky_relu_ threshold_ hardtanh_ "
-        "relu6_ hardsigmoid_ rrelu_"
+        "relu6_ hardsigmoid_ rrelu_ rrelu_with_noise_"
     )
 )
 def activation_(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
@@ -66,6 +66,11 @@ def rrelu(
     if training:
         return contiguous(ctx, x.sizes, x.dtype, x.device)
     return mapped(ctx, x)
+
+
+@rule(aten.rrelu_with_noise.default)
+def rrelu_with_noise(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
+    return contiguous(ctx, x.sizes, x.dtype, x.device)
 
 
 @rule(aten.glu.default)

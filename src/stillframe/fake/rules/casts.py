@@ -157,7 +157,7 @@ def copy_of_view(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     return row_major(ctx, x.sizes, x.dtype, x.device)
 
 
-@rule(aten.detach.default)
+@rule(aten.detach.default, aten.data.default)
 def detach(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     """The same memory without gradient."""
     return FakeTensor.make(

@@ -322,7 +322,7 @@ def _steps(ctx: RuleContext, start: Any, end: Any, step: Any) -> Size:
         whole = type(stride) is int and stride == 1
         return _size(span if whole else (span + (stride - 1)) // stride)
     if not isinstance(span, Expr) and not isinstance(stride, Expr):
-        return math.ceil(span / stride)
+        return int(math.ceil(span / stride))
     return _size(ceil_(truediv(_float(span), _float(stride))))
 
 
@@ -435,7 +435,7 @@ def triu_indices(
 def _triangle(row: Any, col: Any, offset: Any) -> Size:
     """How many elements of a matrix are on or under the diagonal ``offset``."""
     if all(type(n) is int for n in (row, col, offset)):
-        return sum(min(max(i + offset + 1, 0), col) for i in range(row))
+        return int(sum(min(max(i + offset + 1, 0), col) for i in range(row)))
     # Rows before `first` are empty; then the rows grow by one element each until they are full.
     first = max_(0, -offset)
     growing = max_(0, min_(row, col - 1 - offset) - first)
@@ -450,6 +450,13 @@ def _triangle(row: Any, col: Any, offset: Any) -> Size:
 def sampled(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
     """Row-major, whatever the layout of ``x``."""
     return make(ctx, x.sizes, x.dtype, x.device)
+
+
+@rule(aten.bernoulli.Tensor)
+def bernoulli_tensor(
+    ctx: RuleContext, x: FakeTensor, p: FakeTensor, *, generator: Any = None
+) -> FakeTensor:
+    return like(ctx, x)
 
 
 @rule(aten.bernoulli_.float, aten.bernoulli_.Tensor)

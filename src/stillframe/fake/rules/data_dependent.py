@@ -42,7 +42,7 @@ def nonzero(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     return fresh(ctx, (count, rank), (1, count), torch.int64, x.device)
 
 
-@rule(aten.nonzero_numpy.default)
+@rule(aten.nonzero_numpy.default, aten.where.default)
 def nonzero_numpy(ctx: RuleContext, x: FakeTensor) -> list[FakeTensor]:
     """The columns of :func:`nonzero`; a 0-dim tensor counts as one of one element."""
     rank = max(len(x.sizes), 1)

@@ -206,7 +206,7 @@ def gather(
 
 def _check_index(x: FakeTensor, index: FakeTensor, dim: int) -> None:
     wrap_dim(dim, len(x.sizes))
-    if index.dtype is not torch.int64 and index.dtype is not torch.int32:
+    if index.dtype not in (torch.int64, torch.int32) and 0 not in index.sizes:
         raise RuntimeError("gather(): Expected dtype int32/int64 for index")
     if max(len(x.sizes), 1) != max(len(index.sizes), 1):
         raise RuntimeError(

@@ -77,7 +77,7 @@ def cat(ctx: RuleContext, tensors: list[FakeTensor], dim: int = 0) -> FakeTensor
 
 @rule(aten.stack.default)
 def stack(ctx: RuleContext, tensors: list[FakeTensor], dim: int = 0) -> FakeTensor:
-    """A new dim over tensors of equal sizes; row-major."""
+    """A new dim over tensors of equal sizes: ``cat``, whose joined dim is then split."""
     if not tensors:
         raise RuntimeError("stack expects a non-empty TensorList")
     sizes = list(tensors[0].sizes)
@@ -88,8 +88,15 @@ def stack(ctx: RuleContext, tensors: list[FakeTensor], dim: int = 0) -> FakeTens
         if len(sizes) != len(t.sizes):
             raise RuntimeError(text)
         sizes = [ctx.require_same(a, b, text) for a, b in zip(sizes, t.sizes, strict=True)]
-    sizes.insert(wrap_dim(dim, len(sizes) + 1), len(tensors))
-    return contiguous(ctx, tuple(sizes), common_dtype(ctx, tensors), tensors[0].device)
+    rank, dim = len(sizes), wrap_dim(dim, len(sizes) + 1)
+    dtype = common_dtype(ctx, tensors)
+    strides: tuple[Size, ...] | None = None
+    if rank == 4 and dim < rank and all(map(ctx.is_channels_last, tensors)):
+        joined_sizes = [*sizes[:dim], unwrap(sizes[dim] * len(tensors)), *sizes[dim + 1 :]]
+        outer = ctx.channels_last_strides(joined_sizes)
+        strides = (*outer[:dim], unwrap(outer[dim] * sizes[dim]), *outer[dim:])
+    sizes.insert(dim, len(tensors))
+    return ctx.new(tensors[0], sizes, dtype=dtype, strides=strides)
 
 
 @rule(aten.hstack.default)

@@ -442,6 +442,24 @@ def pairwise_distance(
     return contiguous(ctx, sizes, real_of(as_float(promoted(ctx, x1, x2))), x1.device)
 
 
+@rule(aten.cdist.default)
+def cdist(
+    ctx: RuleContext,
+    x1: FakeTensor,
+    x2: FakeTensor,
+    p: float = 2.0,
+    compute_mode: int | None = None,
+) -> FakeTensor:
+    """The distance of every row of ``x1`` to every row of ``x2``, by batch."""
+    ctx.require_same(
+        x1.sizes[-1],
+        x2.sizes[-1],
+        f"X1 and X2 must have the same number of columns. X1: {x1.sizes[-1]} X2: {x2.sizes[-1]}",
+    )
+    batch = ctx.broadcast(x1.sizes[:-2], x2.sizes[:-2])
+    return contiguous(ctx, (*batch, x1.sizes[-2], x2.sizes[-2]), x1.dtype, x1.device)
+
+
 @rule(aten._weight_norm.default)
 def weight_norm(ctx: RuleContext, v: FakeTensor, g: FakeTensor, dim: int = 0) -> FakeTensor:
     """``v * (g / norm(v))`` with the norm over all dims but ``dim``; row-major."""

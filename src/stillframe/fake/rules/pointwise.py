@@ -152,6 +152,12 @@ def conj_physical(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     return dense_like(ctx, x) if x.dtype.is_complex else x
 
 
+@rule(aten.conj.default, aten._conj.default)
+def conj(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+    """A view of complex numbers (with a flag on it); real ones are returned as they are."""
+    return ctx.alias(x) if x.dtype.is_complex else x
+
+
 @rule(aten.conj_physical_.default)
 def conj_physical_(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     return x
@@ -313,6 +319,12 @@ def ldexp(ctx: RuleContext, a: FakeTensor, b: FakeTensor) -> FakeTensor:
     return _round_div(ctx, a, power)
 
 
+@rule(aten.ldexp_.default)
+def ldexp_(ctx: RuleContext, a: FakeTensor, b: FakeTensor) -> FakeTensor:
+    power = contiguous(ctx, b.sizes, as_float(b.dtype), b.device)
+    return write_into(ctx, a, (power,), promoted(ctx, a, power))
+
+
 @rule(aten.complex.default)
 def complex_(ctx: RuleContext, re: FakeTensor, im: FakeTensor) -> FakeTensor:
     return elementwise(ctx, (re, im), complex_of(re.dtype))
@@ -410,8 +422,14 @@ def masked_fill_(ctx: RuleContext, x: FakeTensor, mask: FakeTensor, value: Any) 
     return x
 
 
-@rule(aten.fill.Scalar, aten.fill.Tensor)
-def fill(ctx: RuleContext, x: FakeTensor, value: Any) -> FakeTensor:
+@rule(
+    aten.fill.Scalar,
+    aten.fill.Tensor,
+    aten.zero.default,
+    *overloads("uniform exponential cauchy geometric log_normal random"),
+)
+def fill(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
+    """The functional forms of :func:`overwrite_`."""
     return dense_like(ctx, x)
 
 

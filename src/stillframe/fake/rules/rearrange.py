@@ -13,6 +13,7 @@ from stillframe.fake.rules.dims import suggested_format, wrap_dim, wrap_dims
 from stillframe.fake.rules.elementwise import contiguous, dense_like
 from stillframe.fake.rules.sizing import plausible, tidy
 from stillframe.fake.rules.views import diagonal as diagonal_view
+from stillframe.fake.rules.views import swapped
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
 from stillframe.symbolic import Expr, ge, unwrap
@@ -51,22 +52,20 @@ def tile(ctx: RuleContext, x: FakeTensor, dims: list[Any]) -> FakeTensor:
 
 @rule(aten.roll.default)
 def roll(ctx: RuleContext, x: FakeTensor, shifts: Any, dims: Any = ()) -> FakeTensor:
-    """Over one dim the copy keeps the memory order; several dims go through cat and flatten."""
+    """Two slices put together by ``cat``, dim by dim."""
     shifts = [shifts] if isinstance(shifts, (int, Expr)) else list(shifts)
     dims = [dims] if isinstance(dims, int) else list(dims)
     if not shifts:
         raise RuntimeError("`shifts` required")
-    if len(dims) == len(shifts) == 1 or not x.sizes:
-        for d in dims:
-            wrap_dim(d, len(x.sizes))
-        return dense_like(ctx, x)
     if not dims and len(shifts) == 1:
         return contiguous(ctx, x.sizes, x.dtype, x.device)
     if len(shifts) != len(dims):
         raise RuntimeError(
             f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}"
         )
-    return dense_like(ctx, x)
+    for d in dims:
+        wrap_dim(d, len(x.sizes))
+    return _in_suggested_format(ctx, x, x.sizes)
 
 
 @rule(aten.flip.default)
@@ -82,24 +81,12 @@ def flip_matrix(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
 
 @rule(aten.rot90.default)
 def rot90(ctx: RuleContext, x: FakeTensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> FakeTensor:
-    """Quarter turns: flips, and a transpose for odd ``k``."""
+    """Quarter turns: flips, then for odd ``k`` a transpose."""
     a, b = wrap_dims(dims, len(x.sizes), empty_is_all=False)
+    if k % 4 == 0:
+        return contiguous(ctx, x.sizes, x.dtype, x.device)
     turned = dense_like(ctx, x)
-    if k % 2 == 0:
-        return turned
-    sizes, strides = list(turned.sizes), list(turned.strides)
-    sizes[a], sizes[b] = sizes[b], sizes[a]
-    strides[a], strides[b] = strides[b], strides[a]
-    if k % 4 == 1:  # flipped first, then transposed: a view
-        return ctx.view(turned, sizes, strides, 0)
-    swapped = ctx.view(x, sizes, _exchanged(x.strides, a, b), x.offset)
-    return dense_like(ctx, swapped)
-
-
-def _exchanged(values: Sequence[Size], a: int, b: int) -> list[Size]:
-    out = list(values)
-    out[a], out[b] = out[b], out[a]
-    return out
+    return turned if k % 2 == 0 else swapped(ctx, turned, a, b)
 
 
 @rule(aten.tril.default, aten.triu.default)

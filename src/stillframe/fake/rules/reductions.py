@@ -139,6 +139,11 @@ def argmax(
     return reduced(ctx, x, dim, keepdim, torch.int64)
 
 
+@rule(aten._is_all_true.default, aten._is_any_true.default)
+def is_all_true(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+    return contiguous(ctx, (), torch.bool, x.device)
+
+
 @rule(aten.trace.default)
 def trace(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     return contiguous(ctx, (), _int_to_long(x.dtype), x.device)

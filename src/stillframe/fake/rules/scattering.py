@@ -1,6 +1,4 @@
 """Writing at indices: scatter, index_add, index_copy, masked_scatter, slice_scatter and their kin.
-
-The forms that return a new tensor keep the memory order of their first operand.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ aten = torch.ops.aten
 
 
 def _pairs(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register ``name`` (a copy of the first operand) and ``name_`` (the operand itself).
+    """Register ``name`` (a row-major copy of the first operand) and ``name_`` (the operand itself).
 
     The decorated function checks the operands.
     """
@@ -28,7 +26,7 @@ def _pairs(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     def register(checks: Callable[..., None]) -> Callable[..., None]:
         def copied(ctx: RuleContext, x: FakeTensor, *args: Any, **kwargs: Any) -> FakeTensor:
             checks(x, *args, **kwargs)
-            return dense_like(ctx, x)
+            return contiguous(ctx, x.sizes, x.dtype, x.device)
 
         def written(ctx: RuleContext, x: FakeTensor, *args: Any, **kwargs: Any) -> FakeTensor:
             checks(x, *args, **kwargs)
@@ -79,11 +77,18 @@ def _index_write(
         )
 
 
-@_pairs("index_fill.int_Scalar", "index_fill.int_Tensor")
-def _index_fill(x: FakeTensor, dim: int, index: FakeTensor, value: Any) -> None:
+@rule(aten.index_fill_.int_Scalar, aten.index_fill_.int_Tensor)
+def index_fill_(ctx: RuleContext, x: FakeTensor, dim: int, index: FakeTensor, value: Any) -> FakeTensor:
     wrap_dim(dim, len(x.sizes))
     if index.dtype not in (torch.int64, torch.int32):
         raise IndexError("index_fill_(): Expected dtype int64 for index.")
+    return x
+
+
+@rule(aten.index_fill.int_Scalar, aten.index_fill.int_Tensor)
+def index_fill(ctx: RuleContext, x: FakeTensor, dim: int, index: FakeTensor, value: Any) -> FakeTensor:
+    """A clone, then written."""
+    return dense_like(ctx, index_fill_(ctx, x, dim, index, value))
 
 
 @rule(aten.masked_scatter_.default)
@@ -125,8 +130,19 @@ def _check_masked_scatter(x: FakeTensor, mask: FakeTensor, source: FakeTensor) -
 def view_scatter(
     ctx: RuleContext, x: FakeTensor, src: FakeTensor, *_: Any, **__: Any
 ) -> FakeTensor:
-    """A copy of ``x`` with ``src`` in a view of it."""
-    return dense_like(ctx, x)
+    """A copy of ``x`` with ``src`` in a view of it. The whole storage is copied, gaps and all."""
+    for size, stride in zip(x.sizes, x.strides, strict=True):
+        if stride == 0 and size != 1:
+            return dense_like(ctx, x)
+    return FakeTensor.make(
+        ctx.env,
+        x.sizes,
+        x.strides,
+        x.offset,
+        x.dtype,
+        x.device,
+        ctx.requires_grad and (x.dtype.is_floating_point or x.dtype.is_complex),
+    )
 
 
 @rule(aten.fill_diagonal_.default)
