@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-
 from common import Report, Target, interleaved, libraries, one_thread, parser, print_table, timed
 from models import bert
+from torch import nn
 
 STEPS = ("save", "load", "first use")
 WIDTH = 4096
@@ -55,8 +54,9 @@ def programs(name: str, gigabytes: float, found: list[Any]) -> dict[str, Any]:
 
 
 def _steps(library: str, program: Any, path: Path) -> dict[str, Callable[[], object]]:
-    import stillframe
     import torch.export
+
+    import stillframe
 
     package: Any = stillframe if library == "stillframe" else torch.export
     return {
@@ -70,7 +70,9 @@ def measure(name: str, options: Any, found: list[Any], scratch: Path) -> dict[st
     """Median seconds of every step by library, for one subject."""
     medians: dict[str, dict[str, float]] = {}
     steps = {
-        library: _steps(library, program, scratch / (name + (".still" if library == "stillframe" else ".pt2")))
+        library: _steps(
+            library, program, scratch / (name + (".still" if library == "stillframe" else ".pt2"))
+        )
         for library, program in programs(name, options.gigabytes, found).items()
     }
     for step in STEPS:
@@ -84,7 +86,7 @@ def measure(name: str, options: Any, found: list[Any], scratch: Path) -> dict[st
 
 
 def _synced(call: Callable[[], object]) -> float:
-    """Seconds of a call that starts with a quiet disk: nobody pays for what another left unwritten."""
+    """Seconds of a call that starts with a quiet disk, so that nobody pays for another's writes."""
     os.sync()
     return timed(call)
 

@@ -92,7 +92,9 @@ def check(call: Call) -> str | None:
     torch.manual_seed(0)
     through = seen(lambda: apply(binding, args, kwargs))
     if binding.name == "contiguous" and not through:
-        return None  # the method answers by itself where it returns its argument, as the kernel does
+        return (
+            None  # the method answers by itself where it returns its argument, as the kernel does
+        )
     if len(direct) != 1 or len(through) != 1:
         return f"{len(direct)} and {len(through)} calls: {[c[0] for c in through]}"
     (want, want_args), (got, got_args) = normal(direct[0]), normal(through[0])
@@ -134,14 +136,20 @@ def calls() -> list[Call]:
     """Calls of table entries that the database's samples make."""
     found: list[Call] = []
     for info in _database():
-        dtype = torch.float32 if torch.float32 in info.dtypes else next(iter(info.dtypes), torch.float32)
+        dtype = (
+            torch.float32
+            if torch.float32 in info.dtypes
+            else next(iter(info.dtypes), torch.float32)
+        )
         variants = [info.op, info.inplace_variant, info.method_variant]
         for i, sample in enumerate(info.sample_inputs("cpu", dtype, requires_grad=False)):
             if i == SAMPLES:
                 break
             for variant in dict.fromkeys(v for v in variants if v is not None):
                 args = [sample.input, *sample.args]
-                args = pytree.tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, args)
+                args = pytree.tree_map(
+                    lambda x: x.clone() if isinstance(x, torch.Tensor) else x, args
+                )
                 try:
                     found += in_table(seen(lambda: variant(*args, **sample.kwargs)))  # noqa: B023
                 except (RuntimeError, TypeError, ValueError, IndexError):
@@ -171,12 +179,24 @@ def by_hand() -> list[Call]:
         (a.pow.Tensor_Scalar, (x, 2), {}),
         (a.pow.Scalar, (10000.0, x), {}),
         (a.floor_divide.default, (i, 2), {}),
-        (a.conv1d.default, (torch.randn(1, 3, 9), torch.randn(2, 3, 3), None, [1], [1], [1], 1), {}),
+        (
+            a.conv1d.default,
+            (torch.randn(1, 3, 9), torch.randn(2, 3, 3), None, [1], [1], [1], 1),
+            {},
+        ),
         (a.conv2d.default, (im, k), {}),
         (a.conv2d.default, (im, k, None, [1, 1], [1, 1]), {}),
-        (a.conv2d.default, (im, torch.randn(3, 1, 3, 3), torch.randn(3), [2, 2], [0, 0], [1, 1], 3), {}),
+        (
+            a.conv2d.default,
+            (im, torch.randn(3, 1, 3, 3), torch.randn(3), [2, 2], [0, 0], [1, 1], 3),
+            {},
+        ),
         (a.conv3d.default, (torch.randn(1, 3, 4, 4, 4), torch.randn(2, 3, 2, 2, 2)), {}),
-        (a.batch_norm.default, (im, None, None, torch.zeros(3), torch.ones(3), False, 0.1, 1e-5, True), {}),
+        (
+            a.batch_norm.default,
+            (im, None, None, torch.zeros(3), torch.ones(3), False, 0.1, 1e-5, True),
+            {},
+        ),
         (a.layer_norm.default, (x, [4], torch.ones(4), torch.zeros(4), 1e-12, True), {}),
         (a.layer_norm.default, (x, [4]), {}),
         (a.group_norm.default, (im, 3, torch.ones(3), torch.zeros(3), 1e-5, True), {}),
@@ -190,7 +210,11 @@ def by_hand() -> list[Call]:
         (a.softmax.int, (x, -1), {}),
         (a.softmax.int, (x, -1, torch.float64), {}),
         (a.scaled_dot_product_attention.default, (im, im, im), {}),
-        (a.scaled_dot_product_attention.default, (im, im, im, m[:, :, :1, None].expand(2, 3, 1, 8)[:, :, :, :8]), {}),
+        (
+            a.scaled_dot_product_attention.default,
+            (im, im, im, m[:, :, :1, None].expand(2, 3, 1, 8)[:, :, :, :8]),
+            {},
+        ),
         (a.scaled_dot_product_attention.default, (im, im, im, None, 0.0, True), {"scale": 0.5}),
         (a.scaled_dot_product_attention.default, (im, im, im), {"enable_gqa": True}),
         (a.to.dtype, (x, torch.float64), {}),

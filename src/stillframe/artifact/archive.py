@@ -14,21 +14,21 @@ import struct
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import msgspec
 
 from stillframe.artifact import schema
+from stillframe.artifact.direct_file import DirectFile
 from stillframe.artifact.schema import MemberDoc
 from stillframe.errors import ArtifactError
 
 ALIGNMENT = 64
 CHUNK = 8 << 20
 _PIECE = 4 << 20
-_FLUSH_EVERY = 64 << 20
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 _ZIP64_EXTRA = 20
 _PADDING_ID = 0xD935  # the extra field that other tools use for alignment
@@ -46,16 +46,14 @@ class ArchiveWriter:
     """Writes members one after the other, then the manifest.
 
     Args:
-        file: a new file, open for binary writing, seekable.
+        file: a new file.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: DirectFile) -> None:
         self._file = file
-        self._zip = zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True)
+        self._zip = zipfile.ZipFile(cast(BinaryIO, file), "w", zipfile.ZIP_STORED, allowZip64=True)
         self._members: list[MemberDoc] = []
         self._hasher = ThreadPoolExecutor(1)
-        self._flusher = ThreadPoolExecutor(1)
-        self._unflushed = 0
 
     def add(self, name: str, pieces: Iterable[Any], size: int, header_size: int = 0) -> None:
         """Write a member from buffers; digests are worked out beside the writing.
@@ -69,7 +67,9 @@ class ArchiveWriter:
         info = zipfile.ZipInfo(name, _DATE)
         info.file_size = size
         start = self._file.tell() + _LOCAL_HEADER.size + len(name.encode()) + _ZIP64_EXTRA
-        info.extra = struct.pack("<HH", _PADDING_ID, padding := -(start + 4) % ALIGNMENT) + bytes(padding)
+        info.extra = struct.pack("<HH", _PADDING_ID, padding := -(start + 4) % ALIGNMENT) + bytes(
+            padding
+        )
         pending: list[Future[None]] = []
         with self._zip.open(info, "w", force_zip64=True) as member:
             for piece in pieces:
@@ -78,7 +78,6 @@ class ArchiveWriter:
                     part = view[begin : begin + _PIECE]
                     pending.append(self._hasher.submit(digests.update, part))
                     member.write(part)
-                    self._flush_behind(len(part))
         for future in pending:
             future.result()
         if digests.size != size:
@@ -86,13 +85,6 @@ class ArchiveWriter:
         self._members.append(
             MemberDoc(name, size, digests.finish(), header_size, digests.header_digest)
         )
-
-    def _flush_behind(self, written: int) -> None:
-        """Let the disk work while the rest is hashed and written: the last sync is then short."""
-        self._unflushed += written
-        if self._unflushed >= _FLUSH_EVERY:
-            self._unflushed = 0
-            self._flusher.submit(os.fsync, self._file.fileno())
 
     def finish(self) -> None:
         """Write the manifest and the directory."""
@@ -103,9 +95,8 @@ class ArchiveWriter:
         self._zip.close()
 
     def close(self) -> None:
-        """Stop the workers; also after an error."""
+        """Stop the worker; also after an error."""
         self._hasher.shutdown()
-        self._flusher.shutdown()
 
 
 class _Digests:
@@ -212,8 +203,13 @@ class ArchiveReader:
             header = self.memory[info.header_offset : info.header_offset + _LOCAL_HEADER.size]
             signature, *_, name_size, extra_size = _LOCAL_HEADER.unpack(header)
             name_at = info.header_offset + _LOCAL_HEADER.size
-            if signature != b"PK\3\4" or self.memory[name_at : name_at + name_size] != member.name.encode():
-                raise ArtifactError(f"{self.path} is damaged: {member.name} is not where it should be.")
+            if (
+                signature != b"PK\3\4"
+                or self.memory[name_at : name_at + name_size] != member.name.encode()
+            ):
+                raise ArtifactError(
+                    f"{self.path} is damaged: {member.name} is not where it should be."
+                )
             begin = name_at + name_size + extra_size
             if begin + member.size > self.size:
                 raise ArtifactError(f"{self.path} is truncated: {member.name} does not fit in it.")
@@ -258,7 +254,11 @@ class ArchiveReader:
         starts = range(begin, end, chunk)
         if len(member.digests) != len(starts):
             raise self._damaged(member.name)
-        with memoryview(self.memory) as view, ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        with (
+            memoryview(self.memory) as view,
+            ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool,
+        ):
+
             def digest(start: int) -> str:
                 with view[start : min(start + chunk, end)] as part:
                     return hashlib.sha256(part).hexdigest()
@@ -283,13 +283,17 @@ def _read_manifest(path: Path, text: bytes) -> schema.ManifestDoc:
     try:
         version = msgspec.json.decode(text, type=Version)
         if version.format != schema.FORMAT:
-            raise ArtifactError(f"{path} is not a stillframe artifact, but {version.format[:40]!r}.")
+            raise ArtifactError(
+                f"{path} is not a stillframe artifact, but {version.format[:40]!r}."
+            )
         if version.major != schema.MAJOR:
             newer = version.major > schema.MAJOR
             raise ArtifactError(
                 f"{path} has format version {version.major}.{version.minor}; this stillframe reads "
                 f"version {schema.MAJOR}.",
-                hints=["update stillframe" if newer else "load it with the stillframe that wrote it"],
+                hints=[
+                    "update stillframe" if newer else "load it with the stillframe that wrote it"
+                ],
             )
         manifest = msgspec.json.decode(text, type=schema.ManifestDoc)
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
@@ -299,7 +303,10 @@ def _read_manifest(path: Path, text: bytes) -> schema.ManifestDoc:
     return manifest
 
 
-def _foreign_hints(names: Iterable[str]) -> Iterator[str] | list[str]:
-    if any(n.endswith(("data.pkl", "archive_format", "serialized_exported_program.json")) for n in names):
+def _foreign_hints(names: Iterable[str]) -> list[str]:
+    if any(
+        n.endswith(("data.pkl", "archive_format", "serialized_exported_program.json"))
+        for n in names
+    ):
         return ["it looks like a file of torch.save or torch.export.save: load it with torch"]
     return []

@@ -227,7 +227,7 @@ class GraphReader:
         values = self._decoder.value(row.args[0]) if len(row.args) == 1 else None
         if not isinstance(values, (list, tuple)):
             raise ArtifactError("the output of the graph in the file is no tuple.")
-        node = graph.output(tuple(values))
+        node: torch.fx.Node = graph.output(tuple(values))
         node.meta["val"] = tuple(
             v.meta["val"] if isinstance(v, torch.fx.Node) else v for v in values
         )
@@ -270,7 +270,9 @@ class GraphReader:
                 raise ArtifactError(f"the file has a size that cannot be read: {e}") from None
             unknown = [s for s in known.free_symbols if s not in self.env.symbols]
             if unknown:
-                raise ArtifactError(f"the file has the symbol {unknown[0]} in a size and nowhere else.")
+                raise ArtifactError(
+                    f"the file has the symbol {unknown[0]} in a size and nowhere else."
+                )
             self._expressions[text] = known
         return known
 
@@ -278,14 +280,13 @@ class GraphReader:
         return size if isinstance(size, int) else self.expression(size)
 
     def _val(self, row: Value) -> Any:
-        kind = type(row)
-        if kind is FakeValue:
+        if isinstance(row, FakeValue):
             return self._fake(row)
-        if kind is SymbolValue:
+        if isinstance(row, SymbolValue):
             return self.env.wrap(self.expression(row.text))
-        if kind is TupleValue:
+        if isinstance(row, TupleValue):
             return tuple(self._val(v) for v in row.items)
-        if kind is ListValue:
+        if isinstance(row, ListValue):
             return [self._val(v) for v in row.items]
         return self._decoder.value(row)
 

@@ -69,7 +69,9 @@ def resolve_target(name: str) -> Any:
         hints = [f"import the library that registers {full} before loading"]
         raise ArtifactError(
             f"The file calls the operator {name}, which is not registered in this process.",
-            hints=hints if namespace != "aten" else ["it was written with another version of torch"],
+            hints=hints
+            if namespace != "aten"
+            else ["it was written with another version of torch"],
         )
     found = getattr(getattr(getattr(torch.ops, namespace), operator), overload)
     if not isinstance(found, torch._ops.OpOverload):

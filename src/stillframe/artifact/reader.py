@@ -41,7 +41,6 @@ from stillframe.symbolic import Contradiction, Expr, Range, symbol
 EAGER_BYTES = 32 << 20  # smaller files are verified when they are loaded
 
 
-
 def load(path: str | os.PathLike[str]) -> ExportedProgram:
     """The program in the file at ``path``.
 
@@ -69,7 +68,9 @@ def load(path: str | os.PathLike[str]) -> ExportedProgram:
     try:
         document = msgspec.json.decode(archive.read(schema.PROGRAM), type=schema.ProgramDoc)
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise ArtifactError(f"{place} is damaged: its program cannot be read.", why=str(e)) from None
+        raise ArtifactError(
+            f"{place} is damaged: its program cannot be read.", why=str(e)
+        ) from None
     return _Reader(archive, document).program()
 
 
@@ -91,7 +92,10 @@ class _Reader:
             graph = GraphReader(doc, env)
             graph_module = graph.read()
             ranges = {graph.expression(r.expr): _range(r.lower, r.upper) for r in doc.ranges}
-            guards = [Guard(_boolean(graph.expression(g.expr)), tuple(g.where), g.kind) for g in doc.guards]
+            guards = [
+                Guard(_boolean(graph.expression(g.expr)), tuple(g.where), g.kind)
+                for g in doc.guards
+            ]
             _assume(env, ranges, guards)
             return ExportedProgram(
                 graph_module=graph_module,
@@ -161,7 +165,8 @@ class _Reader:
         doc = self.document.call_spec
         for parameter in doc.parameters:
             if parameter.kind not in KINDS.values() or not parameter.name.isidentifier():
-                raise ArtifactError(f"the file has a parameter {parameter.name[:40]!r} of kind {parameter.kind[:40]!r}.")
+                name, kind = parameter.name[:40], parameter.kind[:40]
+                raise ArtifactError(f"the file has a parameter {name!r} of kind {kind!r}.")
         given = []
         for row in doc.given:
             spec = rebuild_spec(row.spec)
@@ -202,7 +207,9 @@ def _environment(doc: schema.ProgramDoc) -> ShapeEnv:
     env = ShapeEnv()
     for row in doc.symbols:
         if not row.name.isidentifier() or row.sort not in ("int", "float", "bool"):
-            raise ArtifactError(f"the file has a symbol {row.name[:40]!r} of sort {row.sort[:40]!r}.")
+            raise ArtifactError(
+                f"the file has a symbol {row.name[:40]!r} of sort {row.sort[:40]!r}."
+            )
         sym = symbol(row.name, row.sort)
         bounds = _range(row.lower, row.upper)
         env.symbols[sym] = SymbolInfo(sym, row.dim_name, row.policy, row.source, row.hint, bounds)
@@ -222,7 +229,9 @@ def _assume(env: ShapeEnv, ranges: dict[Expr, Range], guards: list[Guard]) -> No
         for guard in guards:
             env.facts.assume(guard.expr)
     except (Contradiction, ValueError) as e:
-        raise ArtifactError(f"the conditions on sizes in the file contradict each other: {e}.") from None
+        raise ArtifactError(
+            f"the conditions on sizes in the file contradict each other: {e}."
+        ) from None
     env.freeze()
 
 

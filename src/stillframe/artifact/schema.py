@@ -36,61 +36,61 @@ class Row(msgspec.Struct, array_like=True, frozen=True, tag_field="kind"):
 # -- values in a graph ----------------------------------------------------------------------------
 
 
-class NodeRef(Row, tag="node"):
+class NodeRef(Row, tag="node", frozen=True):
     """The result of an earlier node, by its position in the graph."""
 
     index: int
 
 
-class ListValue(Row, tag="list"):
+class ListValue(Row, tag="list", frozen=True):
     items: list[Value]
 
 
-class TupleValue(Row, tag="tuple"):
+class TupleValue(Row, tag="tuple", frozen=True):
     items: list[Value]
 
 
-class DictValue(Row, tag="dict"):
+class DictValue(Row, tag="dict", frozen=True):
     items: list[tuple[Value, Value]]
 
 
-class SliceValue(Row, tag="slice"):
+class SliceValue(Row, tag="slice", frozen=True):
     start: Value
     stop: Value
     step: Value
 
 
-class NumberValue(Row, tag="number"):
+class NumberValue(Row, tag="number", frozen=True):
     """A number that JSON has no text for: ``inf``, ``nan``, ``1+2j``, a very long integer."""
 
     type: str
     text: str
 
 
-class TorchValue(Row, tag="torch"):
+class TorchValue(Row, tag="torch", frozen=True):
     """A dtype, device, layout or memory format, by name."""
 
     type: str
     name: str
 
 
-class TensorValue(Row, tag="tensor"):
+class TensorValue(Row, tag="tensor", frozen=True):
     """One of the file's tensors (among example inputs)."""
 
     object: int
 
 
-class OpaqueValue(Row, tag="opaque"):
+class OpaqueValue(Row, tag="opaque", frozen=True):
     """A default of forward that a file cannot hold."""
 
 
-class SymbolValue(Row, tag="sym"):
+class SymbolValue(Row, tag="sym", frozen=True):
     """A symbolic number as metadata."""
 
     text: str
 
 
-class FakeValue(Row, tag="fake"):
+class FakeValue(Row, tag="fake", frozen=True):
     """A tensor as metadata: what it is, and which piece of memory it is in."""
 
     dtype: str
@@ -141,7 +141,7 @@ class NodeRow(msgspec.Struct, array_like=True, frozen=True):
 # -- the rest of a program ------------------------------------------------------------------------
 
 
-class Argument(Row, tag="arg"):
+class Argument(Row, tag="arg", frozen=True):
     """An argument spec: its class and name, and what else the class has."""
 
     type: str

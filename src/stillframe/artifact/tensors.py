@@ -116,7 +116,7 @@ def span_of(sizes: Any, strides: Any) -> int:
     """How many elements lie between the first and the last one, both included."""
     if 0 in sizes:
         return 0
-    return 1 + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
+    return 1 + sum(int(size - 1) * int(stride) for size, stride in zip(sizes, strides, strict=True))
 
 
 def _layout(tensors: dict[str, torch.Tensor]) -> tuple[bytes, dict[str, tuple[int, int]], int]:
@@ -158,7 +158,7 @@ def _pieces(
             yield bytes(begin - at)
         memory = tensor.cpu()
         view = (ctypes.c_ubyte * (end - begin)).from_address(memory.data_ptr())
-        view._tensor = memory  # the view does not keep the memory alive by itself
+        setattr(view, "_tensor", memory)  # the view does not keep the memory alive by itself
         yield view
         at = end
 

@@ -90,8 +90,9 @@ class Encoder:
         for kind, cls in _TORCH_KINDS.items():
             if isinstance(value, cls):
                 return TorchValue(kind, str(value).removeprefix("torch."))
+        cls = type(value)
         raise ArtifactError(
-            f"{what} is a {type(value).__module__}.{type(value).__qualname__}, which a file cannot hold."
+            f"{what} is a {cls.__module__}.{cls.__qualname__}, which a file cannot hold."
         )
 
     def default(self, value: Any) -> Value:
@@ -106,7 +107,9 @@ class Encoder:
         if isinstance(arg, signature.ConstantArgument):
             return schema.Argument("ConstantArgument", arg.name, self.value(arg.value, arg.name))
         if isinstance(arg, signature.CustomObjArgument):
-            raise ArtifactError(f"{arg.name} is a script object ({arg.class_fqn}), which a file cannot hold.")
+            raise ArtifactError(
+                f"{arg.name} is a script object ({arg.class_fqn}), which a file cannot hold."
+            )
         return schema.Argument(type(arg).__name__, arg.name)
 
 
@@ -135,26 +138,25 @@ class Decoder:
             return row
         if depth > _MAX_DEPTH:
             raise ArtifactError("a value in the file is nested too deeply.")
-        kind = type(row)
-        if kind is NodeRef and self._node is not None:
+        if isinstance(row, NodeRef) and self._node is not None:
             return self._node(row.index)
-        if kind is ListValue:
+        if isinstance(row, ListValue):
             return [self.value(v, depth + 1) for v in row.items]
-        if kind is TupleValue:
+        if isinstance(row, TupleValue):
             return tuple(self.value(v, depth + 1) for v in row.items)
-        if kind is DictValue:
+        if isinstance(row, DictValue):
             return {self.value(k, depth + 1): self.value(v, depth + 1) for k, v in row.items}
-        if kind is SliceValue:
+        if isinstance(row, SliceValue):
             return slice(*(self.value(v, depth + 1) for v in (row.start, row.stop, row.step)))
-        if kind is NumberValue:
+        if isinstance(row, NumberValue):
             return _number(row)
-        if kind is TorchValue:
+        if isinstance(row, TorchValue):
             return torch_constant(row.type, row.name)
-        if kind is OpaqueValue:
+        if isinstance(row, OpaqueValue):
             return OPAQUE_DEFAULT
-        if kind is TensorValue and self._tensor is not None:
+        if isinstance(row, TensorValue) and self._tensor is not None:
             return self._tensor(row.object)
-        raise ArtifactError(f"a {kind.__name__} stands in the file where none can be.")
+        raise ArtifactError(f"a {type(row).__name__} stands in the file where none can be.")
 
     def argument(self, row: schema.Argument) -> Any:
         """An argument spec."""
@@ -184,7 +186,9 @@ def torch_constant(kind: str, name: str) -> Any:
         try:
             return torch.device(name)
         except RuntimeError:
-            raise ArtifactError(f"the file names the device {name[:40]!r}, which torch does not know.") from None
+            raise ArtifactError(
+                f"the file names the device {name[:40]!r}, which torch does not know."
+            ) from None
     found = vars(torch).get(name)
     if kind not in _TORCH_KINDS or not isinstance(found, _TORCH_KINDS[kind]):
         raise ArtifactError(f"the file names the {kind} {name[:40]!r}, which torch does not know.")

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from stillframe.artifact import schema
 from stillframe.artifact.archive import ArchiveWriter
+from stillframe.artifact.direct_file import DirectFile
 from stillframe.artifact.graph_rows import GraphWriter
 from stillframe.artifact.tensors import TensorTable
 from stillframe.artifact.values import Encoder
@@ -73,16 +74,20 @@ def _checked_path(path: Any) -> Path:
 
 
 @contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[Any]:
+def _replacing(target: Path) -> Iterator[DirectFile]:
     """A new file that takes the place of ``target`` at the end, if nothing was raised."""
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     except OSError as e:
         raise InvalidInput(f"{target} cannot be written: {e.strerror}.") from None
     try:
-        with os.fdopen(handle, "w+b", buffering=0) as file:
+        os.close(handle)
+        file = DirectFile(name)
+        try:
             yield file
-            os.fsync(file.fileno())
+            file.finish()
+        finally:
+            file.close()
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, target)
     except BaseException:
@@ -155,7 +160,9 @@ def _producer() -> dict[str, str]:
 def _constants(program: ExportedProgram) -> Mapping[str, Any]:
     for fqn, value in program.constants.items():
         if not isinstance(value, torch.Tensor):
-            raise ArtifactError(f"The constant {fqn} is a {type(value).__name__}, which a file cannot hold.")
+            raise ArtifactError(
+                f"The constant {fqn} is a {type(value).__name__}, which a file cannot hold."
+            )
     return program.constants
 
 
@@ -166,7 +173,9 @@ def _refuse_shared_writes(program: ExportedProgram) -> None:
     """
     written = {
         spec.target
-        for spec, node in zip(program.graph_signature.input_specs, program.graph.nodes, strict=False)
+        for spec, node in zip(
+            program.graph_signature.input_specs, program.graph.nodes, strict=False
+        )
         if spec.target is not None and node.meta["val"].storage_.written
     }
     tables = {**program.constants, **program.state_dict}
@@ -179,8 +188,10 @@ def _refuse_shared_writes(program: ExportedProgram) -> None:
         if len(layouts) > 1 and written.intersection(names):
             raise ArtifactError(
                 f"{', '.join(names)} are views of one memory, and the program writes it.",
-                why="each is written to the file on its own, and would no longer see the others' changes",
-                hints=["make them separate buffers, or register only one and take views in forward"],
+                why="a file keeps each on its own, and it would no longer see the others' changes",
+                hints=[
+                    "make them separate buffers, or register only one and take views in forward"
+                ],
             )
 
 

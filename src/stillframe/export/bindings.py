@@ -84,7 +84,13 @@ masked_fill_.Scalar masked_fill_.Tensor scatter_.src scatter_.value scatter_add_
 index_copy_ index_fill_.int_Scalar unfold view reshape expand
 """.split()
 
-_SPREADS = {"view": "view", "reshape": "reshape", "expand": "expand", "permute": "permute", "repeat": "repeat"}
+_SPREADS = {
+    "view": "view",
+    "reshape": "reshape",
+    "expand": "expand",
+    "permute": "permute",
+    "repeat": "repeat",
+}
 
 
 def _overload(text: str) -> torch._ops.OpOverload | None:

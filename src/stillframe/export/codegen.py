@@ -129,7 +129,10 @@ class ProgramCode:
         )  # fmt: skip
 
     def _preamble(self) -> str:
-        lines = [f"{t.name} = module{f'.{t.path}' if t.path else ''}.{t.attribute}" for t in self.tables.values()]
+        lines = [
+            f"{t.name} = module{f'.{t.path}' if t.path else ''}.{t.attribute}"
+            for t in self.tables.values()
+        ]
         lines += [f"{name} = {origin}" for name, origin in self.names.origins.items()]
         return "".join(f"# {one_line(line)}\n" for line in lines)
 
@@ -191,7 +194,9 @@ class ProgramCode:
     def _statement(self, node: torch.fx.Node) -> str | None:
         if node.op == "get_attr":
             value = operator.attrgetter(str(node.target))(self.program.graph_module)
-            self.text[node] = self.names.bind(str(node.target), value, f"graph_module.{node.target}")
+            self.text[node] = self.names.bind(
+                str(node.target), value, f"graph_module.{node.target}"
+            )
             return None
         if node.op != "call_function":
             raise SpecViolationError(f"node {node.name} is a {node.op}; only operators can be run.")
@@ -251,7 +256,9 @@ class ProgramCode:
     def _function(self, target: Any, binding: bindings.Binding | None) -> str:
         if binding is not None:
             name = binding.name
-            origin = f"torch._C._nn.{name[3:]}" if name.startswith("nn_") else name.replace("_", ".", 1)
+            origin = (
+                f"torch._C._nn.{name[3:]}" if name.startswith("nn_") else name.replace("_", ".", 1)
+            )
             return self.names.bind(name, binding.function, origin)
         if isinstance(target, torch._ops.OpOverload):
             name = str(target).replace(".", "_").replace("::", "_")
@@ -273,7 +280,8 @@ class ProgramCode:
             parts = ", ".join(self.argument(v) for v in (value.start, value.stop, value.step))
             return f"{self.names.builtin(slice)}({parts})"
         if isinstance(value, dict):
-            return f"{{{', '.join(f'{self.names.constant(k)}: {self.argument(v)}' for k, v in value.items())}}}"
+            pairs = [f"{self.names.constant(k)}: {self.argument(v)}" for k, v in value.items()]
+            return f"{{{', '.join(pairs)}}}"
         return self.names.constant(value)
 
     def _keeping_grad_mode(self, body: list[str]) -> list[str]:
@@ -281,12 +289,20 @@ class ProgramCode:
         ask = self.names.bind("is_grad_enabled", torch.is_grad_enabled, "torch.is_grad_enabled")
         inner = [f"    {line}" for line in body]
         mode = self.grad_mode
-        return [f"{mode} = {ask}()", "try:", *inner, "finally:", f"    {self.switch_grad_mode(mode)}"]
+        return [
+            f"{mode} = {ask}()",
+            "try:",
+            *inner,
+            "finally:",
+            f"    {self.switch_grad_mode(mode)}",
+        ]
 
     def switch_grad_mode(self, mode: str) -> str:
         """A call that sets the grad mode."""
         function = torch_private.set_grad_enabled
-        return f"{self.names.bind('set_grad_enabled', function, 'torch._C._set_grad_enabled')}({mode})"
+        return (
+            f"{self.names.bind('set_grad_enabled', function, 'torch._C._set_grad_enabled')}({mode})"
+        )
 
     # -- the result ---------------------------------------------------------------------------
 
@@ -308,7 +324,9 @@ class ProgramCode:
                 raise NotSupported(f"Programs with {spec.kind.name} outputs are not run yet.")
         spec = self.program.out_spec
         if spec.num_leaves != len(results):
-            raise SpecViolationError(f"{len(results)} user outputs for a structure of {spec.num_leaves}.")
+            raise SpecViolationError(
+                f"{len(results)} user outputs for a structure of {spec.num_leaves}."
+            )
         lines.append(f"return {self._structure(spec, iter(results))}")
         return lines
 
@@ -406,7 +424,11 @@ _SPECIAL: dict[Any, _Special] = {
     aten._assert_scalar.default: _assert_scalar,
     torch.sym_max: _extreme(max),
     torch.sym_min: _extreme(min),
-    torch.sym_float: lambda code, node: f"{code.names.builtin(float)}({code.argument(node.args[0])})",
+    torch.sym_float: lambda code, node: (
+        f"{code.names.builtin(float)}({code.argument(node.args[0])})"
+    ),
     torch.sym_not: lambda code, node: f"not {_operand(code, node.args[0])}",
-    math.floor: lambda code, node: f"{code.names.bind('floor', math.floor)}({code.argument(node.args[0])})",
+    math.floor: lambda code, node: (
+        f"{code.names.bind('floor', math.floor)}({code.argument(node.args[0])})"
+    ),
 }

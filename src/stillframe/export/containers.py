@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from stillframe.errors import ArtifactError, InternalError
+from stillframe.errors import ArtifactError
 
 LEAF = "leaf"
 
@@ -191,7 +191,8 @@ def describe_spec(spec: pytree.TreeSpec, path: str = "the result") -> StructureN
 
 
 def _describe_type(spec: pytree.TreeSpec, path: str) -> tuple[str, str, Any]:
-    cls, context = spec.type, spec.context
+    cls: Any = spec.type
+    context = spec.context
     if cls is Record:
         return context.node_type, context.type_name, context.context
     if cls is collections.namedtuple:
@@ -206,11 +207,13 @@ def _describe_type(spec: pytree.TreeSpec, path: str) -> tuple[str, str, Any]:
         return "default_dict", "", encode_context([factory, list(context[1])], path)
     if cls in _BUILTIN_NAMES:
         return _BUILTIN_NAMES[cls], "", encode_context(context, path)
-    if getattr(torch.return_types, cls.__name__, None) is cls:
-        return _RETURN_TYPE, cls.__name__, None
+    if vars(torch.return_types).get(getattr(cls, "__name__", "")) is cls:
+        return _RETURN_TYPE, str(getattr(cls, "__name__", "")), None
     dump = _dumper(cls)
-    encoded = {"dumped": dump(context)} if dump is not None else None
-    return _REGISTERED, class_name(cls), encoded or encode_context(context, f"{path} ({class_name(cls)})")
+    name = class_name(cls)
+    if dump is not None:
+        return _REGISTERED, name, {"dumped": dump(context)}
+    return _REGISTERED, name, encode_context(context, f"{path} ({name})")
 
 
 def encode_context(value: Any, path: str) -> Any:
@@ -231,7 +234,9 @@ def encode_context(value: Any, path: str) -> Any:
         items = [encode_context(v, path) for v in value]
         return items if type(value) is list else {"tuple": items}
     if type(value) is dict:
-        return {"dict": [[encode_context(k, path), encode_context(v, path)] for k, v in value.items()]}
+        return {
+            "dict": [[encode_context(k, path), encode_context(v, path)] for k, v in value.items()]
+        }
     raise ArtifactError(
         f"The structure of {path} holds a {class_name(type(value))}, which a file cannot hold.",
         why="beside its tensors, a container in a file may hold numbers, text, None, lists, tuples "
@@ -259,7 +264,9 @@ def rebuild_spec(node: StructureNode) -> pytree.TreeSpec:
     if cls in (dict, collections.OrderedDict, collections.defaultdict):
         keys = context[1] if cls is collections.defaultdict else context
         if not isinstance(keys, list) or len(keys) != len(children):
-            raise ArtifactError(f"a {node.type} in the file has {len(children)} children for keys {keys!r}.")
+            raise ArtifactError(
+                f"a {node.type} in the file has {len(children)} children for keys {keys!r}."
+            )
     return pytree.TreeSpec(cls, context, children)
 
 
@@ -399,12 +406,6 @@ def _child_keys(spec: pytree.TreeSpec) -> list[Any]:
     if isinstance(context, (list, tuple)) and len(context) == count:
         return list(context)
     return list(range(count))
-
-
-def check_leaf_count(spec: pytree.TreeSpec, count: int) -> None:
-    """An internal check: ``spec`` has ``count`` leaves."""
-    if spec.num_leaves != count:
-        raise InternalError(f"a structure of {spec.num_leaves} leaves for {count} values")
 
 
 def same_float(a: float, b: float) -> bool:

@@ -1,7 +1,7 @@
 """The door of a program: which calls it takes.
 
-:class:`Door` is what a call must fulfil, as data: the parameters, for each leaf a :class:`LeafRule`,
-and the conditions on sizes. It writes itself twice: :mod:`~stillframe.export.door_code` turns it
+:class:`Door` is what a call must fulfil, as data: the parameters, a :class:`LeafRule` for each leaf,
+and the conditions on sizes. It has two readers: :mod:`~stillframe.export.door_code` turns it
 into straight-line Python that costs a microsecond, and :mod:`~stillframe.export.refusal` explains,
 slowly and in words, why a call was turned away.
 """
@@ -149,7 +149,9 @@ def _leaf_rules(program: Any) -> tuple[list[LeafRule], list[Any]]:
     values = {n.name: n.meta["val"] for n in program.graph.nodes if n.op == "placeholder"}
     paths = program.call_spec.leaf_paths
     if len(names) != len(paths):
-        raise SpecViolationError(f"{len(names)} user inputs in the signature, {len(paths)} in call_spec.")
+        raise SpecViolationError(
+            f"{len(names)} user inputs in the signature, {len(paths)} in call_spec."
+        )
     fakes = [values[name] for name in names]
     rules = [_leaf_rule(*leaf) for leaf in zip(names, paths, fakes, strict=True)]
     return rules, fakes

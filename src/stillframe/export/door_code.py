@@ -106,7 +106,9 @@ class DoorCode:
         for i, j in self.door.separate:
             share = self.names.bind("share_memory", share_memory)
             self._conditions.append(f"not {share}({self.leaves[i]}, {self.leaves[j]})")
-        return self._assembled(self.names.bind("refuse", refuse, "explains why a call does not fit"))
+        return self._assembled(
+            self.names.bind("refuse", refuse, "explains why a call does not fit")
+        )
 
     def _assembled(self, refuse: str) -> list[str]:
         if not self._statements and not self._conditions:
@@ -167,7 +169,9 @@ class DoorCode:
         cls, context = spec.type, spec.context
         if cls in (tuple, list):
             self._is_a(value, cls)
-            self._statements.append(f"{targets.rstrip(' ')} = {value}" if children else f"() = {value}")
+            self._statements.append(
+                f"{targets.rstrip(' ')} = {value}" if children else f"() = {value}"
+            )
         elif cls in (dict, collections.OrderedDict, collections.defaultdict):
             self._is_a(value, cls)
             keys = context
@@ -190,8 +194,9 @@ class DoorCode:
         flatten = self.names.bind(f"flatten_{cls.__name__}", pytree.SUPPORTED_NODES[cls].flatten_fn)
         found = self.names.local(f"{value}_context")
         known = self.names.bind(f"context_{cls.__name__}", [context])
+        error = self.names.builtin(ValueError)
         self._statements += [
-            f"if {value}.__class__ is not {self._object(cls)}: raise {self.names.builtin(ValueError)}",
+            f"if {value}.__class__ is not {self._object(cls)}: raise {error}",
             f"({targets}), {found} = {flatten}({value})",
         ]
         self._conditions.append(f"{found} == {known}[0]")
@@ -219,9 +224,13 @@ class DoorCode:
     def _read_tensor(self, index: int, leaf: LeafRule, local: str) -> None:
         dtype = self.names.constant(leaf.dtype)
         short = _SHORT_DEVICES.get(leaf.device) if leaf.device is not None else None
-        device = f"{local}.{short}" if short else f"{local}.device == {self.names.constant(leaf.device)}"
+        device = (
+            f"{local}.{short}" if short else f"{local}.device == {self.names.constant(leaf.device)}"
+        )
         layout = self.names.constant(leaf.layout)
-        self._conditions.append(f"{local}.dtype is {dtype} and {device} and {local}.layout is {layout}")
+        self._conditions.append(
+            f"{local}.dtype is {dtype} and {device} and {local}.layout is {layout}"
+        )
         if all(type(s) is int for s in leaf.sizes):
             self._conditions.append(f"{local}.shape == {self.names.constant(leaf.sizes)}")
             return

@@ -58,7 +58,7 @@ class Refusal:
             if share_memory(leaves[i], leaves[j]):
                 raise CallError(
                     f"{self.door.leaves[i].path} and {self.door.leaves[j].path} share memory.",
-                    why="the program writes one of them in place, and was captured with separate tensors",
+                    why="the program writes one in place, and was captured with separate tensors",
                     hints=["pass a clone of one of them"],
                 ) from None
 
@@ -78,7 +78,7 @@ class Refusal:
         elif not given and not same_constant(value, parameter.default):
             raise CallError(
                 f"{parameter.name}: is {describe(value)}, and the program was captured without it.",
-                why=f"what {parameter.name} does was not captured; its default is {parameter.default!r}",
+                why=f"its default, {parameter.default!r}, was captured, and no other value",
                 hints=[f"leave {parameter.name} out, or export again with an example of it"],
             ) from None
 
@@ -107,13 +107,18 @@ class Refusal:
                 ) from None
             return
         wanted = _container_name(spec)
-        if found.type is not spec.type or (spec.type is collections.namedtuple and found.context is not spec.context):
-            raise CallError(f"{path}: is {describe(value)}, the program takes a {wanted}.") from None
+        if found.type is not spec.type or (
+            spec.type is collections.namedtuple and found.context is not spec.context
+        ):
+            raise CallError(
+                f"{path}: is {describe(value)}, the program takes a {wanted}."
+            ) from None
         if spec.type in (dict, collections.OrderedDict, collections.defaultdict):
             self._check_keys(path, list(value), _dict_keys(spec))
         if found.num_children != spec.num_children:
             raise CallError(
-                f"{path}: a {wanted} of {found.num_children}, the program takes {spec.num_children}.",
+                f"{path}: a {wanted} of {found.num_children}, the program takes "
+                f"{spec.num_children}.",
                 why="the number of elements is fixed when the program is captured",
             ) from None
         if found.context != spec.context:
@@ -130,19 +135,27 @@ class Refusal:
         if rule.kind == CONSTANT:
             if not same_constant(leaf, rule.value):
                 raise CallError(
-                    f"{rule.path}: is {describe(leaf)}, the program was captured with {rule.value!r}.",
+                    f"{rule.path}: is {describe(leaf)}, the program was captured with "
+                    f"{rule.value!r}.",
                     why="values other than tensors are fixed when the program is captured",
-                    hints=[f"export again with {rule.path}={leaf!r}" if _is_plain(leaf) else
-                           "export again with an example of it"],
+                    hints=[
+                        f"export again with {rule.path}={leaf!r}"
+                        if _is_plain(leaf)
+                        else "export again with an example of it"
+                    ],
                 ) from None
             return
         if rule.kind == SYMBOL:
             if type(leaf) is not int:
-                raise CallError(f"{rule.path}: is {describe(leaf)}, the program takes an int.") from None
+                raise CallError(
+                    f"{rule.path}: is {describe(leaf)}, the program takes an int."
+                ) from None
             return
         wanted = f"a {_dtype(rule.dtype)} tensor of shape {self._shape(rule)}"
         if not isinstance(leaf, torch.Tensor):
-            raise CallError(f"{rule.path}: is {describe(leaf)}, the program takes {wanted}.") from None
+            raise CallError(
+                f"{rule.path}: is {describe(leaf)}, the program takes {wanted}."
+            ) from None
         for what, found, takes in (
             ("dtype", leaf.dtype, rule.dtype),
             ("device", leaf.device, rule.device),
@@ -172,7 +185,12 @@ class Refusal:
         for (index, dim), solution in self.door.solved.items():
             found = leaves[index].shape[dim] - solution.offset
             if found % solution.scale and solution.symbol not in values:
-                raise self._misfit(index, dim, leaves, f"is not {self._text(solution.symbol * solution.scale + solution.offset)}")
+                raise self._misfit(
+                    index,
+                    dim,
+                    leaves,
+                    f"is not {self._text(solution.symbol * solution.scale + solution.offset)}",
+                )
             values.setdefault(solution.symbol, found // solution.scale)
         for index, rule in enumerate(self.door.leaves):
             for dim, size in enumerate(rule.sizes):
@@ -190,7 +208,9 @@ class Refusal:
                 raise CallError(
                     f"{path}: dim {dim} is {found}, the program takes {size}.",
                     why="this dim was captured as static",
-                    hints=[f"for other sizes, export with dynamic_shapes naming dim {dim} of {path}"],
+                    hints=[
+                        f"for other sizes, export with dynamic_shapes naming dim {dim} of {path}"
+                    ],
                 ) from None
             return
         wanted = evaluate(size, values)
@@ -212,10 +232,13 @@ class Refusal:
             if condition.expr in self.door.bare:
                 index, dim = self.door.bare[condition.expr]
                 if dim < 0:
-                    raise CallError(f"{self.door.leaves[index].path}: is {value}, outside {text}.") from None
+                    raise CallError(
+                        f"{self.door.leaves[index].path}: is {value}, outside {text}."
+                    ) from None
                 raise self._misfit(index, dim, leaves, f"outside {text}")
             raise CallError(
-                f"{self._text(condition.expr)} is {value}, outside {text}, with {self._values(condition.expr, values)}."
+                f"{self._text(condition.expr)} is {value}, outside {text}, with "
+                f"{self._values(condition.expr, values)}."
             ) from None
         if value:
             return

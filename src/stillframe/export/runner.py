@@ -141,7 +141,7 @@ class _Mode(torch.nn.Module):
             captured = "train" if self.training else "eval"
             wanted = "train" if mode else "eval"
             raise NotSupported(
-                f"This program was captured in {captured} mode and cannot change to {wanted} mode.",
+                f"This program was captured in {captured} mode and cannot change to {wanted}.",
                 why="dropout, batch norm and code that reads self.training are captured as they ran",
                 hints=[f"call {wanted}() on the original module and export it again"],
             )
@@ -189,7 +189,9 @@ class ProgramModule(_Mode):
         return result
 
     def __copy__(self) -> Any:
-        raise NotSupported("A program's module is not copied shallowly.", hints=["copy.deepcopy(module)"])
+        raise NotSupported(
+            "A program's module is not copied shallowly.", hints=["copy.deepcopy(module)"]
+        )
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise NotSupported(
@@ -200,7 +202,7 @@ class ProgramModule(_Mode):
 
 def _instantiate(plan: Plan, tensors: dict[str, Any]) -> ProgramModule:
     cls = type(plan.class_name, (ProgramModule,), {"__module__": __name__, "_plan": plan})
-    module = cls()
+    module: ProgramModule = cls()
     module.__dict__["_own_forward"] = {}
     for path in plan.paths:
         _submodule(module, path)

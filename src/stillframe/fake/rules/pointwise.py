@@ -314,9 +314,8 @@ def float_power_(ctx: RuleContext, a: FakeTensor, b: Any) -> FakeTensor:
 
 @rule(aten.ldexp.Tensor)
 def ldexp(ctx: RuleContext, a: FakeTensor, b: FakeTensor) -> FakeTensor:
-    """``a * 2.0 ** b``."""
-    power = contiguous(ctx, b.sizes, as_float(b.dtype), b.device)
-    return _round_div(ctx, a, power)
+    """``a * 2.0 ** b``, the power in row-major memory."""
+    return _round_div(ctx, a, contiguous(ctx, b.sizes, as_float(b.dtype), b.device))
 
 
 @rule(aten.ldexp_.default)

@@ -14,7 +14,7 @@ from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.conv import per_dim, window_count
 from stillframe.fake.rules.dims import suggested_format
-from stillframe.fake.rules.sizing import plausible, tidy
+from stillframe.fake.rules.sizing import order_is_channels_last, plausible, tidy
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
 from stillframe.symbolic import ge, ite
@@ -95,6 +95,19 @@ def formatted(
     return ctx.new(x, sizes, dtype=dtype)
 
 
+def _formatted_row(
+    ctx: RuleContext, x: FakeTensor, sizes: Sequence[Any], dtype: torch.dtype | None = None
+) -> FakeTensor:
+    """The same for a 1-d operator that runs as a 2-d one over a height of 1."""
+    if len(sizes) == 3:
+        n, c, length = x.sizes
+        sn, sc, step = x.strides
+        if order_is_channels_last((n, c, 1, length), (sn, sc, length * step, step)):
+            strides = ctx.channels_last_strides((*sizes[:2], 1, sizes[2]))
+            return ctx.new(x, sizes, dtype=dtype, strides=(*strides[:2], strides[3]))
+    return ctx.new(x, sizes, dtype=dtype)
+
+
 @rule(aten.max_pool1d.default)
 def max_pool1d(
     ctx: RuleContext,
@@ -112,12 +125,12 @@ def max_pool1d(
 
 def _max_pool(spatial: int) -> None:
     name = f"max_pool{spatial}d"
-    keeps = spatial > 1
 
     def result(ctx: RuleContext, x: FakeTensor, *args: Any) -> FakeTensor:
         sizes = _pooled(ctx, name, x, spatial, *args)
-        batched = len(x.sizes) == spatial + 2
-        return formatted(ctx, x, sizes) if keeps and batched else ctx.new(x, sizes)
+        if len(x.sizes) < spatial + 2:
+            return ctx.new(x, sizes)
+        return formatted(ctx, x, sizes) if spatial > 1 else _formatted_row(ctx, x, sizes)
 
     def plain(
         ctx: RuleContext,
@@ -164,7 +177,8 @@ def avg_pool1d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> FakeTensor:
-    return ctx.new(x, _pooled(ctx, "avg_pool1d", x, 1, kernel_size, stride, padding, 1, ceil_mode))
+    sizes = _pooled(ctx, "avg_pool1d", x, 1, kernel_size, stride, padding, 1, ceil_mode)
+    return _formatted_row(ctx, x, sizes)
 
 
 @rule(aten.avg_pool2d.default)
@@ -209,14 +223,21 @@ def _adaptive(x: FakeTensor, spatial: int, output_size: Any) -> tuple[Size, ...]
     return (*x.sizes[: len(x.sizes) - spatial], *per_dim(output_size, spatial))
 
 
+def _row_major(
+    ctx: RuleContext, x: FakeTensor, sizes: Sequence[Any], dtype: torch.dtype | None = None
+) -> FakeTensor:
+    return ctx.new(x, sizes, dtype=dtype)
+
+
+_formatters = {1: _formatted_row, 2: formatted, 3: _row_major}
+
+
 def _adaptive_avg(overload: Any, spatial: int) -> None:
     @rule(overload)
     def adaptive_avg_pool(ctx: RuleContext, x: FakeTensor, output_size: Any) -> FakeTensor:
         """Means over windows that cover the input; one window is a plain mean."""
         sizes = _adaptive(x, spatial, output_size)
-        if spatial == 2:
-            return formatted(ctx, x, sizes)
-        return ctx.new(x, sizes)
+        return _formatters[spatial](ctx, x, sizes)
 
 
 _adaptive_avg(aten.adaptive_avg_pool1d.default, 1)
@@ -233,9 +254,8 @@ def _adaptive_max(overload: Any, spatial: int) -> None:
     ) -> tuple[FakeTensor, FakeTensor]:
         """Maxima over windows that cover the input, and where they are."""
         sizes = _adaptive(x, spatial, output_size)
-        if spatial == 2:
-            return formatted(ctx, x, sizes), formatted(ctx, x, sizes, torch.int64)
-        return ctx.new(x, sizes), ctx.new(x, sizes, dtype=torch.int64)
+        make = _formatters[spatial]
+        return make(ctx, x, sizes), make(ctx, x, sizes, torch.int64)
 
 
 _adaptive_max(aten.adaptive_max_pool1d.default, 1)

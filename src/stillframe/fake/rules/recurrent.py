@@ -1,0 +1,153 @@
+"""Recurrent layers: LSTM, GRU and plain RNN over whole sequences, and single cells.
+
+The kernels write ``(time, batch, features)``; with ``batch_first`` the output is a transposed view
+of that. The number of time steps and the batch are free.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from stillframe.fake.context import RuleContext
+from stillframe.fake.registry import rule
+from stillframe.fake.rules.elementwise import contiguous
+from stillframe.fake.rules.views import swapped
+from stillframe.fake.tensor import FakeTensor
+from stillframe.shapes.env import Size
+from stillframe.symbolic import unwrap
+
+aten = torch.ops.aten
+
+
+def _width(ctx: RuleContext, hidden: FakeTensor, bidirectional: bool) -> Any:
+    """Features of the output: those of the hidden state, of both directions."""
+    size = hidden.sizes[-1]
+    return unwrap(size * 2) if bidirectional else size
+
+
+def _check_state(
+    ctx: RuleContext, states: list[FakeTensor], batch: Size, layers: int, bidirectional: bool
+) -> None:
+    for state in states:
+        if len(state.sizes) != 3:
+            raise RuntimeError(f"Expected hidden state to have 3 dims, got {len(state.sizes)}")
+        for have, want, what in (
+            (state.sizes[0], layers * (2 if bidirectional else 1), "layers and directions"),
+            (state.sizes[1], batch, "batch"),
+        ):
+            text = f"Expected hidden size for {what} {want}, got {list(state.sizes)}"
+            ctx.require_same(have, want, text)
+
+
+def _sequence(
+    ctx: RuleContext,
+    x: FakeTensor,
+    states: list[FakeTensor],
+    params: list[FakeTensor],
+    layers: int,
+    bidirectional: bool,
+    batch_first: bool,
+) -> FakeTensor:
+    if len(x.sizes) != 3:
+        raise RuntimeError(f"input must have 3 dimensions, got {len(x.sizes)}")
+    batch, time = (x.sizes[0], x.sizes[1]) if batch_first else (x.sizes[1], x.sizes[0])
+    _check_state(ctx, states, batch, layers, bidirectional)
+    ctx.require_same(
+        x.sizes[2],
+        params[0].sizes[1],
+        f"input.size(-1) must be equal to input_size. Expected {params[0].sizes[1]}, got "
+        f"{x.sizes[2]}",
+    )
+    width = _width(ctx, states[0], bidirectional)
+    output = contiguous(ctx, (time, batch, width), x.dtype, x.device)
+    return swapped(ctx, output, 0, 1) if batch_first else output
+
+
+def _states(ctx: RuleContext, states: list[FakeTensor]) -> tuple[FakeTensor, ...]:
+    return tuple(contiguous(ctx, s.sizes, s.dtype, s.device) for s in states)
+
+
+@rule(aten.lstm.input)
+def lstm(
+    ctx: RuleContext,
+    x: FakeTensor,
+    hx: list[FakeTensor],
+    params: list[FakeTensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[FakeTensor, ...]:
+    """Output, hidden state, cell state."""
+    output = _sequence(ctx, x, hx, params, num_layers, bidirectional, batch_first)
+    return (output, *_states(ctx, hx))
+
+
+@rule(aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input)
+def rnn(
+    ctx: RuleContext,
+    x: FakeTensor,
+    hx: FakeTensor,
+    params: list[FakeTensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[FakeTensor, ...]:
+    """Output and hidden state."""
+    output = _sequence(ctx, x, [hx], params, num_layers, bidirectional, batch_first)
+    return (output, *_states(ctx, [hx]))
+
+
+@rule(aten.lstm.data)
+def lstm_packed(
+    ctx: RuleContext,
+    data: FakeTensor,
+    batch_sizes: FakeTensor,
+    hx: list[FakeTensor],
+    params: list[FakeTensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+) -> tuple[FakeTensor, ...]:
+    """Over a packed sequence: one row for each step of each sequence."""
+    sizes = (data.sizes[0], _width(ctx, hx[0], bidirectional))
+    return (contiguous(ctx, sizes, data.dtype, data.device), *_states(ctx, hx))
+
+
+@rule(aten.gru.data, aten.rnn_tanh.data, aten.rnn_relu.data)
+def rnn_packed(
+    ctx: RuleContext,
+    data: FakeTensor,
+    batch_sizes: FakeTensor,
+    hx: FakeTensor,
+    params: list[FakeTensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+) -> tuple[FakeTensor, ...]:
+    sizes = (data.sizes[0], _width(ctx, hx, bidirectional))
+    return (contiguous(ctx, sizes, data.dtype, data.device), *_states(ctx, [hx]))
+
+
+@rule(aten.lstm_cell.default)
+def lstm_cell(
+    ctx: RuleContext, x: FakeTensor, hx: list[FakeTensor], *_: Any
+) -> tuple[FakeTensor, ...]:
+    """One step: hidden state and cell state."""
+    return _states(ctx, hx)
+
+
+@rule(aten.gru_cell.default, aten.rnn_tanh_cell.default, aten.rnn_relu_cell.default)
+def rnn_cell(ctx: RuleContext, x: FakeTensor, hx: FakeTensor, *_: Any) -> FakeTensor:
+    return contiguous(ctx, hx.sizes, hx.dtype, hx.device)
