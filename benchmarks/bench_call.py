@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any
 
 import torch
-
 from common import (
     Library,
     Report,

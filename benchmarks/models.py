@@ -16,9 +16,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import torch
-from torch import nn
-
 import torchvision_ops  # noqa: F401  (before anything that imports torchvision)
+from torch import nn
 
 warnings.filterwarnings("ignore")
 

@@ -106,7 +106,8 @@ def test_stacks_hide_torch() -> None:
     names = [code.co_name for code, _ in stack.frames(found[0])]
     assert names[:2] == ["forward", "test_stacks_hide_torch"], "the caller's caller outwards"
     assert not any(
-        code.co_filename.startswith(os.path.dirname(torch.__file__)) for code, _ in stack.frames(found[0])
+        code.co_filename.startswith(os.path.dirname(torch.__file__))
+        for code, _ in stack.frames(found[0])
     )
     text = stack.stack_trace(found[0])
     assert "return helper(x)" in text

@@ -1,8 +1,8 @@
 """The user's lines of a Python stack, taken cheaply and rendered late.
 
 A capture asks for the stack at every operator, so taking one must cost about a microsecond a
-frame: only code objects and instruction offsets are kept, in one flat tuple. Line numbers and source text are
-looked up when the text is wanted, once per distinct frame.
+frame: only code objects and instruction offsets are kept, in one flat tuple. Line numbers and
+source text are looked up when the text is wanted, once per distinct frame.
 
 Frames of the machinery are left out: those of torch, of stillframe, and of the standard library's
 ``contextlib`` and ``functools``. All of the user's frames stay, helpers included, not only those
@@ -16,7 +16,7 @@ import functools
 import linecache
 import os
 import sys
-from types import CodeType, FrameType
+from types import CodeType, FrameType, TracebackType
 
 # code object, offset, code object, offset, ... innermost frame first
 RawStack = tuple[CodeType | int, ...]
@@ -62,6 +62,17 @@ def raw_stack(floor: FrameType | None = None) -> RawStack:
             found.append(code)
             found.append(frame.f_lasti)
         frame = frame.f_back
+    return tuple(found)
+
+
+def of_traceback(trace: TracebackType | None) -> RawStack:
+    """The user's frames of an exception's traceback, innermost first."""
+    found: list[CodeType | int] = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if _is_user_code.get(code, None) or (code not in _is_user_code and _classify(code)):
+            found[:0] = [code, trace.tb_lasti]
+        trace = trace.tb_next
     return tuple(found)
 
 

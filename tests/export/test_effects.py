@@ -233,3 +233,43 @@ def test_equal_reassignment_is_no_change() -> None:
     seen = module.seen
     sf.export(module, (X,))
     assert module.seen is seen
+
+
+@pytest.mark.spec("3.58")
+def test_the_memory_of_a_tensor() -> None:
+    class M(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            address = x.data_ptr()
+            return x + address
+
+    with pytest.raises(sf.NotSupported) as caught:
+        sf.export(M(), (X,))
+    text = str(caught.value)
+    assert "asks for the memory of a tensor (Tensor.data_ptr)" in text
+    assert "address = x.data_ptr()" in text
+
+
+def test_what_needs_data_is_told_with_the_line() -> None:
+    class M(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            lengths = torch.ones(x.shape[0], dtype=torch.int64)
+            return torch.nn.utils.rnn.pack_padded_sequence(x, lengths).data
+
+    with pytest.raises(sf.StillframeError) as caught:
+        sf.export(M(), (torch.randn(3, 3, 4),))
+    assert "pack_padded_sequence(x, lengths)" in str(caught.value)
+
+
+def test_errors_of_the_user_stay_the_users() -> None:
+    def wrong_shapes(x: torch.Tensor) -> torch.Tensor:
+        return x @ torch.ones(7, 7)
+
+    with pytest.raises(RuntimeError, match="shape") as caught:
+        sf.export(wrong_shapes, (X,))
+    assert not isinstance(caught.value, sf.StillframeError)
+
+    def out_of_range(x: torch.Tensor) -> torch.Tensor:
+        return x.sum(5)
+
+    with pytest.raises(IndexError):
+        sf.export(out_of_range, (X,))

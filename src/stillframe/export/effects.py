@@ -7,12 +7,14 @@ path. ``self.buffer = new`` is the one change that can be expressed: as a copy i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
+from stillframe import stack
 from stillframe.errors import NotSupported, SideEffectError
 from stillframe.export.signature import InputKind, InputSpec
 from stillframe.export.state import Change, RandomState
@@ -175,6 +177,31 @@ def _contains(tree: Any, container: Any) -> bool:
 
     pytree.tree_flatten(tree, is_leaf=look)
     return found
+
+
+_NEEDS_DATA = re.compile(
+    r"data pointer|FakeTensor|has no storage|NULL storage|storage of a tensor|__torch_dispatch__"
+    r"|SymInt|SymFloat|SymBool|symbolic|meta tensor|Python dispatch|convert_frame"
+)
+
+
+def needs_data(error: Exception) -> NotSupported | None:
+    """Our error for one that torch raised because fakes have no data, or None for the user's own."""
+    text = str(error)
+    if not isinstance(error, (RuntimeError, TypeError, AttributeError, NotImplementedError)):
+        return None
+    if not _NEEDS_DATA.search(text):
+        return None
+    return NotSupported(
+        "forward does something that needs the data of a tensor, or a plain number in place of a "
+        "symbolic size.",
+        why=f"{type(error).__name__}: {text.splitlines()[0]}",
+        where=stack.summary(stack.of_traceback(error.__traceback__)),
+        hints=[
+            "move this step out of forward, or keep the dim that reaches it static",
+            "for an extension, wrap it as an operator: torch.library.custom_op",
+        ],
+    )
 
 
 def notes(constants: dict[str, Any], lifted: list[InputSpec]) -> list[str]:

@@ -17,7 +17,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from stillframe import torch_private
-from stillframe.errors import InvalidInput, NotSupported
+from stillframe.errors import InvalidInput, NotSupported, StillframeError
 from stillframe.export import constraints, effects, passes
 from stillframe.export.call_spec import CallSpec
 from stillframe.export.inputs import FakeInputs, make_fake_inputs
@@ -173,6 +173,17 @@ class _Capture:
             self.recorder.symbols.bind_derived(symbol, size, scale, offset)
 
     def _run_module(self, inputs: FakeInputs) -> tuple[list[Any], pytree.TreeSpec]:
+        try:
+            return self._recorded_run(inputs)
+        except StillframeError:
+            raise
+        except Exception as e:
+            refusal = effects.needs_data(e)
+            if refusal is None:
+                raise
+            raise refusal from e
+
+    def _recorded_run(self, inputs: FakeInputs) -> tuple[list[Any], pytree.TreeSpec]:
         # containers of the user's own classes may run operators when they are taken apart
         with self.recorder.recording():
             args, kwargs = pytree.tree_unflatten(inputs.leaves, self.in_spec)

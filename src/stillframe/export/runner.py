@@ -141,7 +141,7 @@ class _Mode(torch.nn.Module):
             captured = "train" if self.training else "eval"
             wanted = "train" if mode else "eval"
             raise NotSupported(
-                f"This program was captured in {captured} mode and cannot change to {wanted}.",
+                f"This program was captured in {captured} mode not {wanted} mode.",
                 why="dropout, batch norm and code that reads self.training are captured as they ran",
                 hints=[f"call {wanted}() on the original module and export it again"],
             )

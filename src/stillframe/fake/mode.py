@@ -7,6 +7,7 @@ the fallbacks work out (slowly) is.
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections import Counter
 from typing import Any
@@ -21,6 +22,9 @@ from stillframe.fake.registry import RULES, load_rules
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.symbolic import Expr
+
+# A call form that the author of a rule did not think of; the fallbacks are asked instead.
+_RULE_DOES_NOT_FIT = (TypeError, AttributeError, KeyError)
 
 _modes: weakref.WeakKeyDictionary[ShapeEnv, FakeMode] = weakref.WeakKeyDictionary()
 
@@ -56,9 +60,11 @@ class FakeMode:
         if plain_args and not isinstance(plain_args[0], (FakeTensor, list)):
             plain_args[0] = self._number_as_tensor(func, plain_args[0])
         rule = RULES.get(func)
+        result: Any = NotImplemented
         if rule is not None:
-            result = rule(ctx, *plain_args, **plain_kwargs)
-        else:
+            with contextlib.suppress(*_RULE_DOES_NOT_FIT):
+                result = rule(ctx, *plain_args, **plain_kwargs)
+        if result is NotImplemented:
             self.fallbacks[str(func)] += 1
             result = fallback.run(self, func, plain_args, plain_kwargs)
         if type(result) is FakeTensor:
@@ -123,7 +129,7 @@ class FakeMode:
 
 class _Computing(torch_private.PlainDispatchMode):
     def __init__(self, fake_mode: FakeMode) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.fake_mode = fake_mode
 
     def __torch_dispatch__(

@@ -105,7 +105,7 @@ def _fold_constants(
 
 
 def _constants(args: tuple[Any, ...]) -> list[Any] | None:
-    """The arguments with real values for the tensors; None if one is unknown, or none is a tensor."""
+    """The arguments, tensors as real values; None if one is unknown, or none is a tensor."""
     reals: list[Any] = []
     any_constant = False
     for arg in args:

@@ -92,6 +92,15 @@ def _to_numpy(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
     )
 
 
+def _address(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
+    raise NotSupported(
+        f"forward asks for the memory of a tensor (Tensor.{func.__name__}).",
+        why="a tensor has no memory while capturing, and other memory at each call",
+        where=stack.summary(stack.raw_stack(mode.recorder.floor)),
+        hints=["for an extension that needs it, wrap it as an operator: torch.library.custom_op"],
+    )
+
+
 def _tolist(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
     tensor = args[0]
     if tensor.dim() == 0:
@@ -107,6 +116,9 @@ _HANDLERS: dict[Any, Any] = {
     torch_private.set_grad_enabled: _set_grad_enabled,
     torch.Tensor.numpy: _to_numpy,
     torch.Tensor.__array__: _to_numpy,
+    torch.Tensor.data_ptr: _address,
+    torch.Tensor.untyped_storage: _address,
+    torch.Tensor.storage: _address,
     torch.Tensor.tolist: _tolist,
     torch.Tensor.__bool__: _bool,
 }

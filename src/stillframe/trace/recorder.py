@@ -304,7 +304,7 @@ class _Item:
 
 class _DispatchMode(torch_private.PlainDispatchMode):
     def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.recorder = recorder
 
     def __torch_dispatch__(

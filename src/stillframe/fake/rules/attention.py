@@ -162,3 +162,39 @@ def math_attention(
         contiguous(ctx, (*rows, value.sizes[-1]), query.dtype, query.device),
         contiguous(ctx, (*rows, key.sizes[-2]), query.dtype, query.device),
     )
+
+
+# -- the fast paths of torch.nn in evaluation ------------------------------------------------------
+
+
+@rule(aten._native_multi_head_attention.default)
+def native_multi_head_attention(
+    ctx: RuleContext,
+    query: FakeTensor,
+    key: FakeTensor,
+    value: FakeTensor,
+    embed_dim: int,
+    num_head: int,
+    qkv_weight: FakeTensor,
+    qkv_bias: FakeTensor,
+    proj_weight: FakeTensor,
+    proj_bias: FakeTensor,
+    mask: FakeTensor | None = None,
+    need_weights: bool = True,
+    average_attn_weights: bool = True,
+    mask_type: int | None = None,
+) -> tuple[FakeTensor, FakeTensor | None]:
+    """Output and, if wanted, the attention weights (of each head, or their mean)."""
+    batch, length, _ = query.sizes
+    output = contiguous(ctx, query.sizes, query.dtype, query.device)
+    if not need_weights:
+        return output, None
+    heads = () if average_attn_weights else (num_head,)
+    sizes = (batch, *heads, length, key.sizes[1])
+    return output, contiguous(ctx, sizes, query.dtype, query.device)
+
+
+@rule(aten._transformer_encoder_layer_fwd.default)
+def transformer_encoder_layer(ctx: RuleContext, src: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
+    """A whole encoder layer: sizes as the input's, row-major."""
+    return contiguous(ctx, src.sizes, src.dtype, src.device)

@@ -224,7 +224,13 @@ def addbmm(
     return _plus(ctx, x, contiguous(ctx, whole.sizes[1:], a.dtype, a.device))
 
 
-@rule(aten.addmm_.default, aten.addmv_.default, aten.addr_.default, aten.baddbmm_.default, aten.addbmm_.default)
+@rule(
+    aten.addmm_.default,
+    aten.addmv_.default,
+    aten.addr_.default,
+    aten.baddbmm_.default,
+    aten.addbmm_.default,
+)
 def add_product_(
     ctx: RuleContext, x: FakeTensor, a: FakeTensor, b: FakeTensor, *, beta: Any = 1, alpha: Any = 1
 ) -> FakeTensor:

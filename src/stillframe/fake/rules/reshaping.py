@@ -7,7 +7,7 @@ guard: where the product of the other sizes is 0, the operator itself refuses -1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -277,7 +277,7 @@ def unflatten(ctx: RuleContext, x: FakeTensor, dim: int, sizes: Sequence[Size]) 
 # -- squeeze -------------------------------------------------------------------------------------
 
 
-def _is_single(ctx: RuleContext, size: Size) -> bool:
+def is_single(ctx: RuleContext, size: Size) -> bool:
     """Whether a dim is dropped. The rank depends on it, so a symbolic size must be known."""
     if type(size) is int:
         return size == 1
@@ -291,7 +291,7 @@ def _is_single(ctx: RuleContext, size: Size) -> bool:
 
 
 def _squeezed(ctx: RuleContext, x: FakeTensor, dims: Sequence[int]) -> FakeTensor:
-    keep = [d for d in range(len(x.sizes)) if d not in dims or not _is_single(ctx, x.sizes[d])]
+    keep = [d for d in range(len(x.sizes)) if d not in dims or not is_single(ctx, x.sizes[d])]
     return ctx.view(x, [x.sizes[d] for d in keep], [x.strides[d] for d in keep], x.offset)
 
 
@@ -334,3 +334,25 @@ def atleast_3d(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
         return ctx.view(x, (*x.sizes, 1), (*x.strides, 1), x.offset)
     flat = atleast_2d(ctx, x)
     return ctx.view(x, (*flat.sizes, 1), (*flat.strides, 1), x.offset)
+
+
+def _of_each(
+    overload: Any, one: Callable[[RuleContext, FakeTensor], FakeTensor]
+) -> None:
+    @rule(overload)
+    def of_each(ctx: RuleContext, tensors: list[FakeTensor]) -> list[FakeTensor]:
+        """The same for each tensor of a list."""
+        return [one(ctx, t) for t in tensors]
+
+
+_of_each(aten.atleast_1d.Sequence, atleast_1d)
+_of_each(aten.atleast_2d.Sequence, atleast_2d)
+_of_each(aten.atleast_3d.Sequence, atleast_3d)
+
+
+@rule(aten.sum_to_size.default)
+def sum_to_size(ctx: RuleContext, x: FakeTensor, size: Sequence[Size]) -> FakeTensor:
+    """The reverse of expand: a sum over the dims that were repeated; ``x`` itself (a view) if none."""
+    if tuple(size) == x.sizes:
+        return ctx.alias(x)
+    return contiguous(ctx, tuple(size), x.dtype, x.device)

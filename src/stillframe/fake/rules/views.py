@@ -14,7 +14,7 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import wrap_dim, wrap_dims
-from stillframe.fake.rules.elementwise import complex_of, real_of
+from stillframe.fake.rules.elementwise import complex_of, elementwise, real_of
 from stillframe.fake.rules.sizing import as_int, ceil_div, clamp_index, is_one, plausible, tidy
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
@@ -136,8 +136,9 @@ def expand_as(ctx: RuleContext, x: FakeTensor, other: FakeTensor) -> FakeTensor:
 
 @rule(aten.broadcast_tensors.default)
 def broadcast_tensors(ctx: RuleContext, tensors: list[FakeTensor]) -> list[FakeTensor]:
+    """Tensors that have the common sizes already are returned as they are."""
     sizes = ctx.broadcast(*[t.sizes for t in tensors])
-    return [expanded(ctx, t, sizes) for t in tensors]
+    return [t if t.sizes == sizes else expanded(ctx, t, sizes) for t in tensors]
 
 
 def expanded(ctx: RuleContext, x: FakeTensor, target: Sequence[Size]) -> FakeTensor:
@@ -422,6 +423,31 @@ def _axis_split(name: str) -> None:
 
 for _name in ("hsplit", "vsplit", "dsplit"):
     _axis_split(_name)
+
+
+@rule(aten.diff.default)
+def diff(
+    ctx: RuleContext,
+    x: FakeTensor,
+    n: int = 1,
+    dim: int = -1,
+    prepend: FakeTensor | None = None,
+    append: FakeTensor | None = None,
+) -> FakeTensor:
+    """``n`` times the difference (for bools: the xor) of the slices without first and last."""
+    d = wrap_dim(dim, len(x.sizes))
+    ends = [t for t in (prepend, append) if t is not None]
+    if ends:
+        total: Any = x.sizes[d]
+        for t in ends:
+            total = total + t.sizes[d]
+        x = ctx.new(x, (*x.sizes[:d], total, *x.sizes[d + 1 :]), dtype=ctx.promote(x, *ends))
+    if n == 0:
+        return ctx.new_like(x)
+    for _ in range(n):
+        part = slice_(ctx, x, d, 1, None)
+        x = elementwise(ctx, (part, part), part.dtype)
+    return x
 
 
 @rule(aten.unbind.int)

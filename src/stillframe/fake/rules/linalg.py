@@ -1,0 +1,338 @@
+"""Decompositions and solvers of matrices, distances between rows, cross products.
+
+What LAPACK computes is column-major in its last two dims; everything else is row-major.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from stillframe.fake.context import RuleContext
+from stillframe.fake.registry import rule
+from stillframe.fake.rules.dims import wrap_dim
+from stillframe.fake.rules.elementwise import as_float, complex_of, contiguous, real_of
+from stillframe.fake.rules.elementwise import dense_like, elementwise, promoted
+from stillframe.fake.rules.reshaping import is_single
+from stillframe.fake.rules.sizing import tidy
+from stillframe.fake.tensor import FakeTensor
+from stillframe.shapes import layout
+from stillframe.shapes.env import Size
+from stillframe.symbolic import Expr, min_, unwrap
+
+aten = torch.ops.aten
+
+Sizes = tuple[Size, ...]
+
+
+def _columns(
+    ctx: RuleContext, x: FakeTensor, sizes: Sizes, dtype: torch.dtype | None = None
+) -> FakeTensor:
+    """New memory, column-major in the last two dims."""
+    rank = len(sizes)
+    order = [rank - 2, rank - 1, *range(rank - 3, -1, -1)]
+    strides = layout.permuted_strides(sizes, order)
+    return ctx.new(x, sizes, dtype=dtype, strides=strides)
+
+
+def _rows(
+    ctx: RuleContext, x: FakeTensor, sizes: Sizes, dtype: torch.dtype | None = None
+) -> FakeTensor:
+    return contiguous(ctx, sizes, dtype or x.dtype, x.device)
+
+
+def _square(ctx: RuleContext, x: FakeTensor, name: str) -> None:
+    if len(x.sizes) < 2:
+        raise RuntimeError(
+            f"{name}: The input tensor A must have at least 2 dimensions."
+        )
+    ctx.require_same(
+        x.sizes[-2], x.sizes[-1], f"{name}: A must be batches of square matrices"
+    )
+
+
+def _least(ctx: RuleContext, x: FakeTensor) -> Size:
+    """The smaller of the last two sizes."""
+    m, n = x.sizes[-2], x.sizes[-1]
+    if m is n:
+        return m
+    return min(m, n) if type(m) is int and type(n) is int else tidy(ctx, min_(m, n))
+
+
+# -- square matrices -------------------------------------------------------------------------------
+
+
+@rule(
+    aten.linalg_inv.default,
+    aten.inverse.default,
+    aten.linalg_cholesky.default,
+    aten.cholesky.default,
+    aten.cholesky_inverse.default,
+)
+def inverse(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
+    _square(ctx, x, "linalg.inv")
+    return _columns(ctx, x, x.sizes)
+
+
+@rule(aten.linalg_inv_ex.default, aten.linalg_cholesky_ex.default)
+def inverse_ex(
+    ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any
+) -> tuple[FakeTensor, FakeTensor]:
+    """The result and LAPACK's error codes."""
+    _square(ctx, x, "linalg.inv")
+    return _columns(ctx, x, x.sizes), _rows(ctx, x, x.sizes[:-2], torch.int32)
+
+
+@rule(aten.linalg_det.default, aten.det.default, aten.logdet.default)
+def det(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+    _square(ctx, x, "linalg.det")
+    return _rows(ctx, x, x.sizes[:-2])
+
+
+@rule(aten.linalg_slogdet.default, aten.slogdet.default)
+def slogdet(ctx: RuleContext, x: FakeTensor) -> tuple[FakeTensor, FakeTensor]:
+    """Sign and logarithm of the absolute value."""
+    _square(ctx, x, "linalg.slogdet")
+    sizes = x.sizes[:-2]
+    return _rows(ctx, x, sizes), _rows(ctx, x, sizes, real_of(x.dtype))
+
+
+@rule(aten.linalg_eigh.default)
+def eigh(ctx: RuleContext, x: FakeTensor, UPLO: str = "L") -> tuple[FakeTensor, FakeTensor]:
+    _square(ctx, x, "linalg.eigh")
+    return _rows(ctx, x, x.sizes[:-1], real_of(x.dtype)), _columns(ctx, x, x.sizes)
+
+
+@rule(aten.linalg_eigvalsh.default)
+def eigvalsh(ctx: RuleContext, x: FakeTensor, UPLO: str = "L") -> FakeTensor:
+    _square(ctx, x, "linalg.eigvalsh")
+    return _rows(ctx, x, x.sizes[:-1], real_of(x.dtype))
+
+
+@rule(aten.linalg_eig.default)
+def eig(ctx: RuleContext, x: FakeTensor) -> tuple[FakeTensor, FakeTensor]:
+    _square(ctx, x, "linalg.eig")
+    dtype = complex_of(x.dtype)
+    return _rows(ctx, x, x.sizes[:-1], dtype), _columns(ctx, x, x.sizes, dtype)
+
+
+@rule(aten.linalg_eigvals.default)
+def eigvals(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+    _square(ctx, x, "linalg.eigvals")
+    return _rows(ctx, x, x.sizes[:-1], complex_of(x.dtype))
+
+
+@rule(aten.matrix_exp.default, aten.linalg_matrix_exp.default)
+def matrix_exp(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+    _square(ctx, x, "linalg.matrix_exp")
+    return _rows(ctx, x, x.sizes)
+
+
+@rule(aten.linalg_matrix_power.default, aten.matrix_power.default)
+def matrix_power(ctx: RuleContext, x: FakeTensor, n: int) -> FakeTensor:
+    """Products of matrices; 1 is a copy and -1 the inverse."""
+    _square(ctx, x, "linalg.matrix_power")
+    if n == 1:
+        return dense_like(ctx, x)
+    return _columns(ctx, x, x.sizes) if n == -1 else _rows(ctx, x, x.sizes)
+
+
+# -- any matrices ----------------------------------------------------------------------------------
+
+
+@rule(aten.linalg_qr.default)
+def qr(ctx: RuleContext, x: FakeTensor, mode: str = "reduced") -> tuple[FakeTensor, FakeTensor]:
+    m, n, k = x.sizes[-2], x.sizes[-1], _least(ctx, x)
+    lead = x.sizes[:-2]
+    if mode == "complete":
+        k = m
+    r = _columns(ctx, x, (*lead, k, n))
+    if mode == "r":
+        return ctx.new(x, (0,)), r
+    return _columns(ctx, x, (*lead, m, k)), r
+
+
+@rule(aten.linalg_svd.default)
+def svd(
+    ctx: RuleContext, x: FakeTensor, full_matrices: bool = True, *, driver: str | None = None
+) -> tuple[FakeTensor, FakeTensor, FakeTensor]:
+    """``U``, the singular values, ``V`` conjugate transposed."""
+    m, n, k = x.sizes[-2], x.sizes[-1], _least(ctx, x)
+    lead = x.sizes[:-2]
+    return (
+        _columns(ctx, x, (*lead, m, m if full_matrices else k)),
+        _rows(ctx, x, (*lead, k), real_of(x.dtype)),
+        _columns(ctx, x, (*lead, n if full_matrices else k, n)),
+    )
+
+
+@rule(aten.svd.default)
+def svd_old(
+    ctx: RuleContext, x: FakeTensor, some: bool = True, compute_uv: bool = True
+) -> tuple[FakeTensor, FakeTensor, FakeTensor]:
+    """The deprecated form: ``V`` is not transposed."""
+    m, n, k = x.sizes[-2], x.sizes[-1], _least(ctx, x)
+    lead = x.sizes[:-2]
+    values = _rows(ctx, x, (*lead, k), real_of(x.dtype))
+    if not compute_uv:
+        return _rows(ctx, x, (*lead, m, m)), values, _rows(ctx, x, (*lead, n, n))
+    u = _columns(ctx, x, (*lead, m, k if some else m))
+    return u, values, _rows(ctx, x, (*lead, n, k if some else n))
+
+
+@rule(aten.linalg_svdvals.default)
+def svdvals(ctx: RuleContext, x: FakeTensor, *, driver: str | None = None) -> FakeTensor:
+    return _rows(ctx, x, (*x.sizes[:-2], _least(ctx, x)), real_of(x.dtype))
+
+
+@rule(
+    aten.linalg_matrix_rank.default,
+    aten.linalg_matrix_rank.atol_rtol_float,
+    aten.linalg_matrix_rank.atol_rtol_tensor,
+)
+def matrix_rank(ctx: RuleContext, x: FakeTensor, *tolerances: Any, **named: Any) -> FakeTensor:
+    shapes = [t.sizes for t in (*tolerances, *named.values()) if isinstance(t, FakeTensor)]
+    sizes = ctx.broadcast(x.sizes[:-2], *shapes) if shapes else x.sizes[:-2]
+    return _rows(ctx, x, sizes, torch.int64)
+
+
+@rule(aten.linalg_lu.default)
+def lu(
+    ctx: RuleContext, x: FakeTensor, *, pivot: bool = True
+) -> tuple[FakeTensor, FakeTensor, FakeTensor]:
+    m, n, k = x.sizes[-2], x.sizes[-1], _least(ctx, x)
+    lead = x.sizes[:-2]
+    p = _rows(ctx, x, (*lead, m, m)) if pivot else ctx.new(x, (0,))
+    return p, _rows(ctx, x, (*lead, m, k)), _rows(ctx, x, (*lead, k, n))
+
+
+@rule(aten.linalg_lu_factor.default)
+def lu_factor(
+    ctx: RuleContext, x: FakeTensor, *, pivot: bool = True
+) -> tuple[FakeTensor, FakeTensor]:
+    pivots = _rows(ctx, x, (*x.sizes[:-2], _least(ctx, x)), torch.int32)
+    return _columns(ctx, x, x.sizes), pivots
+
+
+@rule(aten.linalg_lu_factor_ex.default)
+def lu_factor_ex(
+    ctx: RuleContext, x: FakeTensor, *, pivot: bool = True, check_errors: bool = False
+) -> tuple[FakeTensor, FakeTensor, FakeTensor]:
+    return (*lu_factor(ctx, x), _rows(ctx, x, x.sizes[:-2], torch.int32))
+
+
+# -- solvers ---------------------------------------------------------------------------------------
+
+
+def _is_vector(a: FakeTensor, b: FakeTensor) -> bool:
+    """Whether ``b`` holds a vector for each matrix of ``a`` (and not a matrix)."""
+    return len(b.sizes) == 1 or (len(b.sizes) == len(a.sizes) - 1 and b.sizes == a.sizes[:-1])
+
+
+@rule(aten.linalg_solve.default)
+def solve(ctx: RuleContext, a: FakeTensor, b: FakeTensor, *, left: bool = True) -> FakeTensor:
+    """``X`` with ``A X = B`` (or ``X A = B``)."""
+    _square(ctx, a, "linalg.solve")
+    if _is_vector(a, b):
+        sizes = (*ctx.broadcast(a.sizes[:-2], b.sizes[:-1]), a.sizes[-1])
+        # LAPACK's order is put on the last two dims, although they are no matrix here.
+        return _columns(ctx, b, sizes) if len(sizes) > 1 else _rows(ctx, b, sizes)
+    ctx.require_same(
+        a.sizes[-1],
+        b.sizes[-2 if left else -1],
+        f"linalg.solve: Incompatible shapes of A and B for the equation {'AX' if left else 'XA'} "
+        f"= B ({a.sizes[-2]}x{a.sizes[-1]} and {b.sizes[-2]}x{b.sizes[-1]})",
+    )
+    sizes = (*ctx.broadcast(a.sizes[:-2], b.sizes[:-2]), *b.sizes[-2:])
+    return _columns(ctx, b, sizes) if left else _rows(ctx, b, sizes)
+
+
+@rule(aten.linalg_solve_triangular.default)
+def solve_triangular(
+    ctx: RuleContext,
+    a: FakeTensor,
+    b: FakeTensor,
+    *,
+    upper: bool,
+    left: bool = True,
+    unitriangular: bool = False,
+) -> FakeTensor:
+    _square(ctx, a, "linalg.solve_triangular")
+    sizes = (*ctx.broadcast(a.sizes[:-2], b.sizes[:-2]), *b.sizes[-2:])
+    return _columns(ctx, b, sizes)
+
+
+@rule(aten.cholesky_solve.default)
+def cholesky_solve(
+    ctx: RuleContext, b: FakeTensor, a: FakeTensor, upper: bool = False
+) -> FakeTensor:
+    sizes = (*ctx.broadcast(a.sizes[:-2], b.sizes[:-2]), *b.sizes[-2:])
+    return _columns(ctx, b, sizes)
+
+
+# -- rows ------------------------------------------------------------------------------------------
+
+
+@rule(aten._cdist_forward.default)
+def cdist(ctx: RuleContext, a: FakeTensor, b: FakeTensor, p: float = 2.0, *_: Any) -> FakeTensor:
+    """Distances between all rows of ``a`` and all rows of ``b``."""
+    ctx.require_same(
+        a.sizes[-1], b.sizes[-1], "X1 and X2 must have the same number of columns."
+    )
+    lead = a.sizes[:-2]
+    if lead != b.sizes[:-2]:
+        lead = ctx.broadcast(lead, b.sizes[:-2])
+    return _rows(ctx, a, (*lead, a.sizes[-2], b.sizes[-2]), promoted(ctx, a, b))
+
+
+@rule(aten.pdist.default, aten._pdist_forward.default)
+def pdist(ctx: RuleContext, x: FakeTensor, p: float = 2.0) -> FakeTensor:
+    """Distances between all pairs of rows."""
+    n = x.sizes[0]
+    return _rows(ctx, x, (tidy(ctx, n * (n - 1) // 2),))
+
+
+@rule(aten.linalg_cross.default)
+def linalg_cross(ctx: RuleContext, a: FakeTensor, b: FakeTensor, *, dim: int = -1) -> FakeTensor:
+    sizes = ctx.broadcast(a.sizes, b.sizes)
+    d = wrap_dim(dim, len(sizes))
+    ctx.require_same(sizes[d], 3, f"linalg.cross: inputs dimension {dim} must have length 3")
+    return _rows(ctx, a, sizes, promoted(ctx, a, b))
+
+
+@rule(aten.cross.default)
+def cross(ctx: RuleContext, a: FakeTensor, b: FakeTensor, dim: int | None = None) -> FakeTensor:
+    """Without ``dim``, along the first dim of size 3."""
+    if dim is None:
+        found = [d for d, size in enumerate(a.sizes) if type(size) is int and size == 3]
+        if not found:
+            raise ctx.unsupported(
+                "torch.cross without dim, on sizes of which none is the plain number 3."
+            )
+        dim = found[0]
+    return linalg_cross(ctx, a, b, dim=dim)
+
+
+@rule(aten.linalg_vecdot.default)
+def vecdot(ctx: RuleContext, a: FakeTensor, b: FakeTensor, *, dim: int = -1) -> FakeTensor:
+    whole = elementwise(ctx, (a, b), promoted(ctx, a, b))
+    d = wrap_dim(dim, len(whole.sizes))
+    return _rows(ctx, whole, whole.sizes[:d] + whole.sizes[d + 1 :])
+
+
+@rule(aten.cov.default, aten.corrcoef.default)
+def cov(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
+    """One row and column for each variable (row of ``x``); a number for a single one."""
+    dtype = as_float(x.dtype)
+    if len(x.sizes) < 2 or is_single(ctx, x.sizes[0]):
+        return _rows(ctx, x, (), dtype)
+    return _rows(ctx, x, (x.sizes[0], x.sizes[0]), dtype)
+
+
+@rule(aten.linalg_vander.default)
+def linalg_vander(ctx: RuleContext, x: FakeTensor, *, N: Any = None) -> FakeTensor:
+    """Powers ``0, 1, ..., N - 1`` of each element."""
+    count: Expr | int = (x.sizes or (1,))[-1] if N is None else N
+    dtype = x.dtype if x.dtype.is_floating_point or x.dtype.is_complex else torch.int64
+    return _rows(ctx, x, (*(x.sizes or (1,)), unwrap(count)), dtype)  # type: ignore[arg-type]
