@@ -181,7 +181,7 @@ def _contains(tree: Any, container: Any) -> bool:
 
 _NEEDS_DATA = re.compile(
     r"data pointer|FakeTensor|has no storage|NULL storage|storage of a tensor|__torch_dispatch__"
-    r"|SymInt|SymFloat|SymBool|symbolic|meta tensor|Python dispatch|convert_frame"
+    r"|SymInt|SymFloat|SymBool|symbolic|\bmeta\b|Python dispatch"
 )
 
 

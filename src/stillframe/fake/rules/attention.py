@@ -62,8 +62,10 @@ def _check(
     if min(len(query.sizes), len(key.sizes), len(value.sizes)) < 2:
         raise RuntimeError("Expected query, key, and value to all be at least 2 dimensional")
     if mask is not None:
-        if mask.dtype is not torch.bool and mask.dtype is not query.dtype and not (
-            mask.dtype is torch.float32
+        if (
+            mask.dtype is not torch.bool
+            and mask.dtype is not query.dtype
+            and mask.dtype is not torch.float32
         ):
             raise RuntimeError(
                 "Expected attn_mask dtype to be bool or float or to match query dtype, but got "

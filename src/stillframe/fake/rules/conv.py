@@ -13,12 +13,10 @@ import torch
 
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
-from stillframe.fake.rules.sizing import order_is_channels_last
 from stillframe.fake.rules.elementwise import contiguous
-from stillframe.fake.rules.sizing import tidy
+from stillframe.fake.rules.sizing import order_is_channels_last, tidy
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
-
 
 aten = torch.ops.aten
 
@@ -65,7 +63,9 @@ def _convolved(
     stride, dilation = per_dim(stride, spatial), per_dim(dilation, spatial)
     lead = x.sizes[:1] if batched else ()
     outer = [
-        window_count(ctx, x.sizes[i - spatial], weight.sizes[i + 2], stride[i], padding[i], dilation[i])
+        window_count(
+            ctx, x.sizes[i - spatial], weight.sizes[i + 2], stride[i], padding[i], dilation[i]
+        )
         for i in range(spatial)
     ]
     return _result(ctx, x, weight, (*lead, weight.sizes[0], *outer), spatial)
@@ -171,7 +171,11 @@ def _padded(ctx: RuleContext, x: FakeTensor, both: Sequence[Any]) -> FakeTensor:
     """The input with one zero at the end of each dim whose padding is odd (a copy)."""
     lead = len(x.sizes) - len(both)
     sizes = (*x.sizes[:lead], *[s + b % 2 for s, b in zip(x.sizes[lead:], both, strict=True)])
-    if len(x.sizes) == len(both) + 2 and len(both) > 1 and order_is_channels_last(x.sizes, x.strides):
+    if (
+        len(x.sizes) == len(both) + 2
+        and len(both) > 1
+        and order_is_channels_last(x.sizes, x.strides)
+    ):
         return ctx.new(x, sizes, strides=ctx.channels_last_strides(sizes))
     return ctx.new(x, sizes)
 
@@ -262,5 +266,3 @@ def conv_tbc(
     """Time, batch, channels."""
     length = window_count(ctx, x.sizes[0], weight.sizes[0], 1, 2 * pad, 1)
     return contiguous(ctx, (length, x.sizes[1], weight.sizes[2]), x.dtype, x.device)
-
-

@@ -19,7 +19,7 @@ from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.elementwise import Layout, contiguous, fresh, layout_of
 from stillframe.fake.rules.sizing import common_dtype, is_one
-from stillframe.fake.rules.views import diagonal
+from stillframe.fake.rules.striding import diagonal
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes import layout
 from stillframe.shapes.env import Size
@@ -49,9 +49,7 @@ def _plan(equation: str, ranks: tuple[int, ...]) -> _Plan:
     terms = left.split(",")
     if len(terms) != len(ranks):
         few = "fewer" if len(terms) > len(ranks) else "more"
-        raise RuntimeError(
-            f"einsum(): {few} operands were provided than specified in the equation"
-        )
+        raise RuntimeError(f"einsum(): {few} operands were provided than specified in the equation")
     covered = [rank - len(t.replace("...", "")) for t, rank in zip(terms, ranks, strict=True)]
     depth = max([n for t, n in zip(terms, covered, strict=True) if "..." in t], default=0)
     operands = tuple(

@@ -56,9 +56,7 @@ def _positions(
             found.append(None)
             continue
         if index.dtype not in _INDEX_DTYPES:
-            raise IndexError(
-                "tensors used as indices must be long, int, byte or bool tensors"
-            )
+            raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
         if index.dtype not in _MASKS:
             found.append((index.sizes, index.strides))
             continue
@@ -190,9 +188,7 @@ def index_select(ctx: RuleContext, x: FakeTensor, dim: int, index: FakeTensor) -
         return ctx.new(x, ())
     dim = wrap_dim(dim, len(x.sizes))
     count = index.sizes[0] if index.sizes else 1
-    return contiguous(
-        ctx, (*x.sizes[:dim], count, *x.sizes[dim + 1 :]), x.dtype, x.device
-    )
+    return contiguous(ctx, (*x.sizes[:dim], count, *x.sizes[dim + 1 :]), x.dtype, x.device)
 
 
 @rule(aten.gather.default)
@@ -209,9 +205,7 @@ def _check_index(x: FakeTensor, index: FakeTensor, dim: int) -> None:
     if index.dtype not in (torch.int64, torch.int32) and 0 not in index.sizes:
         raise RuntimeError("gather(): Expected dtype int32/int64 for index")
     if max(len(x.sizes), 1) != max(len(index.sizes), 1):
-        raise RuntimeError(
-            "Index tensor must have the same number of dimensions as input tensor"
-        )
+        raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
 
 
 @rule(aten.take_along_dim.default)

@@ -12,8 +12,15 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import wrap_dim
-from stillframe.fake.rules.elementwise import as_float, complex_of, contiguous, real_of
-from stillframe.fake.rules.elementwise import dense_like, elementwise, promoted
+from stillframe.fake.rules.elementwise import (
+    as_float,
+    complex_of,
+    contiguous,
+    dense_like,
+    elementwise,
+    promoted,
+    real_of,
+)
 from stillframe.fake.rules.reshaping import is_single
 from stillframe.fake.rules.sizing import tidy
 from stillframe.fake.tensor import FakeTensor
@@ -44,12 +51,8 @@ def _rows(
 
 def _square(ctx: RuleContext, x: FakeTensor, name: str) -> None:
     if len(x.sizes) < 2:
-        raise RuntimeError(
-            f"{name}: The input tensor A must have at least 2 dimensions."
-        )
-    ctx.require_same(
-        x.sizes[-2], x.sizes[-1], f"{name}: A must be batches of square matrices"
-    )
+        raise RuntimeError(f"{name}: The input tensor A must have at least 2 dimensions.")
+    ctx.require_same(x.sizes[-2], x.sizes[-1], f"{name}: A must be batches of square matrices")
 
 
 def _least(ctx: RuleContext, x: FakeTensor) -> Size:
@@ -277,9 +280,7 @@ def cholesky_solve(
 @rule(aten._cdist_forward.default)
 def cdist(ctx: RuleContext, a: FakeTensor, b: FakeTensor, p: float = 2.0, *_: Any) -> FakeTensor:
     """Distances between all rows of ``a`` and all rows of ``b``."""
-    ctx.require_same(
-        a.sizes[-1], b.sizes[-1], "X1 and X2 must have the same number of columns."
-    )
+    ctx.require_same(a.sizes[-1], b.sizes[-1], "X1 and X2 must have the same number of columns.")
     lead = a.sizes[:-2]
     if lead != b.sizes[:-2]:
         lead = ctx.broadcast(lead, b.sizes[:-2])

@@ -166,15 +166,23 @@ def _dtypes(*tensors: FakeTensor | None) -> str:
 
 @rule(aten.bilinear.default)
 def bilinear(
-    ctx: RuleContext, a: FakeTensor, b: FakeTensor, weight: FakeTensor, bias: FakeTensor | None = None
+    ctx: RuleContext,
+    a: FakeTensor,
+    b: FakeTensor,
+    weight: FakeTensor,
+    bias: FakeTensor | None = None,
 ) -> FakeTensor:
     """``out[..., o] = a[..., i] * weight[o, i, j] * b[..., j]``."""
     lead = tuple(
         ctx.require_same(m, n, "bilinear(): input batch dimensions do not match")
         for m, n in zip(a.sizes[:-1], b.sizes[:-1], strict=True)
     )
-    ctx.require_same(a.sizes[-1], weight.sizes[1], "bilinear(): input1 size does not match weight size")
-    ctx.require_same(b.sizes[-1], weight.sizes[2], "bilinear(): input2 size does not match weight size")
+    ctx.require_same(
+        a.sizes[-1], weight.sizes[1], "bilinear(): input1 size does not match weight size"
+    )
+    ctx.require_same(
+        b.sizes[-1], weight.sizes[2], "bilinear(): input2 size does not match weight size"
+    )
     return contiguous(ctx, (*lead, weight.sizes[0]), a.dtype, a.device)
 
 
@@ -273,5 +281,3 @@ def kron(ctx: RuleContext, a: FakeTensor, b: FakeTensor) -> FakeTensor:
     right = (1,) * (rank - len(b.sizes)) + b.sizes
     sizes = tuple(unwrap(m * n) for m, n in zip(left, right, strict=True))
     return contiguous(ctx, sizes, ctx.promote(a, b), a.device)  # type: ignore[arg-type]
-
-

@@ -12,7 +12,7 @@ from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import suggested_format, wrap_dim, wrap_dims
 from stillframe.fake.rules.elementwise import contiguous, dense_like
 from stillframe.fake.rules.sizing import plausible, tidy
-from stillframe.fake.rules.views import diagonal as diagonal_view
+from stillframe.fake.rules.striding import diagonal as diagonal_view
 from stillframe.fake.rules.views import swapped
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size

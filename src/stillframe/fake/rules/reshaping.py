@@ -17,6 +17,7 @@ from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import wrap_dim, wrap_dims
 from stillframe.fake.rules.elementwise import contiguous
 from stillframe.fake.rules.sizing import Sizes, is_one, product, tidy
+from stillframe.fake.rules.views import listed
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes import layout
 from stillframe.shapes.env import Size
@@ -65,7 +66,9 @@ def infer_sizes(ctx: RuleContext, sizes: Sizes, wanted: Sequence[Size]) -> Sizes
     for i, size in enumerate(wanted):
         if type(size) is int and size < 0:
             if size != -1:
-                raise RuntimeError(f"invalid shape dimension {size} at index {i} of shape {_listed(wanted)}")
+                raise RuntimeError(
+                    f"invalid shape dimension {size} at index {i} of shape {listed(wanted)}"
+                )
             if hole is not None:
                 raise RuntimeError("only one dimension can be inferred")
             hole = i
@@ -109,12 +112,8 @@ def _quotient(
     return tidy(ctx, total // divisor)
 
 
-def _listed(sizes: Sequence[Size]) -> str:
-    return "[" + ", ".join(map(str, sizes)) + "]"
-
-
 def _invalid(wanted: Sequence[Size], sizes: Sizes) -> str:
-    return f"shape '{_listed(wanted)}' is invalid for input of size {layout.numel(sizes)}"
+    return f"shape '{listed(wanted)}' is invalid for input of size {layout.numel(sizes)}"
 
 
 # -- strides -------------------------------------------------------------------------------------
@@ -138,9 +137,7 @@ def view_strides(
     base = strides[-1]
     for d in range(len(sizes) - 1, -1, -1):
         block = unwrap(block * sizes[d])
-        if d > 0 and (
-            is_one(sizes[d - 1]) or _equal(ctx, strides[d - 1], unwrap(block * base))
-        ):
+        if d > 0 and (is_one(sizes[d - 1]) or _equal(ctx, strides[d - 1], unwrap(block * base))):
             continue
         filled: Size = 1
         while at >= 0 and (is_one(new[at]) or _short(ctx, filled, block)):
@@ -169,9 +166,7 @@ def _short(ctx: RuleContext, filled: Any, block: Any) -> bool:
     return not _equal(ctx, filled, block)
 
 
-def _example_strides(
-    ctx: RuleContext, sizes: Sizes, strides: Sizes, new: Sizes
-) -> bool:
+def _example_strides(ctx: RuleContext, sizes: Sizes, strides: Sizes, new: Sizes) -> bool:
     """Whether the example's numbers allow a view."""
     numbers = []
     for group in (sizes, strides, new):
@@ -212,7 +207,7 @@ def _guarded_strides(ctx: RuleContext, x: FakeTensor, new: Sizes) -> tuple[Size,
     strides = view_strides(ctx, sizes, x.strides, new)
     if strides is None:
         raise ctx.unsupported(
-            f"A view of sizes {_listed(x.sizes)} as {_listed(new)}: whether the memory allows it "
+            f"A view of sizes {listed(x.sizes)} as {listed(new)}: whether the memory allows it "
             "depends on the sizes. Use reshape."
         )
     return strides
@@ -242,9 +237,7 @@ def reshaped(ctx: RuleContext, x: FakeTensor, new: Sizes) -> FakeTensor:
 
 
 @rule(aten.flatten.using_ints)
-def flatten(
-    ctx: RuleContext, x: FakeTensor, start_dim: int = 0, end_dim: int = -1
-) -> FakeTensor:
+def flatten(ctx: RuleContext, x: FakeTensor, start_dim: int = 0, end_dim: int = -1) -> FakeTensor:
     """``x`` itself where there is nothing to merge."""
     rank = len(x.sizes)
     first, last = wrap_dim(start_dim, rank), wrap_dim(end_dim, rank)
@@ -336,9 +329,7 @@ def atleast_3d(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     return ctx.view(x, (*flat.sizes, 1), (*flat.strides, 1), x.offset)
 
 
-def _of_each(
-    overload: Any, one: Callable[[RuleContext, FakeTensor], FakeTensor]
-) -> None:
+def _of_each(overload: Any, one: Callable[[RuleContext, FakeTensor], FakeTensor]) -> None:
     @rule(overload)
     def of_each(ctx: RuleContext, tensors: list[FakeTensor]) -> list[FakeTensor]:
         """The same for each tensor of a list."""
@@ -352,7 +343,7 @@ _of_each(aten.atleast_3d.Sequence, atleast_3d)
 
 @rule(aten.sum_to_size.default)
 def sum_to_size(ctx: RuleContext, x: FakeTensor, size: Sequence[Size]) -> FakeTensor:
-    """The reverse of expand: a sum over the dims that were repeated; ``x`` itself (a view) if none."""
-    if tuple(size) == x.sizes:
-        return ctx.alias(x)
+    """The reverse of expand: a sum over the dims that were repeated; ``x`` itself if none."""
+    if size and tuple(size) == x.sizes:
+        return x
     return contiguous(ctx, tuple(size), x.dtype, x.device)

@@ -57,7 +57,9 @@ def _upsample(name: str, spatial: int, has_corners: bool) -> None:
     packet = getattr(aten, name)
 
     @rule(packet.default)
-    def by_size(ctx: RuleContext, x: FakeTensor, output_size: Any, *_: Any, **__: Any) -> FakeTensor:
+    def by_size(
+        ctx: RuleContext, x: FakeTensor, output_size: Any, *_: Any, **__: Any
+    ) -> FakeTensor:
         """To a given size; the factors only change the values."""
         return _resized(ctx, x, output_size, spatial)
 

@@ -1,5 +1,4 @@
-"""Writing at indices: scatter, index_add, index_copy, masked_scatter, slice_scatter and their kin.
-"""
+"""Writing at indices: scatter, index_add, index_copy, masked_scatter, slice_scatter and their kin."""
 
 from __future__ import annotations
 
@@ -59,9 +58,7 @@ def _scatter(
         if src.dtype is not x.dtype:
             raise RuntimeError("scatter(): Expected self.dtype to be equal to src.dtype")
         if max(len(src.sizes), 1) != max(len(index.sizes), 1):
-            raise RuntimeError(
-                "Index tensor must have the same number of dimensions as src tensor"
-            )
+            raise RuntimeError("Index tensor must have the same number of dimensions as src tensor")
     if max(len(x.sizes), 1) != max(len(index.sizes), 1):
         raise RuntimeError("Index tensor must have the same number of dimensions as self tensor")
 
@@ -78,7 +75,9 @@ def _index_write(
 
 
 @rule(aten.index_fill_.int_Scalar, aten.index_fill_.int_Tensor)
-def index_fill_(ctx: RuleContext, x: FakeTensor, dim: int, index: FakeTensor, value: Any) -> FakeTensor:
+def index_fill_(
+    ctx: RuleContext, x: FakeTensor, dim: int, index: FakeTensor, value: Any
+) -> FakeTensor:
     wrap_dim(dim, len(x.sizes))
     if index.dtype not in (torch.int64, torch.int32):
         raise IndexError("index_fill_(): Expected dtype int64 for index.")
@@ -86,7 +85,9 @@ def index_fill_(ctx: RuleContext, x: FakeTensor, dim: int, index: FakeTensor, va
 
 
 @rule(aten.index_fill.int_Scalar, aten.index_fill.int_Tensor)
-def index_fill(ctx: RuleContext, x: FakeTensor, dim: int, index: FakeTensor, value: Any) -> FakeTensor:
+def index_fill(
+    ctx: RuleContext, x: FakeTensor, dim: int, index: FakeTensor, value: Any
+) -> FakeTensor:
     """A clone, then written."""
     return dense_like(ctx, index_fill_(ctx, x, dim, index, value))
 

@@ -265,7 +265,13 @@ def rfftfreq(
 
 
 def _frames(
-    ctx: RuleContext, x: FakeTensor, n_fft: Any, hop_length: Any, extra: Any, onesided: Any, out: Any
+    ctx: RuleContext,
+    x: FakeTensor,
+    n_fft: Any,
+    hop_length: Any,
+    extra: Any,
+    onesided: Any,
+    out: Any,
 ) -> FakeTensor:
     """``(batch, frequencies, frames)``; in memory each frame's frequencies are together."""
     hop = n_fft // 4 if hop_length is None else hop_length

@@ -1,4 +1,4 @@
-"""Views that pick, reorder or repeat dims: transpose, expand, select, slice, split and their kin.
+"""Views that pick, reorder or repeat dims: transpose, expand, select, slice and their kin.
 
 None of them asks whether a symbolic size is 0 or 1. Bounds of indices are not guarded either: the
 operator stays in the program and raises by itself where they do not hold.
@@ -14,11 +14,10 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import wrap_dim, wrap_dims
-from stillframe.fake.rules.elementwise import complex_of, elementwise, real_of
-from stillframe.fake.rules.sizing import as_int, ceil_div, clamp_index, is_one, plausible, tidy
+from stillframe.fake.rules.sizing import ceil_div, clamp_index, is_one, plausible, tidy
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
-from stillframe.symbolic import Expr, add, eq, ge, ite, le, lt, max_, min_, ne
+from stillframe.symbolic import Expr, add, eq, ge, ite, le, lt, max_, min_
 
 aten = torch.ops.aten
 
@@ -77,7 +76,9 @@ def t(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
 def matrix_transpose(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     rank = len(x.sizes)
     if rank < 2:
-        raise RuntimeError(f"tensor.mT is only supported on matrices or batches of matrices. Got {rank}-D tensor.")
+        raise RuntimeError(
+            f"tensor.mT is only supported on matrices or batches of matrices. Got {rank}-D tensor."
+        )
     return swapped(ctx, x, rank - 2, rank - 1)
 
 
@@ -86,9 +87,7 @@ def numpy_t(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     return permuted(ctx, x, range(len(x.sizes) - 1, -1, -1))
 
 
-@rule(
-    aten.movedim.int, aten.movedim.intlist, aten.moveaxis.int, aten.moveaxis.intlist
-)
+@rule(aten.movedim.int, aten.movedim.intlist, aten.moveaxis.int, aten.moveaxis.intlist)
 def movedim(ctx: RuleContext, x: FakeTensor, source: Any, destination: Any) -> FakeTensor:
     rank = len(x.sizes)
     src = wrap_dims(source, rank, empty_is_all=False)
@@ -120,7 +119,9 @@ def unsqueeze(ctx: RuleContext, x: FakeTensor, dim: int) -> FakeTensor:
 
 
 @rule(aten.expand.default)
-def expand(ctx: RuleContext, x: FakeTensor, size: Sequence[Size], *, implicit: bool = False) -> FakeTensor:
+def expand(
+    ctx: RuleContext, x: FakeTensor, size: Sequence[Size], *, implicit: bool = False
+) -> FakeTensor:
     return expanded(ctx, x, size)
 
 
@@ -146,7 +147,7 @@ def expanded(ctx: RuleContext, x: FakeTensor, target: Sequence[Size]) -> FakeTen
     lead = len(target) - len(x.sizes)
     if lead < 0:
         raise RuntimeError(
-            f"expand({_listed(x.sizes)}, size={_listed(target)}): the number of sizes provided "
+            f"expand({listed(x.sizes)}, size={listed(target)}): the number of sizes provided "
             f"({len(target)}) must be greater or equal to the number of dimensions in the tensor "
             f"({len(x.sizes)})"
         )
@@ -182,8 +183,8 @@ def _keeps_size(
         return is_one(want)
     text = (
         f"The expanded size of the tensor ({want}) must match the existing size ({own}) at "
-        f"non-singleton dimension {dim}.  Target sizes: {_listed(target)}.  Tensor sizes: "
-        f"{_listed(sizes)}"
+        f"non-singleton dimension {dim}.  Target sizes: {listed(target)}.  Tensor sizes: "
+        f"{listed(sizes)}"
     )
     if type(own) is not int and ctx.known(eq(own, want)) is None and ctx.env.hint_of(own) == 1:
         if (want if type(want) is int else ctx.env.hint_of(want)) != 1:
@@ -193,7 +194,8 @@ def _keeps_size(
     return True
 
 
-def _listed(sizes: Sequence[Size]) -> str:
+def listed(sizes: Sequence[Size]) -> str:
+    """Sizes as torch prints them."""
     return "[" + ", ".join(map(str, sizes)) + "]"
 
 
@@ -216,7 +218,7 @@ def select(ctx: RuleContext, x: FakeTensor, dim: int, index: Any) -> FakeTensor:
             inside = index < size if type(size) is int else lt(index, size)
         if inside is not True and not plausible(ctx, inside):
             raise IndexError(
-                f"select(): index {index} out of range for tensor of size {_listed(x.sizes)} at "
+                f"select(): index {index} out of range for tensor of size {listed(x.sizes)} at "
                 f"dimension {dim}"
             )
     else:
@@ -253,7 +255,11 @@ def slice_(
     if type(first) is int and first == 0:
         length, offset = last, x.offset
     else:
-        length = max_(last - first, 0) if not (type(first) is int and type(last) is int) else max(last - first, 0)
+        length = (
+            max_(last - first, 0)
+            if not (type(first) is int and type(last) is int)
+            else max(last - first, 0)
+        )
         offset = x.offset + first * x.strides[dim]
     stride: Any = x.strides[dim]
     if not is_one(step):
@@ -295,334 +301,11 @@ def narrow(ctx: RuleContext, x: FakeTensor, dim: int, start: Any, length: Any) -
             start = start + size
     else:
         start = _from_front(ctx, start, size)
-    fits = start + length <= size if type(start + length) is int and type(size) is int else le(start + length, size)
+    fits = (
+        start + length <= size
+        if type(start + length) is int and type(size) is int
+        else le(start + length, size)
+    )
     if not plausible(ctx, fits):
         raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({size}).")
     return piece(ctx, x, dim, start, length)
-
-
-# -- several pieces ------------------------------------------------------------------------------
-
-
-@rule(aten.split.Tensor)
-def split(ctx: RuleContext, x: FakeTensor, split_size: Any, dim: int = 0) -> list[FakeTensor]:
-    """Pieces of ``split_size``; the last one is what remains."""
-    dim = wrap_dim(dim, len(x.sizes))
-    size = x.sizes[dim]
-    if type(split_size) is int and split_size == 0:
-        ctx.require(eq(size, 0) if isinstance(size, Expr) else size == 0, f"split_size can only be 0 if dimension size is 0, but got dimension size of {size}")
-        return [piece(ctx, x, dim, 0, size)]
-    count = max(as_int(ctx, tidy(ctx, ceil_div(size, split_size))), 1)
-    return _pieces(ctx, x, dim, split_size, count)
-
-
-def _pieces(ctx: RuleContext, x: FakeTensor, dim: int, step: Any, count: int) -> list[FakeTensor]:
-    made = [piece(ctx, x, dim, i * step, step) for i in range(count - 1)]
-    last = (count - 1) * step
-    made.append(piece(ctx, x, dim, last, tidy(ctx, x.sizes[dim] - last)))
-    return made
-
-
-@rule(aten.chunk.default, aten.unsafe_chunk.default)
-def chunk(ctx: RuleContext, x: FakeTensor, chunks: int, dim: int = 0) -> list[FakeTensor]:
-    """At most ``chunks`` pieces of the same size, the last one smaller."""
-    dim = wrap_dim(dim, len(x.sizes))
-    if chunks <= 0:
-        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
-    size = x.sizes[dim]
-    step = tidy(ctx, ceil_div(size, chunks))
-    if type(step) is int and step == 0:
-        return [piece(ctx, x, dim, 0, 0) for _ in range(chunks)]
-    exact = tidy(ctx, step * chunks)
-    if exact is size or exact == size:  # evenly; holds for a size of 0 as well
-        return [piece(ctx, x, dim, i * step, step) for i in range(chunks)]
-    if chunks == 2 and ctx.guard(ge(size, 2)):
-        return _pieces(ctx, x, dim, step, 2)
-    count = as_int(ctx, tidy(ctx, ceil_div(size, step)))
-    return _pieces(ctx, x, dim, step, max(count, 1))
-
-
-@rule(aten.split_with_sizes.default, aten.split.sizes)
-def split_with_sizes(
-    ctx: RuleContext, x: FakeTensor, split_sizes: list[Size], dim: int = 0
-) -> list[FakeTensor]:
-    dim = wrap_dim(dim, len(x.sizes))
-    made, start = [], 0
-    for size in split_sizes:
-        if type(size) is int and size < 0:
-            raise RuntimeError(
-                f"split_with_sizes expects split_sizes have only non-negative entries, but got "
-                f"split_sizes={_listed(split_sizes)}"
-            )
-        made.append(piece(ctx, x, dim, start, size))
-        start = start + size
-    total = x.sizes[dim]
-    ctx.require(
-        start == total if type(start) is int and type(total) is int else eq(start, total),
-        f"split_with_sizes expects split_sizes to sum exactly to {total} (input tensor's size at "
-        f"dimension {dim}), but got split_sizes={_listed(split_sizes)}",
-    )
-    return made
-
-
-@rule(aten.unsafe_split.Tensor)
-def unsafe_split(ctx: RuleContext, x: FakeTensor, split_size: Any, dim: int = 0) -> list[FakeTensor]:
-    return split(ctx, x, split_size, dim)
-
-
-@rule(aten.unsafe_split_with_sizes.default)
-def unsafe_split_with_sizes(
-    ctx: RuleContext, x: FakeTensor, split_sizes: list[Size], dim: int = 0
-) -> list[FakeTensor]:
-    return split_with_sizes(ctx, x, split_sizes, dim)
-
-
-@rule(aten.tensor_split.sections)
-def tensor_split_sections(ctx: RuleContext, x: FakeTensor, sections: Any, dim: int = 0) -> list[FakeTensor]:
-    """``sections`` pieces, of which the first ``size % sections`` have one element more."""
-    dim = wrap_dim(dim, len(x.sizes))
-    sections = as_int(ctx, sections)
-    size = x.sizes[dim]
-    low, more = tidy(ctx, size // sections), tidy(ctx, size % sections)
-    made, start = [], 0
-    for i in range(sections):
-        if type(more) is int:
-            length: Any = low + 1 if i < more else low
-        else:
-            length = low + ite(lt(i, more), 1, 0)
-        made.append(piece(ctx, x, dim, start, length))
-        start = start + length
-    return made
-
-
-@rule(aten.tensor_split.indices)
-def tensor_split_indices(ctx: RuleContext, x: FakeTensor, indices: list[Any], dim: int = 0) -> list[FakeTensor]:
-    dim = wrap_dim(dim, len(x.sizes))
-    ends = [*indices, None]
-    return [slice_(ctx, x, dim, start, end) for start, end in zip([0, *indices], ends, strict=True)]
-
-
-def _split_dim(name: str, rank: int) -> int:
-    """hsplit, vsplit, dsplit: which dim."""
-    if name == "hsplit":
-        return 0 if rank == 1 else 1
-    return 0 if name == "vsplit" else 2
-
-
-def _axis_split(name: str) -> None:
-    packet = getattr(aten, name)
-
-    @rule(packet.int)
-    def by_sections(ctx: RuleContext, x: FakeTensor, sections: int) -> list[FakeTensor]:
-        return tensor_split_sections(ctx, x, sections, _split_dim(name, len(x.sizes)))
-
-    @rule(packet.array)
-    def by_indices(ctx: RuleContext, x: FakeTensor, indices: list[int]) -> list[FakeTensor]:
-        return tensor_split_indices(ctx, x, indices, _split_dim(name, len(x.sizes)))
-
-
-for _name in ("hsplit", "vsplit", "dsplit"):
-    _axis_split(_name)
-
-
-@rule(aten.diff.default)
-def diff(
-    ctx: RuleContext,
-    x: FakeTensor,
-    n: int = 1,
-    dim: int = -1,
-    prepend: FakeTensor | None = None,
-    append: FakeTensor | None = None,
-) -> FakeTensor:
-    """``n`` times the difference (for bools: the xor) of the slices without first and last."""
-    d = wrap_dim(dim, len(x.sizes))
-    ends = [t for t in (prepend, append) if t is not None]
-    if ends:
-        total: Any = x.sizes[d]
-        for t in ends:
-            total = total + t.sizes[d]
-        x = ctx.new(x, (*x.sizes[:d], total, *x.sizes[d + 1 :]), dtype=ctx.promote(x, *ends))
-    if n == 0:
-        return ctx.new_like(x)
-    for _ in range(n):
-        part = slice_(ctx, x, d, 1, None)
-        x = elementwise(ctx, (part, part), part.dtype)
-    return x
-
-
-@rule(aten.unbind.int)
-def unbind(ctx: RuleContext, x: FakeTensor, dim: int = 0) -> list[FakeTensor]:
-    dim = wrap_dim(dim, len(x.sizes))
-    count = as_int(ctx, x.sizes[dim])
-    sizes = x.sizes[:dim] + x.sizes[dim + 1 :]
-    strides = x.strides[:dim] + x.strides[dim + 1 :]
-    return [
-        ctx.view(x, sizes, strides, x.offset + i * x.strides[dim] if i else x.offset)
-        for i in range(count)
-    ]
-
-
-# -- diagonals, windows, raw strides -------------------------------------------------------------
-
-
-@rule(aten.diagonal.default)
-def diagonal(
-    ctx: RuleContext, x: FakeTensor, offset: int = 0, dim1: int = 0, dim2: int = 1
-) -> FakeTensor:
-    """The elements ``x[..., i, i + offset, ...]`` as a new last dim."""
-    rank = len(x.sizes)
-    d1, d2 = wrap_dim(dim1, rank), wrap_dim(dim2, rank)
-    if d1 == d2:
-        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
-    rows, columns = x.sizes[d1], x.sizes[d2]
-    start = x.offset
-    if offset > 0:
-        columns, start = columns - offset, start + offset * x.strides[d2]
-    elif offset < 0:
-        rows, start = rows + offset, start - offset * x.strides[d1]
-    length = tidy(ctx, rows if rows is columns else max_(min_(rows, columns), 0))
-    if type(length) is int and length == 0:
-        start = x.offset
-    rest = [d for d in range(rank) if d not in (d1, d2)]
-    return ctx.view(
-        x,
-        (*[x.sizes[d] for d in rest], length),
-        (*[x.strides[d] for d in rest], x.strides[d1] + x.strides[d2]),
-        start,
-    )
-
-
-@rule(aten.linalg_diagonal.default)
-def linalg_diagonal(
-    ctx: RuleContext, x: FakeTensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1
-) -> FakeTensor:
-    return diagonal(ctx, x, offset, dim1, dim2)
-
-
-@rule(aten.unfold.default)
-def unfold(ctx: RuleContext, x: FakeTensor, dimension: int, size: Any, step: Any) -> FakeTensor:
-    """Windows of ``size`` every ``step`` elements, as a new last dim."""
-    rank = len(x.sizes)
-    if rank == 0:
-        return ctx.view(x, (size,), (1,), x.offset)
-    dim = wrap_dim(dimension, rank)
-    length = x.sizes[dim]
-    fits = size <= length if type(size) is int and type(length) is int else le(size, length)
-    if not plausible(ctx, fits):
-        raise RuntimeError(f"maximum size for tensor at dimension {dim} is {length} but size is {size}")
-    count = tidy(ctx, (length - size) // step + 1)
-    return ctx.view(
-        x,
-        (*x.sizes[:dim], count, *x.sizes[dim + 1 :], size),
-        (*x.strides[:dim], x.strides[dim] * step, *x.strides[dim + 1 :], x.strides[dim]),
-        x.offset,
-    )
-
-
-@rule(aten.as_strided.default)
-def as_strided(
-    ctx: RuleContext, x: FakeTensor, size: Sequence[Size], stride: Sequence[Size], storage_offset: Any = None
-) -> FakeTensor:
-    return ctx.view(x, size, stride, x.offset if storage_offset is None else storage_offset)
-
-
-# -- other dtypes over the same memory -----------------------------------------------------------
-
-
-def _times(sizes: Sequence[Size], factor: int) -> list[Any]:
-    return [s * factor for s in sizes]
-
-
-@rule(aten.view_as_real.default)
-def view_as_real(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
-    if not x.dtype.is_complex:
-        raise RuntimeError("view_as_real is only supported for complex tensors")
-    return ctx.view(
-        x, (*x.sizes, 2), (*_times(x.strides, 2), 1), x.offset * 2, dtype=real_of(x.dtype)
-    )
-
-
-@rule(aten.view_as_complex.default)
-def view_as_complex(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
-    if not x.sizes:
-        raise RuntimeError("Input tensor must have one or more dimensions")
-    ctx.require_same(x.sizes[-1], 2, "Tensor must have a last dimension of size 2")
-    if not is_one(x.strides[-1]):
-        raise RuntimeError("Tensor must have a last dimension with stride 1")
-    strides = [tidy(ctx, s // 2) for s in x.strides[:-1]]
-    offset = tidy(ctx, x.offset // 2)
-    return ctx.view(x, x.sizes[:-1], strides, offset, dtype=complex_of(x.dtype))
-
-
-@rule(aten.real.default)
-def real(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
-    """The real part; a real tensor is its own."""
-    if not x.dtype.is_complex:
-        return x
-    return ctx.view(x, x.sizes, _times(x.strides, 2), x.offset * 2, dtype=real_of(x.dtype))
-
-
-@rule(aten.imag.default)
-def imag(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
-    if not x.dtype.is_complex:
-        raise RuntimeError("imag is not implemented for tensors with non-complex dtypes.")
-    return ctx.view(x, x.sizes, _times(x.strides, 2), x.offset * 2 + 1, dtype=real_of(x.dtype))
-
-
-@rule(aten.view.dtype)
-def view_dtype(ctx: RuleContext, x: FakeTensor, dtype: torch.dtype) -> FakeTensor:
-    """The same bytes read as another dtype; the last dim grows or shrinks."""
-    old, new = x.dtype.itemsize, dtype.itemsize
-    if old == new:
-        return ctx.view(x, x.sizes, x.strides, x.offset, dtype=dtype)
-    if not x.sizes:
-        raise RuntimeError("self.dim() cannot be 0 to view as a different element size")
-    if x.strides[-1] != 1:
-        raise RuntimeError("self.stride(-1) must be 1 to view as a different element size")
-    if old > new:
-        k = old // new
-        strides = (*_times(x.strides[:-1], k), 1)
-        return ctx.view(
-            x, (*x.sizes[:-1], x.sizes[-1] * k), strides, x.offset * k, dtype=dtype
-        )
-    k = new // old
-    for size in (x.sizes[-1], *x.strides[:-1], x.offset):
-        ctx.require(
-            size % k == 0 if type(size) is int else eq(size % k, 0),
-            f"self.size(-1) must be divisible by {k} to view as a different element size",
-        )
-    return ctx.view(
-        x,
-        (*x.sizes[:-1], tidy(ctx, x.sizes[-1] // k)),
-        (*[tidy(ctx, s // k) for s in x.strides[:-1]], 1),
-        tidy(ctx, x.offset // k),
-        dtype=dtype,
-    )
-
-
-# -- changes of the tensor's own metadata ----------------------------------------------------------
-
-
-@rule(
-    aten.squeeze_.default,
-    aten.squeeze_.dim,
-    aten.squeeze_.dims,
-    aten.unsqueeze_.default,
-    aten.transpose_.default,
-    aten.t_.default,
-    aten.swapaxes_.default,
-    aten.swapdims_.default,
-    aten.as_strided_.default,
-    aten.resize_.default,
-    aten.resize_as_.default,
-    aten.set_.source_Tensor,
-    aten.set_.source_Storage,
-    aten.set_.default,
-)
-def metadata_in_place(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
-    """A recorded tensor keeps its sizes: refused."""
-    raise ctx.unsupported(
-        "An operator that changes the sizes or strides of a tensor in place (squeeze_, unsqueeze_, "
-        "transpose_, t_, swapaxes_, resize_, set_, as_strided_) cannot be captured; use the form "
-        "that returns a view."
-    )
