@@ -38,7 +38,7 @@ def outcome(path: Path) -> Any:
     return str(program), program.module()(X)
 
 
-# -- bits and bytes ---------------------------------------------------------------------------------
+# -- bits and bytes -------------------------------------------------------------------------------
 
 
 def test_a_flipped_bit_anywhere(original: Path, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_zip_of_something_else(tmp_path: Path) -> None:
         sf.load(tmp_path / "z.still")
 
 
-# -- forged files -----------------------------------------------------------------------------------
+# -- forged files ---------------------------------------------------------------------------------
 
 
 def forged(
@@ -206,7 +206,10 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "too large strides": (lambda doc: doc["stored"][0].__setitem__(4, [4000, 1]), "damaged"),
     "an unknown kind of input": (lambda doc: doc["inputs"][0].__setitem__(0, "FILE"), "signature"),
     "an empty range": (lambda doc: doc["ranges"][0].update(lower=5, upper=4), ""),
-    "a guard that is a number": (lambda doc: doc["guards"].append({"expr": "s0 + 1"}), "no condition"),
+    "a guard that is a number": (
+        lambda doc: doc["guards"].append({"expr": "s0 + 1"}),
+        "no condition",
+    ),
     "a contradiction": (lambda doc: doc["guards"].append({"expr": "s0 < 0"}), "contradict"),
     "deep nesting": (
         lambda doc: doc["nodes"][-2][3].__setitem__(0, _deep(200)),
@@ -264,14 +267,17 @@ def test_another_format(original: Path, tmp_path: Path) -> None:
 
 def test_a_compressed_member_is_refused(original: Path, tmp_path: Path) -> None:
     path = tmp_path / "c.still"
-    with zipfile.ZipFile(original) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
+    with (
+        zipfile.ZipFile(original) as source,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out,
+    ):
         for name in source.namelist():
             out.writestr(name, source.read(name))
     with pytest.raises(sf.ArtifactError):
         sf.load(path)
 
 
-# -- verified when first used -------------------------------------------------------------------------
+# -- verified when first used ---------------------------------------------------------------------
 
 
 def test_large_files_are_verified_at_first_use(
@@ -294,7 +300,9 @@ def test_large_files_are_verified_at_first_use(
         lambda p: dict(p.state_dict.items()),
         lambda p: p.state_dict.verify_weights(),
     ):
-        with pytest.raises(sf.ArtifactError, match="weights.safetensors differs from what was written"):
+        with pytest.raises(
+            sf.ArtifactError, match="weights.safetensors differs from what was written"
+        ):
             use(sf.load(path))
     assert outcome(original)[0]
 
@@ -312,7 +320,7 @@ def test_headers_are_verified_at_once(
         sf.load(path)
 
 
-# -- the form of the file ---------------------------------------------------------------------------
+# -- the form of the file -------------------------------------------------------------------------
 
 
 def test_it_is_a_zip_of_json_and_safetensors(original: Path) -> None:
@@ -321,7 +329,12 @@ def test_it_is_a_zip_of_json_and_safetensors(original: Path) -> None:
     with zipfile.ZipFile(original) as archive:
         assert archive.testzip() is None
         infos = {i.filename: i for i in archive.infolist()}
-        assert list(infos) == ["program.json", "constants.safetensors", "weights.safetensors", "manifest.json"]
+        assert list(infos) == [
+            "program.json",
+            "constants.safetensors",
+            "weights.safetensors",
+            "manifest.json",
+        ]
         assert all(i.compress_type == zipfile.ZIP_STORED for i in infos.values())
         tensors = safetensors.torch.load(archive.read("weights.safetensors"))
         document = msgspec.json.decode(archive.read("program.json"), type=schema.ProgramDoc)

@@ -31,7 +31,7 @@ class Net(nn.Module):
         self.norm.bias.requires_grad_(False)
         self.conv = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
         self.register_buffer("positions", torch.arange(8).expand(3, 8), persistent=False)
-        self.register_buffer("half", torch.ones(3, dtype=torch.bfloat16))
+        self.register_buffer("short", torch.ones(3, dtype=torch.bfloat16))
         self.register_buffer("flags", torch.tensor([True, False, True]))
         self.register_buffer("phase", torch.tensor([1 + 2j]))
         self.register_buffer("empty", torch.empty(0, 4))
@@ -43,7 +43,7 @@ class Net(nn.Module):
         seen = self.conv(image).mean((2, 3))
         return {
             "logits": self.head(x),
-            "seen": (seen, seen.sum().to(self.half.dtype) + self.half),
+            "seen": (seen, seen.sum().to(self.short.dtype) + self.short),
             "flags": self.flags & (self.scalar > 3),
             "phase": self.phase * 2,
             "count": ids.shape[0] * 2,
@@ -106,7 +106,10 @@ def test_it_prints_the_same(program: sf.ExportedProgram, loaded: sf.ExportedProg
 def test_state(program: sf.ExportedProgram, loaded: sf.ExportedProgram) -> None:
     assert list(loaded.state_dict) == list(program.state_dict)
     assert list(loaded.constants) == list(program.constants)
-    for mine, theirs in ((loaded.state_dict, program.state_dict), (loaded.constants, program.constants)):
+    for mine, theirs in (
+        (loaded.state_dict, program.state_dict),
+        (loaded.constants, program.constants),
+    ):
         for fqn, value in theirs.items():
             found = mine[fqn]
             assert type(found) is type(value), fqn
@@ -140,7 +143,9 @@ def _same_val(a: Any, b: Any) -> None:
         assert str(a) == str(b) and type(a) is type(b)
 
 
-def test_memory_that_is_shared_in_metadata(program: sf.ExportedProgram, loaded: sf.ExportedProgram) -> None:
+def test_memory_that_is_shared_in_metadata(
+    program: sf.ExportedProgram, loaded: sf.ExportedProgram
+) -> None:
     def groups(p: sf.ExportedProgram) -> list[list[str]]:
         found: dict[int, list[str]] = {}
         for node in p.graph.nodes:
@@ -162,7 +167,9 @@ def test_the_rest(program: sf.ExportedProgram, loaded: sf.ExportedProgram) -> No
     agree(loaded.example_inputs, program.example_inputs)
 
 
-def test_saved_twice(loaded: sf.ExportedProgram, program: sf.ExportedProgram, tmp_path: Path) -> None:
+def test_saved_twice(
+    loaded: sf.ExportedProgram, program: sf.ExportedProgram, tmp_path: Path
+) -> None:
     again = round_trip(loaded, tmp_path)
     assert str(again) == str(loaded)
     sf.save(program, tmp_path / "first.still")
@@ -197,7 +204,12 @@ def test_odd_operands(tmp_path: Path) -> None:
     def f(x: torch.Tensor) -> Any:
         y = x.masked_fill(x > 1, float("-inf")).nan_to_num(nan=0.0, neginf=-(2.0**100))
         z = x.to(torch.float64).contiguous(memory_format=torch.contiguous_format)
-        return y[1:, ::2], z, torch.full((2,), 1 + 2j), torch.zeros(2, device="cpu", dtype=torch.int8)
+        return (
+            y[1:, ::2],
+            z,
+            torch.full((2,), 1 + 2j),
+            torch.zeros(2, device="cpu", dtype=torch.int8),
+        )
 
     program = sf.export(f, (torch.randn(4, 4),))
     x = torch.randn(4, 4)
@@ -251,7 +263,9 @@ def test_defaults(tmp_path: Path) -> None:
         run(torch.ones(2), c=marker)  # a file does not hold it, so it can only be left out
 
 
-@pytest.mark.parametrize("value", [2**80, math.inf, "text", True, None, 1.5, torch.float16], ids=repr)
+@pytest.mark.parametrize(
+    "value", [2**80, math.inf, "text", True, None, 1.5, torch.float16], ids=repr
+)
 def test_constant_inputs(value: Any, tmp_path: Path) -> None:
     program = sf.export(lambda x, how: x + 1, (torch.ones(2), value))
     run = round_trip(program, tmp_path).module()
@@ -270,7 +284,7 @@ def test_custom_operators_by_name(tmp_path: Path) -> None:
     agree(round_trip(program, tmp_path).module()(torch.ones(2)), torch.full((2,), 3.0))
 
 
-# -- other processes --------------------------------------------------------------------------------
+# -- other processes ------------------------------------------------------------------------------
 
 
 def in_another_process(code: str, *args: Any) -> str:
@@ -309,7 +323,14 @@ def test_library_classes_where_the_library_is_not_loaded(tmp_path: Path) -> None
         tmp_path / "again.still",
     )
     name = "transformers.modeling_outputs.BaseModelOutput"
-    assert printed.split() == ["Record", name, "[2.0,", "2.0]", "['last_hidden_state',", "'hidden_states']"]
+    assert printed.split() == [
+        "Record",
+        name,
+        "[2.0,",
+        "2.0]",
+        "['last_hidden_state',",
+        "'hidden_states']",
+    ]
     assert type(sf.load(tmp_path / "again.still").module()(torch.ones(2))) is BaseModelOutput
 
 
@@ -340,4 +361,6 @@ def test_unregistered_operators_are_named(tmp_path: Path) -> None:
         """,
         tmp_path / "t.still",
     )
-    assert "stillframe_absent_test::thrice" in printed and "not registered in this process" in printed
+    assert (
+        "stillframe_absent_test::thrice" in printed and "not registered in this process" in printed
+    )

@@ -21,7 +21,7 @@ def program() -> sf.ExportedProgram:
     return sf.export(nn.Linear(3, 2).eval(), (torch.ones(1, 3),))
 
 
-# -- paths ------------------------------------------------------------------------------------------
+# -- paths ----------------------------------------------------------------------------------------
 
 
 def test_bad_paths(program: sf.ExportedProgram, tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_folders_that_cannot_be_written(program: sf.ExportedProgram, tmp_path: P
         sf.save(program, tmp_path / "p.still")
 
 
-# -- whole or not at all ------------------------------------------------------------------------------
+# -- whole or not at all --------------------------------------------------------------------------
 
 
 def test_a_failure_leaves_what_was_there(
@@ -96,7 +96,7 @@ def test_permissions_are_those_of_new_files(program: sf.ExportedProgram, tmp_pat
     assert (tmp_path / "p.still").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-# -- tensors ------------------------------------------------------------------------------------------
+# -- tensors --------------------------------------------------------------------------------------
 
 
 class Holds(nn.Module):
@@ -117,8 +117,8 @@ def saved_buffers(m: nn.Module, folder: Path) -> Any:
 
 
 DTYPES = [
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16,
-    torch.int8, torch.uint8, torch.bool, torch.complex64, torch.complex128,
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32,
+    torch.int16, torch.int8, torch.uint8, torch.bool, torch.complex64, torch.complex128,
 ]  # fmt: skip
 
 
@@ -141,7 +141,10 @@ def test_strides(tmp_path: Path) -> None:
         "scalar": base[7],
         "empty": base.view(4, 6)[:, 6:],
     }
-    values = {k: v.clone().as_strided(v.shape, v.stride()) if k == "scalar" else v for k, v in values.items()}
+    values = {
+        k: v.clone().as_strided(v.shape, v.stride()) if k == "scalar" else v
+        for k, v in values.items()
+    }
     found = saved_buffers(Holds(**values), tmp_path)
     for name, value in values.items():
         assert torch.equal(found[name], value), name
@@ -151,7 +154,7 @@ def test_strides(tmp_path: Path) -> None:
 
 
 def test_the_same_memory_is_written_once_and_stays_shared(tmp_path: Path) -> None:
-    big = torch.randn(1000)
+    big = torch.randn(100_000)
     found = saved_buffers(Holds(a=big, b=big.detach(), c=big), tmp_path)
     assert found["a"] is found["c"] and found["a"] is not found["b"]
     assert found["a"].data_ptr() == found["b"].data_ptr()
@@ -162,23 +165,23 @@ def test_written_views_of_one_memory_are_refused(tmp_path: Path) -> None:
     class M(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            base = torch.zeros(4)
-            self.register_buffer("whole", base)
-            self.register_buffer("part", base[:2])
+            self.register_buffer("whole", torch.zeros(4))
+            self.register_buffer("part", torch.zeros(2))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             self.part.add_(1)
             return x + self.whole.sum()
 
-    try:
-        program = sf.export(M(), (torch.ones(1),))
-    except sf.StillframeError:
-        pytest.skip("refused by export already")
+    program = sf.export(M(), (torch.ones(1),))
+    base = torch.zeros(4)
+    program.state_dict = {"whole": base, "part": base[:2]}
     with pytest.raises(sf.ArtifactError, match="are views of one memory"):
         sf.save(program, tmp_path / "p.still")
 
 
-@pytest.mark.parametrize("value", [torch.ones(2, device="meta"), torch.eye(2).to_sparse()], ids=["meta", "sparse"])
+@pytest.mark.parametrize(
+    "value", [torch.ones(2, device="meta"), torch.eye(2).to_sparse()], ids=["meta", "sparse"]
+)
 def test_tensors_that_a_file_cannot_hold(value: torch.Tensor, tmp_path: Path) -> None:
     program = sf.export(lambda x: x + 1, (torch.ones(1),))
     program.constants = {"odd": value}
@@ -199,7 +202,7 @@ def test_members_longer_than_a_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert z.testzip() is None
 
 
-# -- the file underneath --------------------------------------------------------------------------------
+# -- the file underneath --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("direct", [True, False])
@@ -231,7 +234,9 @@ def test_direct_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, direct: bo
     assert path.read_bytes() == bytes(want)
 
 
-def test_a_file_system_that_refuses_direct_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_that_refuses_direct_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(direct_file, "BLOCK", 1000)  # not a multiple of the disk's blocks: EINVAL
     path = tmp_path / "f"
     path.touch()

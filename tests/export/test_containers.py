@@ -195,7 +195,15 @@ def test_contexts_come_back(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "context", [{"float": "x"}, {"a": 1, "b": 2}, {"dict": [1]}, {"tuple": 3}, {"eval": "1"}, {"dtype": "load"}]
+    "context",
+    [
+        {"float": "x"},
+        {"a": 1, "b": 2},
+        {"dict": [1]},
+        {"tuple": 3},
+        {"eval": "1"},
+        {"dtype": "load"},
+    ],
 )
 def test_damaged_contexts(context: Any) -> None:
     with pytest.raises(ArtifactError):

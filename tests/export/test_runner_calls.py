@@ -209,7 +209,9 @@ def test_paths_in_messages(batch_class: None) -> None:
     agree(run({"a": [X, Batch(X)]}), 2 * X.sum())
     refused(lambda: run({"a": [X, Batch(X.double())]}), "data['a'][1].ids: dtype is float64")
     refused(lambda: run({"a": [X, Batch(X, X)]}), "data['a'][1]: a Batch")
-    refused(lambda: run({"a": [X, X]}), "data['a'][1]: is a tensor of shape (2, 3)", "takes a Batch")
+    refused(
+        lambda: run({"a": [X, X]}), "data['a'][1]: is a tensor of shape (2, 3)", "takes a Batch"
+    )
 
 
 def test_library_output_classes() -> None:
@@ -243,7 +245,18 @@ def test_library_output_classes() -> None:
         (None, "is None"),
         (3.0, "is 3.0"),
     ],
-    ids=["dtype", "device", "layout", "rank", "rank less", "size", "numpy", "list", "None", "float"],
+    ids=[
+        "dtype",
+        "device",
+        "layout",
+        "rank",
+        "rank less",
+        "size",
+        "numpy",
+        "list",
+        "None",
+        "float",
+    ],
 )
 def test_tensors_are_checked(other: Any, part: str) -> None:
     run = sf.export(torch.relu, (X,)).module()
@@ -265,7 +278,9 @@ def test_tensors_that_are_fine() -> None:
 @pytest.mark.spec("2.98")
 def test_ranges_with_the_users_names() -> None:
     dims = {"input_ids": {0: sf.Dim("batch", min=1), 1: sf.Dim("seq", min=2, max=512)}}
-    run = sf.export(lambda input_ids: input_ids + 1, (torch.ones(2, 5),), dynamic_shapes=dims).module()
+    run = sf.export(
+        lambda input_ids: input_ids + 1, (torch.ones(2, 5),), dynamic_shapes=dims
+    ).module()
     agree(run(torch.ones(1, 512)), torch.full((1, 512), 2.0))
     refused(lambda: run(torch.ones(1, 600)), "input_ids: dim 1 (seq) is 600, outside 2..512")
     refused(lambda: run(torch.ones(1, 1)), "input_ids: dim 1 (seq) is 1, outside 2..512")
@@ -287,7 +302,9 @@ def test_derived_sizes() -> None:
     def f(x: Any, y: Any) -> Any:
         return x.sum() + y.sum()
 
-    run = sf.export(f, (torch.ones(4), torch.ones(5)), dynamic_shapes=({0: 2 * n}, {0: 2 * n + 1})).module()
+    run = sf.export(
+        f, (torch.ones(4), torch.ones(5)), dynamic_shapes=({0: 2 * n}, {0: 2 * n + 1})
+    ).module()
     agree(run(torch.ones(6), torch.ones(7)), torch.tensor(13.0))
     refused(lambda: run(torch.ones(5), torch.ones(6)), "x: dim 0", "is 5, is not 2*n")
     refused(lambda: run(torch.ones(6), torch.ones(8)), "y: dim 0 is 8, must be 2*n + 1 = 7")

@@ -111,7 +111,9 @@ def test_module_call_signature_renames() -> None:
     from torch.utils import _pytree as pytree
 
     leaf = pytree.treespec_leaf()
-    s = ModuleCallSignature([TensorArgument("a")], [TensorArgument("b"), TensorArgument("a")], leaf, leaf)
+    s = ModuleCallSignature(
+        [TensorArgument("a")], [TensorArgument("b"), TensorArgument("a")], leaf, leaf
+    )
     s.replace_all_uses("a", "c")
     assert [x.name for x in s.inputs] == ["c"] and [x.name for x in s.outputs] == ["b", "c"]
 

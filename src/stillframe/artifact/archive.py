@@ -95,8 +95,9 @@ class ArchiveWriter:
         self._zip.close()
 
     def close(self) -> None:
-        """Stop the worker; also after an error."""
+        """Stop the worker; after an error, also keep the zip from writing an end when it dies."""
         self._hasher.shutdown()
+        self._zip.fp = None
 
 
 class _Digests:

@@ -109,8 +109,8 @@ def _document(program: ExportedProgram, tensors: TensorTable) -> schema.ProgramD
     graph = GraphWriter(program.graph)
     rows = graph.write()
     encoder = Encoder()
-    _refuse_shared_writes(program)
     constants = _constants(program)
+    _refuse_shared_writes(program)
     return schema.ProgramDoc(
         producer=_producer(),
         root_class=program.root_class,

@@ -1,8 +1,8 @@
 """The door of a program: which calls it takes.
 
-:class:`Door` is what a call must fulfil, as data: parameters, a :class:`LeafRule` for each leaf, and
-the conditions on sizes. It has two readers: :mod:`~stillframe.export.door_code` turns it
-into straight-line Python that costs a microsecond, and :mod:`~stillframe.export.refusal` explains,
+:class:`Door` is what a call must fulfil, as data: parameters, a :class:`LeafRule` for each leaf,
+and the conditions on sizes. It has two readers: :mod:`~stillframe.export.door_code` turns it into
+straight-line Python that costs a microsecond, and :mod:`~stillframe.export.refusal` explains,
 slowly and in words, why a call was turned away.
 """
 

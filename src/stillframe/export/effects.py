@@ -186,7 +186,7 @@ _NEEDS_DATA = re.compile(
 
 
 def needs_data(error: Exception) -> NotSupported | None:
-    """Our error for one that torch raised because fakes have no data, or None for the user's own."""
+    """Our error for one that torch raised for lack of data, or None for the user's own."""
     text = str(error)
     if not isinstance(error, (RuntimeError, TypeError, AttributeError, NotImplementedError)):
         return None

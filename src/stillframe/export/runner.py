@@ -141,8 +141,8 @@ class _Mode(torch.nn.Module):
             captured = "train" if self.training else "eval"
             wanted = "train" if mode else "eval"
             raise NotSupported(
-                f"This program was captured in {captured} mode not {wanted} mode.",
-                why="dropout, batch norm and code that reads self.training are captured as they ran",
+                f"This program was captured in {captured} mode, not {wanted} mode.",
+                why="dropout, batch norm and the like are captured as they ran",
                 hints=[f"call {wanted}() on the original module and export it again"],
             )
         return self
@@ -182,7 +182,7 @@ class ProgramModule(_Mode):
         tensors = {}
         for entry in self._plan.entries:
             path, _, name = entry.fqn.rpartition(".")
-            table = _table(self.get_submodule(path), entry.kind)
+            table = _table(_submodule(self, path), entry.kind)
             tensors[entry.fqn] = copy.deepcopy(table[name], memo)
         result = _instantiate(self._plan, tensors)
         memo[id(self)] = result
@@ -201,7 +201,11 @@ class ProgramModule(_Mode):
 
 
 def _instantiate(plan: Plan, tensors: dict[str, Any]) -> ProgramModule:
-    cls = type(plan.class_name, (ProgramModule,), {"__module__": __name__, "_plan": plan})
+    namespace: dict[str, Any] = {"__module__": __name__, "_plan": plan}
+    if any(name.partition(".")[0] == "code" for name in (*plan.paths, *tensors)):
+        # the original has an attribute of that name, and it comes first
+        namespace["code"] = property(lambda module: module.__getattr__("code"))
+    cls = type(plan.class_name, (ProgramModule,), namespace)
     module: ProgramModule = cls()
     module.__dict__["_own_forward"] = {}
     for path in plan.paths:

@@ -86,12 +86,14 @@ def _check(
             f"Input type ({x.dtype}) and weight type ({weight.dtype}) should be the same"
         )
     batched = rank == spatial + 2
-    ctx.require_same(
-        x.sizes[-spatial - 1],
-        tidy(ctx, channels),
-        f"Given weight of size {list(weight.sizes)}, expected input{list(x.sizes)} to have "
-        f"{channels} channels, but got {x.sizes[-spatial - 1]} channels instead",
-    )
+    given, wanted = x.sizes[-spatial - 1], tidy(ctx, channels)
+    if given != wanted:
+        ctx.require_same(
+            given,
+            wanted,
+            f"Given weight of size {list(weight.sizes)}, expected input{list(x.sizes)} to have "
+            f"{wanted} channels, but got {given} channels instead",
+        )
     return batched
 
 

@@ -19,10 +19,10 @@ from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.elementwise import Layout, contiguous, fresh, layout_of
 from stillframe.fake.rules.sizing import common_dtype, is_one
-from stillframe.fake.rules.striding import diagonal
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes import layout
 from stillframe.shapes.env import Size
+from stillframe.symbolic import unwrap
 
 aten = torch.ops.aten
 
@@ -68,7 +68,8 @@ def _plan(equation: str, ranks: tuple[int, ...]) -> _Plan:
     else:
         joined = left.replace(",", "")
         kept = (*dots, *[name for name in names if joined.count(name) == 1])
-    summed = [d for d in (*dots, *names) if d not in kept]
+    every: tuple[str | int, ...] = (*dots, *names)
+    summed = [d for d in every if d not in kept]
     return _Plan(operands, (*kept, *summed), len(kept))
 
 
@@ -87,23 +88,24 @@ def _labels(term: str, covered: int, depth: int, operand: int | None) -> tuple[s
     return (*before, *middle, *after)
 
 
-def _aligned(
-    ctx: RuleContext, x: FakeTensor, labels: Sequence[str | int], plan: _Plan
-) -> FakeTensor:
-    """The view of ``x`` with the dims of the plan; missing ones are 1, repeated ones a diagonal."""
-    names = list(labels)
-    for name in labels:
-        while names.count(name) > 1:
-            first = names.index(name)
-            second = names.index(name, first + 1)
+def _aligned(ctx: RuleContext, x: FakeTensor, labels: Sequence[str | int], plan: _Plan) -> Layout:
+    """Sizes and strides of ``x`` over the dims of the plan.
+
+    Missing dims are 1; of dims with the same label the diagonal is taken, whose stride is the sum.
+    """
+    sizes: dict[str | int, Size] = {}
+    strides: dict[str | int, Size] = {}
+    for name, size, stride in zip(labels, x.sizes, x.strides, strict=True):
+        if name in sizes:
             text = f"einsum(): subscript {name} is repeated, but the sizes don't match"
-            ctx.require_same(x.sizes[first], x.sizes[second], text)
-            x = diagonal(ctx, x, 0, first, second)
-            names = [n for i, n in enumerate(names) if i not in (first, second)] + [name]
-    place = {name: i for i, name in enumerate(names)}
-    sizes = [x.sizes[place[n]] if n in place else 1 for n in plan.order]
-    strides = [x.strides[place[n]] if n in place else 1 for n in plan.order]
-    return ctx.view(x, sizes, strides, x.offset)
+            sizes[name] = ctx.require_same(sizes[name], size, text)
+            strides[name] = unwrap(strides[name] + stride)
+        else:
+            sizes[name], strides[name] = size, stride
+    return (
+        tuple([sizes.get(name, 1) for name in plan.order]),
+        tuple([strides.get(name, 1) for name in plan.order]),
+    )
 
 
 def _check_sizes(ctx: RuleContext, operands: Sequence[Layout], plan: _Plan) -> None:
@@ -112,7 +114,7 @@ def _check_sizes(ctx: RuleContext, operands: Sequence[Layout], plan: _Plan) -> N
         seen: Size = 1
         for sizes, _ in operands:
             size = sizes[dim]
-            if size is seen or is_one(size):
+            if size == seen or is_one(size):
                 continue
             if not is_one(seen):
                 size = ctx.require_same(
@@ -136,7 +138,9 @@ def _product(ctx: RuleContext, a: Layout, b: Layout, sum_dims: Sequence[int]) ->
     if not sum_dims:
         sizes = ctx.broadcast(a[0], b[0])
         return sizes, layout_of(ctx, sizes, (a, b))
-    both, left, right = [], [], []
+    both: list[int] = []
+    left: list[int] = []
+    right: list[int] = []
     for d, (m, n) in enumerate(zip(a[0], b[0], strict=True)):
         if d in sum_dims:
             continue
@@ -154,24 +158,27 @@ def _product(ctx: RuleContext, a: Layout, b: Layout, sum_dims: Sequence[int]) ->
     return sizes, layout.permuted_strides(sizes, order[::-1])
 
 
+def _single(ctx: RuleContext, x: FakeTensor, operand: Layout, kept: int) -> FakeTensor:
+    """One operand: a view if nothing is summed over, else a sum (of integers: int64)."""
+    sizes, strides = operand
+    if kept == len(sizes):
+        return ctx.view(x, sizes, strides, x.offset)
+    dtype = x.dtype if x.dtype.is_floating_point or x.dtype.is_complex else torch.int64
+    return contiguous(ctx, sizes[:kept], dtype, x.device)
+
+
 @rule(aten.einsum.default)
 def einsum(
     ctx: RuleContext, equation: str, tensors: list[FakeTensor], *, path: Sequence[int] | None = None
 ) -> FakeTensor:
     plan = _plan(equation, tuple(len(t.sizes) for t in tensors))
-    views = [
+    operands = [
         _aligned(ctx, t, labels, plan) for t, labels in zip(tensors, plan.operands, strict=True)
     ]
-    operands: list[Layout] = [(v.sizes, v.strides) for v in views]
     _check_sizes(ctx, operands, plan)
     kept, rank = plan.kept, len(plan.order)
-    if len(views) == 1:
-        if kept == rank:
-            return views[0]
-        own = views[0].dtype  # sums of integers are int64
-        dtype = own if own.is_floating_point or own.is_complex else torch.int64
-        return contiguous(ctx, views[0].sizes[:kept], dtype, views[0].device)
-    dtype = common_dtype(ctx, tensors)
+    if len(operands) == 1:
+        return _single(ctx, tensors[0], operands[0], kept)
     counts = [sum(not is_one(sizes[d]) for sizes, _ in operands) for d in range(rank)]
     steps = iter(path or ())
     while len(operands) > 1:
@@ -192,4 +199,5 @@ def einsum(
         made = _product(ctx, _summed(a, alone[0]), _summed(b, alone[1]), sum_dims)
         operands.insert(len(operands) if path is not None else 0, made)
     sizes, strides = operands[0]
+    dtype = common_dtype(ctx, tensors)
     return fresh(ctx, sizes[:kept], strides[:kept], dtype, tensors[0].device)

@@ -69,7 +69,7 @@ def _positions(
             )
             if own is None:
                 raise IndexError(text)
-            if own is not size:
+            if own != size:
                 try:
                     ctx.require_same(size, own, text)
                 except RuntimeError as e:

@@ -61,7 +61,7 @@ def _match(ctx: RuleContext, sizes: list[Size], t: FakeTensor, dim: int) -> None
             f"Tensors must have same number of dimensions: got {len(sizes)} and {len(t.sizes)}"
         )
     for d, size in enumerate(t.sizes):
-        if d != dim and size is not sizes[d]:
+        if d != dim and size != sizes[d]:
             sizes[d] = ctx.require_same(
                 sizes[d],
                 size,
@@ -156,7 +156,7 @@ def _grid(ctx: RuleContext, tensors: list[FakeTensor], swap: bool) -> list[FakeT
         own[axis] = sizes[axis]
         step = t.strides[0] if t.sizes else 1
         inner = [unwrap(sizes[axis] * step)] * axis + [step] + [1] * (len(axes) - axis - 1)
-        base = ctx.view(t, own, inner, t.offset)  # type: ignore[arg-type]
+        base = ctx.view(t, own, inner, t.offset)
         made.append(expanded(ctx, base, sizes))
     return made
 

@@ -336,4 +336,4 @@ def linalg_vander(ctx: RuleContext, x: FakeTensor, *, N: Any = None) -> FakeTens
     """Powers ``0, 1, ..., N - 1`` of each element."""
     count: Expr | int = (x.sizes or (1,))[-1] if N is None else N
     dtype = x.dtype if x.dtype.is_floating_point or x.dtype.is_complex else torch.int64
-    return _rows(ctx, x, (*(x.sizes or (1,)), unwrap(count)), dtype)  # type: ignore[arg-type]
+    return _rows(ctx, x, (*(x.sizes or (1,)), unwrap(count)), dtype)

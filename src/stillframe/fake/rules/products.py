@@ -38,7 +38,7 @@ def _ranks(name: str, *pairs: tuple[FakeTensor, int]) -> None:
 
 def _inner(ctx: RuleContext, name: str, a: FakeTensor, b: FakeTensor, i: int, j: int) -> None:
     left, right = a.sizes[i], b.sizes[j]
-    if left is not right:
+    if left != right:
         ctx.require_same(
             left,
             right,
@@ -139,7 +139,7 @@ def linear(
     ctx: RuleContext, x: FakeTensor, weight: FakeTensor, bias: FakeTensor | None = None
 ) -> FakeTensor:
     """``x @ weight.T + bias``; the leading dims of ``x`` are free."""
-    if x.sizes[-1] is not weight.sizes[-1]:
+    if x.sizes[-1] != weight.sizes[-1]:
         ctx.require_same(
             x.sizes[-1],
             weight.sizes[-1],
@@ -280,4 +280,4 @@ def kron(ctx: RuleContext, a: FakeTensor, b: FakeTensor) -> FakeTensor:
     left = (1,) * (rank - len(a.sizes)) + a.sizes
     right = (1,) * (rank - len(b.sizes)) + b.sizes
     sizes = tuple(unwrap(m * n) for m, n in zip(left, right, strict=True))
-    return contiguous(ctx, sizes, ctx.promote(a, b), a.device)  # type: ignore[arg-type]
+    return contiguous(ctx, sizes, ctx.promote(a, b), a.device)

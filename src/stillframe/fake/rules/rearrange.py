@@ -28,7 +28,7 @@ def _repeated(ctx: RuleContext, x: FakeTensor, repeats: Sequence[Any]) -> FakeTe
     lead = len(repeats) - len(x.sizes)
     sizes = (1,) * lead + x.sizes
     new = tuple(unwrap(s * r) for s, r in zip(sizes, repeats, strict=True))
-    return contiguous(ctx, new, x.dtype, x.device)  # type: ignore[arg-type]
+    return contiguous(ctx, new, x.dtype, x.device)
 
 
 @rule(aten.repeat.default)
@@ -241,13 +241,13 @@ def diag_embed(
     side = unwrap(x.sizes[-1] + abs(offset))
     rest = iter(x.sizes[:-1])
     sizes = tuple(side if d in (d1, d2) else next(rest) for d in range(rank))
-    return ctx.new(x, sizes)  # type: ignore[arg-type]
+    return ctx.new(x, sizes)
 
 
 @rule(aten.diagflat.default)
 def diagflat(ctx: RuleContext, x: FakeTensor, offset: int = 0) -> FakeTensor:
     side = unwrap(ctx.numel(x.sizes) + abs(offset))
-    return ctx.new(x, (side, side))  # type: ignore[arg-type]
+    return ctx.new(x, (side, side))
 
 
 @rule(aten.diag.default)

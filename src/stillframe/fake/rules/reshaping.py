@@ -33,7 +33,7 @@ def _split_factors(sizes: Sequence[Size]) -> tuple[int, list[Expr]]:
     """A product as its integer factor and its symbolic ones."""
     number, symbolic = 1, []
     for size in sizes:
-        if type(size) is int:
+        if not isinstance(size, Expr):
             number *= size
         elif size.op == "mul":
             for arg in size.args:
@@ -81,13 +81,45 @@ def infer_sizes(ctx: RuleContext, sizes: Sizes, wanted: Sequence[Size]) -> Sizes
     _cancel(have_symbolic, need_symbolic)
     if hole is None:
         if have_symbolic or need_symbolic:
-            total = product([have, *have_symbolic])
-            ctx.require(eq(total, product([need, *need_symbolic])), _invalid(wanted, sizes))
+            for old, new in _matching(ctx, sizes, plain):
+                ctx.require(eq(old, new), _invalid(wanted, sizes))
         elif have != need:
             raise RuntimeError(_invalid(wanted, sizes))
         return plain
     found = _quotient(ctx, have, have_symbolic, need, need_symbolic, _invalid(wanted, sizes))
     return (*plain[:hole], found, *plain[hole + 1 :])
+
+
+def _matching(ctx: RuleContext, sizes: Sizes, new: Sizes) -> list[tuple[Any, Any]]:
+    """Pairs of products that must be equal for the numbers of elements to be.
+
+    That is the two products of all sizes; but where runs of dims of both sides match in the example
+    and speak of the same symbols, these runs: ``h`` and ``h // 7 * 7`` for a view of ``(h, w)`` as
+    ``(h // 7, 7, w // 7, 7)``, which says the same and can be solved.
+    """
+    whole = [(product(sizes), product(new))]
+    pairs: list[tuple[Any, Any]] = []
+    left, right = list(sizes), list(new)
+    while left or right:
+        a, b = (left or [1]).pop(0), (right or [1]).pop(0)
+        while True:
+            hints = [ctx.env.hint_of(s) if isinstance(s, Expr) else s for s in (a, b)]
+            if None in hints:
+                return whole
+            if hints[0] == hints[1]:
+                break
+            side = left if hints[0] < hints[1] else right
+            if not side:
+                return whole
+            size = side.pop(0)
+            a, b = (a * size, b) if side is left else (a, b * size)
+        if a is b or (type(a) is int and type(b) is int):
+            continue
+        symbols = [s.free_symbols if isinstance(s, Expr) else frozenset() for s in (a, b)]
+        if not symbols[0] & symbols[1]:
+            return whole
+        pairs.append((a, b))
+    return pairs or whole
 
 
 def _quotient(
@@ -96,7 +128,7 @@ def _quotient(
     if not right:
         if need == 0:
             raise RuntimeError(
-                f"cannot reshape tensor of 0 elements: the unspecified dimension size -1 can be any "
+                "cannot reshape tensor of 0 elements: the unspecified dimension size -1 can be any "
                 f"value and is ambiguous. {message}"
             )
         if have % need == 0:
@@ -170,7 +202,7 @@ def _example_strides(ctx: RuleContext, sizes: Sizes, strides: Sizes, new: Sizes)
     """Whether the example's numbers allow a view."""
     numbers = []
     for group in (sizes, strides, new):
-        values = [s if type(s) is int else ctx.env.hint_of(s) for s in group]
+        values = [ctx.env.hint_of(s) if isinstance(s, Expr) else s for s in group]
         if any(v is None for v in values):
             return False
         numbers.append(tuple(values))
@@ -272,7 +304,7 @@ def unflatten(ctx: RuleContext, x: FakeTensor, dim: int, sizes: Sequence[Size]) 
 
 def is_single(ctx: RuleContext, size: Size) -> bool:
     """Whether a dim is dropped. The rank depends on it, so a symbolic size must be known."""
-    if type(size) is int:
+    if not isinstance(size, Expr):
         return size == 1
     known = ctx.known(eq(size, 1))
     if known is not None:

@@ -1,4 +1,4 @@
-"""Writing at indices: scatter, index_add, index_copy, masked_scatter, slice_scatter and their kin."""
+"""Writing at indices: scatter, index_add, index_copy, masked_scatter and their kin."""
 
 from __future__ import annotations
 

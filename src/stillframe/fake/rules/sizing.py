@@ -23,7 +23,8 @@ def tidy(ctx: RuleContext, size: Any) -> Size:
     """``size`` in its simplest form under the facts, as an int where it is a constant."""
     if type(size) is int:
         return size
-    return unwrap(ctx.env.facts.simplify(size))  # type: ignore[return-value]
+    simple: Size = unwrap(ctx.env.facts.simplify(size))
+    return simple
 
 
 def plausible(ctx: RuleContext, cond: Expr | bool) -> bool:
@@ -47,7 +48,7 @@ def as_int(ctx: RuleContext, size: Size | Expr) -> int:
 
 
 def clamp_index(index: Any, size: Size) -> Any:
-    """A start or end of a slice, counted from the front and within ``[0, size]``, as Python does."""
+    """A bound of a slice, counted from the front and within ``[0, size]``; None if symbolic."""
     if type(index) is int and type(size) is int:
         return max(index + size, 0) if index < 0 else min(index, size)
     if type(index) is int:

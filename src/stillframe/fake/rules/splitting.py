@@ -16,7 +16,7 @@ from stillframe.fake.rules.sizing import as_int, ceil_div, tidy
 from stillframe.fake.rules.views import listed, piece, slice_
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
-from stillframe.symbolic import Expr, eq, ge, ite, lt
+from stillframe.symbolic import Expr, eq, ge, ite, le, lt
 
 aten = torch.ops.aten
 
@@ -32,8 +32,18 @@ def split(ctx: RuleContext, x: FakeTensor, split_size: Any, dim: int = 0) -> lis
             f"split_size can only be 0 if dimension size is 0, but got dimension size of {size}",
         )
         return [piece(ctx, x, dim, 0, size)]
-    count = max(as_int(ctx, tidy(ctx, ceil_div(size, split_size))), 1)
+    count = _piece_count(ctx, size, split_size)
     return _pieces(ctx, x, dim, split_size, count)
+
+
+def _piece_count(ctx: RuleContext, size: Size, step: Any) -> int:
+    """``size / step`` rounded up, at least 1; guarded by where the last piece lies."""
+    exact = tidy(ctx, ceil_div(size, step))
+    if isinstance(exact, Expr) and not ctx.env.is_unbacked(exact):
+        count = int(ctx.env.hint_of(exact))
+        if ctx.guard(lt((count - 1) * step, size)) and ctx.guard(le(size, count * step)):
+            return count
+    return max(as_int(ctx, exact), 1)
 
 
 def _pieces(ctx: RuleContext, x: FakeTensor, dim: int, step: Any, count: int) -> list[FakeTensor]:
@@ -54,12 +64,11 @@ def chunk(ctx: RuleContext, x: FakeTensor, chunks: int, dim: int = 0) -> list[Fa
     if type(step) is int and step == 0:
         return [piece(ctx, x, dim, 0, 0) for _ in range(chunks)]
     exact = tidy(ctx, step * chunks)
-    if exact is size or exact == size:  # evenly; holds for a size of 0 as well
+    if exact == size:  # evenly; holds for a size of 0 as well
         return [piece(ctx, x, dim, i * step, step) for i in range(chunks)]
     if chunks == 2 and ctx.guard(ge(size, 2)):
         return _pieces(ctx, x, dim, step, 2)
-    count = as_int(ctx, tidy(ctx, ceil_div(size, step)))
-    return _pieces(ctx, x, dim, step, max(count, 1))
+    return _pieces(ctx, x, dim, step, _piece_count(ctx, size, step))
 
 
 @rule(aten.split_with_sizes.default, aten.split.sizes)
@@ -67,7 +76,8 @@ def split_with_sizes(
     ctx: RuleContext, x: FakeTensor, split_sizes: list[Size], dim: int = 0
 ) -> list[FakeTensor]:
     dim = wrap_dim(dim, len(x.sizes))
-    made, start = [], 0
+    made: list[FakeTensor] = []
+    start: Any = 0
     for size in split_sizes:
         if type(size) is int and size < 0:
             raise RuntimeError(

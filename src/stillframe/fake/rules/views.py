@@ -94,7 +94,7 @@ def movedim(ctx: RuleContext, x: FakeTensor, source: Any, destination: Any) -> F
     dst = wrap_dims(destination, rank, empty_is_all=False)
     if len(src) != len(dst):
         raise RuntimeError(
-            f"movedim: Invalid source or destination dims: source ({list(src)} dims) should contain "
+            f"movedim: Invalid source or destination dims: source ({list(src)} dims) should have "
             f"the same number of dims as destination ({list(dst)} dims)"
         )
     placed = dict(zip(dst, src, strict=True))
@@ -166,7 +166,7 @@ def expanded(ctx: RuleContext, x: FakeTensor, target: Sequence[Size]) -> FakeTen
                 strides[d] = sizes[d + 1] * strides[d + 1] if d + 1 < len(target) else 1
             continue
         own = x.sizes[d - lead]
-        keeps = own is want or (type(want) is int and want == -1)
+        keeps = own == want or (type(want) is int and want == -1)
         sizes[d] = own if keeps else want
         if keeps or _keeps_size(ctx, own, want, d, x.sizes, target):
             strides[d] = x.strides[d - lead]
@@ -186,8 +186,8 @@ def _keeps_size(
         f"non-singleton dimension {dim}.  Target sizes: {listed(target)}.  Tensor sizes: "
         f"{listed(sizes)}"
     )
-    if type(own) is not int and ctx.known(eq(own, want)) is None and ctx.env.hint_of(own) == 1:
-        if (want if type(want) is int else ctx.env.hint_of(want)) != 1:
+    if isinstance(own, Expr) and ctx.known(eq(own, want)) is None and ctx.env.hint_of(own) == 1:
+        if (ctx.env.hint_of(want) if isinstance(want, Expr) else want) != 1:
             ctx.require(eq(own, 1), text)
             return False
     ctx.require_same(own, want, text)
@@ -199,7 +199,7 @@ def listed(sizes: Sequence[Size]) -> str:
     return "[" + ", ".join(map(str, sizes)) + "]"
 
 
-# -- one index, a range of indices -------------------------------------------------------------------
+# -- one index, a range of indices ----------------------------------------------------------------
 
 
 @rule(aten.select.int)
