@@ -29,6 +29,8 @@ from stillframe.errors import ArtifactError
 ALIGNMENT = 64
 CHUNK = 8 << 20
 _PIECE = 4 << 20
+_HASHERS = min(4, os.cpu_count() or 1)
+_AHEAD = 2 * _HASHERS  # chunks that may wait to be hashed
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 _ZIP64_EXTRA = 20
 _PADDING_ID = 0xD935  # the extra field that other tools use for alignment
@@ -53,7 +55,7 @@ class ArchiveWriter:
         self._file = file
         self._zip = zipfile.ZipFile(cast(BinaryIO, file), "w", zipfile.ZIP_STORED, allowZip64=True)
         self._members: list[MemberDoc] = []
-        self._hasher = ThreadPoolExecutor(1)
+        self._hashers = ThreadPoolExecutor(_HASHERS)
 
     def add(self, name: str, pieces: Iterable[Any], size: int, header_size: int = 0) -> None:
         """Write a member from buffers; digests are worked out beside the writing.
@@ -63,28 +65,23 @@ class ArchiveWriter:
             size: their total length.
             header_size: how many bytes at the start have a digest of their own.
         """
-        digests = _Digests(header_size)
+        digests = _Digests(self._hashers, header_size)
         info = zipfile.ZipInfo(name, _DATE)
         info.file_size = size
         start = self._file.tell() + _LOCAL_HEADER.size + len(name.encode()) + _ZIP64_EXTRA
-        info.extra = struct.pack("<HH", _PADDING_ID, padding := -(start + 4) % ALIGNMENT) + bytes(
-            padding
-        )
-        pending: list[Future[None]] = []
+        padding = -(start + 4) % ALIGNMENT
+        info.extra = struct.pack("<HH", _PADDING_ID, padding) + bytes(padding)
         with self._zip.open(info, "w", force_zip64=True) as member:
             for piece in pieces:
                 view = memoryview(piece).cast("B")
                 for begin in range(0, len(view), _PIECE):
                     part = view[begin : begin + _PIECE]
-                    pending.append(self._hasher.submit(digests.update, part))
+                    digests.update(part)
                     member.write(part)
-        for future in pending:
-            future.result()
+        found = digests.finish()
         if digests.size != size:
             raise AssertionError(f"{name}: {digests.size} bytes written, {size} announced")
-        self._members.append(
-            MemberDoc(name, size, digests.finish(), header_size, digests.header_digest)
-        )
+        self._members.append(MemberDoc(name, size, found, header_size, digests.header_digest))
 
     def finish(self) -> None:
         """Write the manifest and the directory."""
@@ -95,45 +92,54 @@ class ArchiveWriter:
         self._zip.close()
 
     def close(self) -> None:
-        """Stop the worker; after an error, also keep the zip from writing an end when it dies."""
-        self._hasher.shutdown()
+        """Stop the workers; after an error, also keep the zip from writing an end when it dies."""
+        self._hashers.shutdown()
         self._zip.fp = None
 
 
 class _Digests:
-    """SHA-256 of a stream, chunk by chunk, and of its first ``header_size`` bytes."""
+    """SHA-256 of a stream, chunk by chunk in other threads, and of its first bytes."""
 
-    def __init__(self, header_size: int) -> None:
+    def __init__(self, workers: ThreadPoolExecutor, header_size: int) -> None:
         self.size = 0
         self.header_digest = ""
+        self._workers = workers
         self._header_size = header_size
         self._header = hashlib.sha256()
-        self._current = hashlib.sha256()
-        self._done: list[str] = []
+        self._chunk: list[memoryview] = []
+        self._digests: list[Future[str]] = []
 
     def update(self, view: memoryview) -> None:
-        """Take the next bytes."""
+        """Take the next bytes; the buffer must stay as it is until :meth:`finish`."""
         if self.size < self._header_size:
             self._header.update(view[: self._header_size - self.size])
             self.header_digest = self._header.hexdigest()
         while len(view):
-            room = CHUNK - self.size % CHUNK
-            self._current.update(view[:room])
-            taken = min(room, len(view))
-            self.size += taken
-            view = view[taken:]
+            part = view[: CHUNK - self.size % CHUNK]
+            self._chunk.append(part)
+            self.size += len(part)
+            view = view[len(part) :]
             if self.size % CHUNK == 0:
                 self._end_chunk()
 
     def _end_chunk(self) -> None:
-        self._done.append(self._current.hexdigest())
-        self._current = hashlib.sha256()
+        self._digests.append(self._workers.submit(_sha256, self._chunk))
+        self._chunk = []
+        if len(self._digests) > _AHEAD:  # buffers that were made for writing are let go in time
+            self._digests[-_AHEAD].result()
 
     def finish(self) -> list[str]:
         """The digests of all chunks."""
-        if self.size % CHUNK:
+        if self._chunk:
             self._end_chunk()
-        return self._done
+        return [digest.result() for digest in self._digests]
+
+
+def _sha256(parts: list[memoryview]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 # -- reading --------------------------------------------------------------------------------------
@@ -257,7 +263,7 @@ class ArchiveReader:
             raise self._damaged(member.name)
         with (
             memoryview(self.memory) as view,
-            ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool,
+            ThreadPoolExecutor(_HASHERS) as pool,
         ):
 
             def digest(start: int) -> str:

@@ -94,8 +94,8 @@ def _matching(ctx: RuleContext, sizes: Sizes, new: Sizes) -> list[tuple[Any, Any
     """Pairs of products that must be equal for the numbers of elements to be.
 
     That is the two products of all sizes; but where runs of dims of both sides match in the example
-    and speak of the same symbols, these runs: ``h`` and ``h // 7 * 7`` for a view of ``(h, w)`` as
-    ``(h // 7, 7, w // 7, 7)``, which says the same and can be solved.
+    and speak of the same symbols (or one is a number), these runs: ``h`` and ``h // 7 * 7`` for a
+    view of ``(h, w)`` as ``(h // 7, 7, w // 7, 7)``, which says the same and can be solved.
     """
     whole = [(product(sizes), product(new))]
     pairs: list[tuple[Any, Any]] = []
@@ -116,7 +116,7 @@ def _matching(ctx: RuleContext, sizes: Sizes, new: Sizes) -> list[tuple[Any, Any
         if a is b or (type(a) is int and type(b) is int):
             continue
         symbols = [s.free_symbols if isinstance(s, Expr) else frozenset() for s in (a, b)]
-        if not symbols[0] & symbols[1]:
+        if symbols[0] and symbols[1] and not symbols[0] & symbols[1]:
             return whole
         pairs.append((a, b))
     return pairs or whole
