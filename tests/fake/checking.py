@@ -99,9 +99,12 @@ def compare(
         except Exception as e:
             outcome.mismatches.append(f"{label}: the rule raised {type(e).__name__}: {e}")
             continue
-        outcome.mismatches += [
-            f"{label}: {text}" for text in differences(fakes, reals, outcome.result, answer)
-        ]
+        found = differences(fakes, reals, outcome.result, answer)
+        if fakes.env.guards:
+            # the call only fits special sizes; whether memory is shared may stay open then, since
+            # the operator itself stays in the graph and decides at run time
+            found = [text for text in found if not text.startswith(("strides", "does not share"))]
+        outcome.mismatches += [f"{label}: {text}" for text in found]
         if label == "symbolic":
             outcome.symbolic = True
             outcome.guards = fakes.env.guards

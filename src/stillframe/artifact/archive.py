@@ -28,9 +28,8 @@ from stillframe.errors import ArtifactError
 
 ALIGNMENT = 64
 CHUNK = 8 << 20
-_PIECE = 4 << 20
-_HASHERS = min(4, os.cpu_count() or 1)
-_AHEAD = 2 * _HASHERS  # chunks that may wait to be hashed
+_PIECE = 128 << 10  # summed and copied while it is in the processor's cache
+_READERS = min(4, os.cpu_count() or 1)
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 _ZIP64_EXTRA = 20
 _PADDING_ID = 0xD935  # the extra field that other tools use for alignment
@@ -55,29 +54,35 @@ class ArchiveWriter:
         self._file = file
         self._zip = zipfile.ZipFile(cast(BinaryIO, file), "w", zipfile.ZIP_STORED, allowZip64=True)
         self._members: list[MemberDoc] = []
-        self._hashers = ThreadPoolExecutor(_HASHERS)
+        self._hasher = ThreadPoolExecutor(1)
 
     def add(self, name: str, pieces: Iterable[Any], size: int, header_size: int = 0) -> None:
-        """Write a member from buffers; digests are worked out beside the writing.
+        """Write a member from buffers; the digests are worked out beside the writing.
 
         Args:
             pieces: buffers of bytes; they are not copied.
             size: their total length.
             header_size: how many bytes at the start have a digest of their own.
         """
-        digests = _Digests(self._hashers, header_size)
+        digests = _Digests(header_size)
         info = zipfile.ZipInfo(name, _DATE)
         info.file_size = size
         start = self._file.tell() + _LOCAL_HEADER.size + len(name.encode()) + _ZIP64_EXTRA
         padding = -(start + 4) % ALIGNMENT
         info.extra = struct.pack("<HH", _PADDING_ID, padding) + bytes(padding)
+        pending: list[Future[None]] = []
         with self._zip.open(info, "w", force_zip64=True) as member:
             for piece in pieces:
                 view = memoryview(piece).cast("B")
-                for begin in range(0, len(view), _PIECE):
-                    part = view[begin : begin + _PIECE]
-                    digests.update(part)
-                    member.write(part)
+                for begin in range(0, len(view), CHUNK):
+                    part = view[begin : begin + CHUNK]
+                    pending.append(self._hasher.submit(digests.update, part))
+                    for at in range(0, len(part), _PIECE):
+                        member.write(part[at : at + _PIECE])
+                    if len(pending) > 1:  # buffers that were made for writing are let go in time
+                        pending.pop(0).result()
+        for future in pending:
+            future.result()
         found = digests.finish()
         if digests.size != size:
             raise AssertionError(f"{name}: {digests.size} bytes written, {size} announced")
@@ -92,54 +97,44 @@ class ArchiveWriter:
         self._zip.close()
 
     def close(self) -> None:
-        """Stop the workers; after an error, also keep the zip from writing an end when it dies."""
-        self._hashers.shutdown()
+        """Stop the worker; after an error, also keep the zip from writing an end when it dies."""
+        self._hasher.shutdown()
         self._zip.fp = None
 
 
 class _Digests:
-    """SHA-256 of a stream, chunk by chunk in other threads, and of its first bytes."""
+    """SHA-256 of a stream, chunk by chunk, and of its first ``header_size`` bytes."""
 
-    def __init__(self, workers: ThreadPoolExecutor, header_size: int) -> None:
+    def __init__(self, header_size: int) -> None:
         self.size = 0
         self.header_digest = ""
-        self._workers = workers
         self._header_size = header_size
         self._header = hashlib.sha256()
-        self._chunk: list[memoryview] = []
-        self._digests: list[Future[str]] = []
+        self._current = hashlib.sha256()
+        self._done: list[str] = []
 
     def update(self, view: memoryview) -> None:
-        """Take the next bytes; the buffer must stay as it is until :meth:`finish`."""
+        """Take the next bytes."""
         if self.size < self._header_size:
             self._header.update(view[: self._header_size - self.size])
             self.header_digest = self._header.hexdigest()
         while len(view):
             part = view[: CHUNK - self.size % CHUNK]
-            self._chunk.append(part)
+            self._current.update(part)
             self.size += len(part)
             view = view[len(part) :]
             if self.size % CHUNK == 0:
                 self._end_chunk()
 
     def _end_chunk(self) -> None:
-        self._digests.append(self._workers.submit(_sha256, self._chunk))
-        self._chunk = []
-        if len(self._digests) > _AHEAD:  # buffers that were made for writing are let go in time
-            self._digests[-_AHEAD].result()
+        self._done.append(self._current.hexdigest())
+        self._current = hashlib.sha256()
 
     def finish(self) -> list[str]:
         """The digests of all chunks."""
-        if self._chunk:
+        if self.size % CHUNK:
             self._end_chunk()
-        return [digest.result() for digest in self._digests]
-
-
-def _sha256(parts: list[memoryview]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
+        return self._done
 
 
 # -- reading --------------------------------------------------------------------------------------
@@ -263,7 +258,7 @@ class ArchiveReader:
             raise self._damaged(member.name)
         with (
             memoryview(self.memory) as view,
-            ThreadPoolExecutor(_HASHERS) as pool,
+            ThreadPoolExecutor(_READERS) as pool,
         ):
 
             def digest(start: int) -> str:

@@ -209,13 +209,6 @@ def addmv(
     return _plus(ctx, x, mv(ctx, a, b))
 
 
-@rule(aten.addr.default)
-def addr(
-    ctx: RuleContext, x: FakeTensor, a: FakeTensor, b: FakeTensor, *, beta: Any = 1, alpha: Any = 1
-) -> FakeTensor:
-    return contiguous(ctx, _plus(ctx, x, outer(ctx, a, b)).sizes, ctx.promote(x, a, b), x.device)
-
-
 @rule(aten.baddbmm.default)
 def baddbmm(
     ctx: RuleContext, x: FakeTensor, a: FakeTensor, b: FakeTensor, *, beta: Any = 1, alpha: Any = 1
@@ -235,9 +228,7 @@ def addbmm(
 @rule(
     aten.addmm_.default,
     aten.addmv_.default,
-    aten.addr_.default,
     aten.baddbmm_.default,
-    aten.addbmm_.default,
 )
 def add_product_(
     ctx: RuleContext, x: FakeTensor, a: FakeTensor, b: FakeTensor, *, beta: Any = 1, alpha: Any = 1
@@ -272,12 +263,3 @@ def tensordot(
     rest_a = [s for d, s in enumerate(a.sizes) if d not in da]
     rest_b = [s for d, s in enumerate(b.sizes) if d not in db]
     return contiguous(ctx, (*rest_a, *rest_b), a.dtype, a.device)
-
-
-@rule(aten.kron.default)
-def kron(ctx: RuleContext, a: FakeTensor, b: FakeTensor) -> FakeTensor:
-    rank = max(len(a.sizes), len(b.sizes))
-    left = (1,) * (rank - len(a.sizes)) + a.sizes
-    right = (1,) * (rank - len(b.sizes)) + b.sizes
-    sizes = tuple(unwrap(m * n) for m, n in zip(left, right, strict=True))
-    return contiguous(ctx, sizes, ctx.promote(a, b), a.device)
