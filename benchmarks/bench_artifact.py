@@ -16,6 +16,7 @@ import shutil
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from torch import nn
 
 STEPS = ("save", "load", "first use")
 WIDTH = 4096
+SETTLE_SECONDS = 2.0
 
 
 def weights_module(gigabytes: float) -> nn.Module:
@@ -80,14 +82,16 @@ def measure(name: str, options: Any, found: list[Any], scratch: Path) -> dict[st
         for call in calls.values():
             call()
         gc.collect()
-        samples = interleaved(calls, options.rounds, sample=_synced)
+        sample = _on_a_quiet_disk if step == "save" else timed
+        samples = interleaved(calls, options.rounds, sample=sample)
         medians[step] = {library: statistics.median(v) for library, v in samples.items()}
     return {"subject": name, "seconds": medians}
 
 
-def _synced(call: Callable[[], object]) -> float:
-    """Seconds of a call that starts with a quiet disk, so that nobody pays for another's writes."""
+def _on_a_quiet_disk(call: Callable[[], object]) -> float:
+    """Seconds of a call that starts when the disk is done with what the call before left to it."""
     os.sync()
+    time.sleep(SETTLE_SECONDS)
     return timed(call)
 
 

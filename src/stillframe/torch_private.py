@@ -34,6 +34,30 @@ below_autograd = torch._C._AutoDispatchBelowADInplaceOrView
 set_grad_enabled = torch._C._set_grad_enabled
 
 
+# The argument-parsing bindings behind ``torch.add`` and ``torch.nn.functional.linear``: the
+# shortest way from Python into an operator.
+variable_functions = torch._C._VariableFunctions
+nn_functions = torch._C._nn
+
+
+def global_module_hooks() -> list[dict[int, Any]]:
+    """The tables of hooks that run on every module's call."""
+    from torch.nn.modules import module
+
+    return [
+        module._global_forward_hooks,
+        module._global_forward_pre_hooks,
+        module._global_backward_hooks,
+        module._global_backward_pre_hooks,
+    ]
+
+
+def registered_overloads(qualified_name: str) -> set[str]:
+    """The overload names of an operator (``"aten::add"``) that this process has registered."""
+    schemas = torch._C._jit_get_schemas_for_operator(qualified_name)
+    return {s.overload_name or "default" for s in schemas}
+
+
 # Tables of Python shape functions and decompositions, used as data.
 def python_meta_tables() -> tuple[dict[Any, Callable[..., Any]], dict[Any, Callable[..., Any]]]:
     """``(metas, decompositions)``: operator overload to Python function."""

@@ -121,3 +121,21 @@ def test_written_buffers_belong_to_the_program() -> None:
     program = sf.export(module, (torch.randn(3, 4),))
     program.module()(torch.randn(3, 4))
     assert bool((module.scratch == 1).all())
+
+
+def test_written_buffers_that_share_memory_stay_together() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("whole", torch.zeros(4))
+            self.register_buffer("part", self.whole[:2])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.part.add_(1)
+            self.whole.add_(1)
+            return x + self.whole
+
+    module = Shared()
+    run = sf.export(module, (torch.zeros(4),)).module()
+    for _ in range(2):
+        assert torch.equal(run(torch.zeros(4)), module(torch.zeros(4)))

@@ -53,6 +53,7 @@ def test_further_forms() -> None:
     query, key = heads(2, 6, 5, 8, order="blhd"), heads(2, 6, 7, 8)
     check(sdpa, query, key, key, None, 0.1)
     check(sdpa, query, key, key, None, 0.0, True)
+    check(sdpa, query, key, key, torch.ones(5, 7, dtype=torch.bool), 0.0, True)
     check(sdpa, query, key, heads(2, 6, 7, 4))
     few = heads(2, 3, 7, 8)
     check(sdpa, query, few, few, enable_gqa=True)
@@ -92,8 +93,8 @@ def test_refused_as_eager_does() -> None:
     query, key = heads(2, 3, 5, 8), heads(2, 3, 7, 8)
     check_error(sdpa, query, key.double(), key)
     check_error(sdpa, query, heads(2, 3, 7, 6), key)
-    check_error(sdpa, query, key, heads(2, 3, 6, 8))
-    check_error(sdpa, query, key, key, torch.ones(5, 7, dtype=torch.bool), 0.0, True)
+    mask = torch.ones(5, 7, dtype=torch.bool)
+    check_error(sdpa, query[0], key[0], key[0], mask, 0.0, True)
     check_error(sdpa, query, key, key, torch.ones(5, 7, dtype=torch.int64))
     check_error(sdpa, torch.randn(8), key, key)
 

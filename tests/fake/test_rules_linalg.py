@@ -69,7 +69,6 @@ def test_products(form: Callable[..., torch.Tensor]) -> None:
     check(aten.addbmm.default, x, *batched)
     check(aten.outer.default, rand(3), rand(4))
     check(aten.inner.default, a, form(rand(5, 3)))
-    check(aten.kron.default, a, b)
     check(aten.tensordot.default, batched[0], form(rand(3, 2, 4)), [1, 2], [1, 0])
     check(aten.linalg_multi_dot.default, [a, b, form(rand(4, 5))])
     check(aten.bilinear.default, a, form(rand(2, 4)), rand(6, 3, 4), rand(6))

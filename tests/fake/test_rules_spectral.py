@@ -66,6 +66,8 @@ def test_symbolic_lengths() -> None:
     x = s.fake(b, n)
     assert s.sizes(aten.fft_rfft.default, x) == "[s0, s1//2 + 1]"
     assert s.sizes(aten.fft_fft.default, x) == "[s0, s1]"
-    window = s.fake(16)
-    assert s.sizes(aten.stft.default, s.fake(b, n * 4), 16, 4, 16, window) == "[s0, 9, s1 - 3]"
+    window, flags = s.fake(16), (False, True, True)
+    assert s.sizes(aten.stft.default, s.fake(b, n * 4), 16, 4, 16, window, *flags) == (
+        "[s0, 9, s1 - 3]"
+    )
     assert s.guards() == []

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from stillframe import torch_private
 from stillframe.errors import ArtifactError
 from stillframe.export.verifier import SYMBOLIC_TARGETS
 
@@ -64,7 +65,7 @@ def resolve_target(name: str) -> Any:
     full = f"{namespace}::{operator}"
     if namespace in _DENIED_NAMESPACES or full in _DENIED:
         raise ArtifactError(f"The file calls {full}, which a program may not call.")
-    known = {s.overload_name or "default" for s in torch._C._jit_get_schemas_for_operator(full)}
+    known = torch_private.registered_overloads(full)
     if overload not in known:
         hints = [f"import the library that registers {full} before loading"]
         raise ArtifactError(

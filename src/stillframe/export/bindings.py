@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from stillframe import torch_private
+
 FUNCTION = "function"
 METHOD = "method"
 SPREAD = "spread"
@@ -39,8 +41,8 @@ class Binding:
     function: Any = None
 
 
-_C = torch._C._VariableFunctions
-_NN = torch._C._nn
+_C = torch_private.variable_functions
+_NN = torch_private.nn_functions
 
 # Overload names by operator; "default" where no name stands. Arguments as in the schema.
 _TORCH = """

@@ -310,24 +310,48 @@ class _Capture:
                 fake.requires_grad_(leaf.requires_grad)
 
     def _state_dict(self, fakes: dict[int, FakeTensor]) -> dict[str, torch.Tensor]:
-        """The module's own tensors; those that the program writes are copied."""
+        """The module's own tensors; buffers over memory that the program writes are copied.
+
+        Memory is copied as a whole, so that buffers that are views of one another stay so.
+
+        Raises:
+            NotSupported: written memory is shared with a parameter.
+        """
+        table = {**self.parameters, **self.buffers}
+        written = {
+            _memory(real): fqn for fqn, real in table.items() if fakes[id(real)].storage_.written
+        }
+        memories: dict[int, torch.UntypedStorage] = {}
         copies: dict[int, torch.Tensor] = {}
         state: dict[str, torch.Tensor] = {}
-        for fqn, real in {**self.parameters, **self.buffers}.items():
-            if fakes[id(real)].storage_.written and not isinstance(real, torch.nn.Parameter):
+        for fqn, real in table.items():
+            memory = _memory(real)
+            if memory in written and not isinstance(real, torch.nn.Parameter):
+                if memory not in memories:
+                    memories[memory] = real.untyped_storage().clone()
                 if id(real) not in copies:
-                    copies[id(real)] = real.detach().clone()
+                    copies[id(real)] = torch.empty(0, dtype=real.dtype, device=real.device).set_(
+                        memories[memory], real.storage_offset(), real.shape, real.stride()
+                    )
                 real = copies[id(real)]
-            if fqn in self.constants:
-                self.constants[fqn] = real
-            else:
-                state[fqn] = real
+            elif memory in written and written[memory] in self.buffers:
+                raise NotSupported(
+                    f"forward writes the buffer {written[memory]}, which shares memory with the "
+                    f"parameter {fqn}.",
+                    hints=["give the buffer memory of its own"],
+                )
+            (self.constants if fqn in self.constants else state)[fqn] = real
         return state
 
     def _module_call_graph(self, out_spec: pytree.TreeSpec) -> list[ModuleCallEntry]:
         signature = ModuleCallSignature([], [], self.in_spec, out_spec)
         entries = [ModuleCallEntry(path, None) for path, _ in self.modules[1:]]
         return [ModuleCallEntry("", signature), *entries]
+
+
+def _memory(real: torch.Tensor) -> int:
+    """What tensors over one storage have in common."""
+    return int(real.untyped_storage()._cdata)
 
 
 _SYMBOLIC_ARGUMENTS: dict[str, Any] = {

@@ -17,8 +17,8 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import torch
-from torch.nn.modules import module as _module
 
+from stillframe import torch_private
 from stillframe.errors import NotSupported, SpecViolationError
 from stillframe.export import call_spec as calls
 from stillframe.export.call_spec import CallSpec
@@ -274,10 +274,7 @@ def _hook_tables(module: ProgramModule) -> list[Any]:
         module._forward_pre_hooks,
         module._backward_hooks,
         module._backward_pre_hooks,
-        _module._global_forward_hooks,
-        _module._global_forward_pre_hooks,
-        _module._global_backward_hooks,
-        _module._global_backward_pre_hooks,
+        *torch_private.global_module_hooks(),
         module.__dict__["_own_forward"],
     ]
     assert len(tables) == HOOK_TABLES

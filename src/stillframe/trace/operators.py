@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from stillframe import torch_private
 from stillframe.fake.tensor import FakeTensor
 from stillframe.symbolic import Expr
 from stillframe.trace.folding import CONSTANT_NUMEL_LIMIT, constant_of, value_of
@@ -89,7 +90,7 @@ def has_effect(node: torch.fx.Node) -> bool:
     return target in _EFFECTFUL
 
 
-_EFFECTFUL = {torch._C._set_grad_enabled}
+_EFFECTFUL = {torch_private.set_grad_enabled}
 
 
 # -- constants -----------------------------------------------------------------------------------

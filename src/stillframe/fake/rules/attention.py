@@ -39,10 +39,15 @@ def scaled_dot_product_attention(
     enable_gqa: bool = False,
 ) -> FakeTensor:
     """``softmax(query @ key.mT * scale + mask) @ value``."""
-    _check(ctx, query, key, value, attn_mask, is_causal)
+    _check(ctx, query, key, value, attn_mask)
     sizes = (*_batch(ctx, query, key, value, enable_gqa), query.sizes[-2], value.sizes[-1])
     if _is_fused(ctx, query, key, value, attn_mask, dropout_p, enable_gqa):
         return dense_like(ctx, query)
+    if is_causal and attn_mask is not None:
+        raise RuntimeError(
+            "_scaled_dot_product_attention: Explicit attn_mask should not be set when "
+            "is_causal=True"
+        )
     return contiguous(ctx, sizes, query.dtype, query.device)
 
 
@@ -52,8 +57,11 @@ def _check(
     key: FakeTensor,
     value: FakeTensor,
     mask: FakeTensor | None,
-    is_causal: bool,
 ) -> None:
+    """Dtypes and sizes.
+
+    The fused kernel reads past the end where the lengths of key and value differ; that is refused.
+    """
     if query.dtype is not key.dtype or query.dtype is not value.dtype:
         raise RuntimeError(
             "Expected query, key, and value to have the same dtype, but got query.dtype: "
@@ -71,8 +79,6 @@ def _check(
                 "Expected attn_mask dtype to be bool or float or to match query dtype, but got "
                 f"attn_mask.dtype: {mask.dtype} and query.dtype: {query.dtype} instead."
             )
-        if is_causal:
-            raise RuntimeError("Explicit attn_mask should not be set when is_causal=True")
     ctx.require_same(query.sizes[-1], key.sizes[-1], "query and key must have the same last dim")
     ctx.require_same(key.sizes[-2], value.sizes[-2], "key and value must have the same length")
 

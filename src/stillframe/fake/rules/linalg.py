@@ -16,7 +16,6 @@ from stillframe.fake.rules.elementwise import (
     as_float,
     complex_of,
     contiguous,
-    dense_like,
     elementwise,
     promoted,
     real_of,
@@ -134,10 +133,8 @@ def matrix_exp(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
 
 @rule(aten.linalg_matrix_power.default, aten.matrix_power.default)
 def matrix_power(ctx: RuleContext, x: FakeTensor, n: int) -> FakeTensor:
-    """Products of matrices; 1 is a copy and -1 the inverse."""
+    """Products of matrices; -1 is the inverse alone."""
     _square(ctx, x, "linalg.matrix_power")
-    if n == 1:
-        return dense_like(ctx, x)
     return _columns(ctx, x, x.sizes) if n == -1 else _rows(ctx, x, x.sizes)
 
 
