@@ -21,8 +21,14 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatabl
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One thread: the tests run beside each other, and float sums stay the same."""
+    """One thread: the tests run beside each other, and float sums stay the same.
+
+    Seeded, because test modules draw tensors for their parameters, and parallel workers must
+    collect the same tests.
+    """
     torch.set_num_threads(1)
+    random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

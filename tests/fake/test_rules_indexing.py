@@ -130,7 +130,7 @@ def test_embeddings() -> None:
         (aten.scatter.src, (0, ints([[1, 2]]), torch.randn(1, 2).double())),
         (aten.masked_scatter.default, (torch.ones(4, 5), torch.randn(20))),
     ],
-    ids=str,
+    ids=lambda v: str(v) if isinstance(v, torch._ops.OpOverload) else "args",
 )
 def test_refused_as_eager_does(op: Any, args: tuple[Any, ...]) -> None:
     check_error(op, torch.randn(4, 5), *args)

@@ -376,6 +376,12 @@ _of_each(aten.atleast_3d.Sequence, atleast_3d)
 @rule(aten.sum_to_size.default)
 def sum_to_size(ctx: RuleContext, x: FakeTensor, size: Sequence[Size]) -> FakeTensor:
     """The reverse of expand: a sum over the dims that were repeated; ``x`` itself if none."""
-    if size and tuple(size) == x.sizes:
+    kept = x.sizes[len(x.sizes) - len(size) :]
+    text = f"size {{{listed(size)}}} is not expandable to size {{{listed(x.sizes)}}}."
+    for own, want in zip(kept, size, strict=True):
+        if own != want and not is_one(want):
+            ctx.require_same(own, want, text)
+    summed = [own for own, want in zip(kept, size, strict=True) if is_one(want) and own != want]
+    if size and len(size) == len(x.sizes) and not summed:
         return x
     return contiguous(ctx, tuple(size), x.dtype, x.device)
