@@ -227,8 +227,10 @@ def _memory(tensors: list[torch.Tensor]) -> list[int]:
 def difference(a: Any, b: Any, path: str = "") -> str:
     """Where two observations differ; empty if they do not."""
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        if (a.shape, a.dtype) != (b.shape, b.dtype):
+        if (a.shape, a.dtype, a.device) != (b.shape, b.dtype, b.device):
             return f"{path}: {a.dtype}{tuple(a.shape)}, {b.dtype}{tuple(b.shape)}"
+        if a.is_meta:
+            return ""
         same = torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-5, equal_nan=True)
         return "" if same else f"{path}: {a.flatten()[:3].tolist()}, {b.flatten()[:3].tolist()}"
     if isinstance(a, dict):
