@@ -556,6 +556,12 @@ def hooked(self: Any, x: Any) -> Any:
     return y * 2
 
 
+def backward_inside(self: Any, x: Any) -> Any:
+    x = x.detach().requires_grad_()
+    (x**3).sum().backward()
+    return x.grad
+
+
 AMBIENT = "the ambient mode of the export is taken for the call's; neither recorded nor checked"
 BACKWARD = "below_autograd: what the user attaches to the backward pass is lost without a word"
 case("a no_grad region", half_no_grad, X, XG)
@@ -583,6 +589,7 @@ case("gradients", lambda self, x: F.gelu(self.lin(x)).softmax(-1) @ x.t(), XG, X
 case("detach and data", lambda self, x: self.lin(x).detach() + self.lin(x.data), XG, XG)
 case("a gradient of one's own", lambda self, x: Tripled.apply(self.lin(x)), X, unsound=BACKWARD)
 case("a hook on a tensor", hooked, X, unsound=BACKWARD)
+case("backward in forward", backward_inside, X, unsound=BACKWARD)
 case("a constant that requires grad", lambda self, x: x * self.t[0], X,
      state={"t": lambda: [torch.ones(4, requires_grad=True)]},
      unsound="pipeline.py _lift_constant detaches constants: no gradient reaches them")
