@@ -12,7 +12,7 @@ from stillframe.errors import NotSupported
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes import layout
 from stillframe.shapes.env import ShapeEnv, Size
-from stillframe.symbolic import Expr, eq, not_, unwrap
+from stillframe.symbolic import Expr, eq, unwrap
 
 _CPU = torch.device("cpu")
 
@@ -331,6 +331,3 @@ def _combine(strong: torch.dtype | None, weak: torch.dtype | None) -> torch.dtyp
             )
         return weak
     return strong
-
-
-__all__ = ["RuleContext", "not_"]

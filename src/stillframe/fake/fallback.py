@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 
 from stillframe import torch_private
 from stillframe.errors import NotSupported, StillframeError
-from stillframe.fake.tensor import FakeTensor, size_args
+from stillframe.fake.tensor import FakeTensor
 from stillframe.symbolic import Expr
 
 if TYPE_CHECKING:
@@ -304,6 +304,3 @@ def _describe(result: Any, inputs: list[FakeTensor]) -> Recipe:
 
     leaves, spec = pytree.tree_flatten(result)
     return Recipe(tuple(made(v) for v in leaves), spec)
-
-
-__all__ = ["Recipe", "run", "size_args"]

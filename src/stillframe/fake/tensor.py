@@ -17,7 +17,7 @@ import torch
 
 from stillframe import torch_private
 from stillframe.errors import NotSupported
-from stillframe.shapes.env import ShapeEnv, Size, to_size
+from stillframe.shapes.env import ShapeEnv, Size
 
 if TYPE_CHECKING:
     from stillframe.fake.mode import FakeMode
@@ -171,8 +171,3 @@ def _symbolic_strides(env: ShapeEnv, real: torch.Tensor, sizes: Sequence[Size]) 
             )
         expected *= max(real.shape[d], 1)
     return permuted_strides(sizes, order)
-
-
-def size_args(sizes: Sequence[Any]) -> tuple[Size, ...]:
-    """Sizes as torch gives them (ints, SymInts) -> ints and expressions."""
-    return tuple(s if type(s) is int else to_size(s) for s in sizes)

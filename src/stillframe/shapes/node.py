@@ -149,7 +149,7 @@ class SymNode:
         return self.env.expect_true(self.expr)
 
     def expect_size(self, file: str, line: int) -> bool:
-        return self.env.expect_true(unwrap_bool(sym.ge(self.expr, 0)))
+        return self.env.expect_true(sym.ge(self.expr, 0))
 
     # -- layout queries from C++ ----------------------------------------------------------------
 
@@ -209,11 +209,6 @@ class SymNode:
 
     def pos(self) -> SymNode:
         return self
-
-
-def unwrap_bool(expr: Expr) -> Expr:
-    """Identity with a name: keeps boolean constants as expressions for ``expect_true``."""
-    return expr
 
 
 def _binary(function: Callable[[Expr, Expr], Expr]) -> Callable[[SymNode, SymNode], SymNode]:
