@@ -13,7 +13,7 @@ torch (``stillframe.symbolic``) can be used without it.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 # The package must be loaded before the function of the same name is bound below: from then on,
@@ -27,7 +27,9 @@ _HOMES = {
     "VerificationReport": "stillframe.export.verify",
     "save": "stillframe.artifact",
     "load": "stillframe.artifact",
-    **dict.fromkeys(("Dim", "dims", "ShapesCollection"), "stillframe.shapes.dims"),
+    **dict.fromkeys(
+        ("AdditionalInputs", "Dim", "ShapesCollection", "auto", "dims"), "stillframe.shapes.dims"
+    ),
     **dict.fromkeys(
         (
             "InputKind", "OutputKind", "InputSpec", "OutputSpec", "TensorArgument",
@@ -87,7 +89,7 @@ if TYPE_CHECKING:
         TokenArgument,
     )
     from stillframe.export.verify import VerificationReport
-    from stillframe.shapes.dims import Dim, ShapesCollection, dims
+    from stillframe.shapes.dims import AdditionalInputs, Dim, ShapesCollection, auto, dims
 
 
 def export(
@@ -98,6 +100,8 @@ def export(
     dynamic_shapes: Any = None,
     strict: bool = False,
     preserve_module_call_signature: tuple[str, ...] = (),
+    assume: Sequence[Any] = (),
+    prefer_deferred_runtime_asserts_over_guards: bool = False,
     verify: bool | int = False,
 ) -> ExportedProgram:
     """Capture ``mod`` as a program for all inputs that the example and the dims spec admit.
@@ -112,9 +116,15 @@ def export(
         kwargs: keyword example inputs.
         dynamic_shapes: which dims may vary, in the format of ``torch.export``: by argument name
             or position, ``{dim: Dim}`` or a list per tensor, containers mirrored. Sizes without
-            a spec are static.
+            a spec are static. A ``Dim`` or hint for an int argument, or a hint for a float, makes
+            it a variable. :data:`auto` leaves all sizes open: the program's ``proposed_spec``
+            then declares what it admits.
         strict: capture by symbolic execution of bytecode; not supported yet.
         preserve_module_call_signature: not supported yet.
+        assume: relations between the dims that hold for every call, and are checked then:
+            ``[b % 2 == 0, h == w, s <= 4 * b]``, or the same as text.
+        prefer_deferred_runtime_asserts_over_guards: a condition that the program needs beyond what
+            is declared becomes a check of every call instead of an error, unless it fixes a size.
         verify: also run :meth:`ExportedProgram.verify` (an int: that many samples).
 
     Returns:
@@ -136,6 +146,8 @@ def export(
         dynamic_shapes=dynamic_shapes,
         strict=strict,
         preserve_module_call_signature=preserve_module_call_signature,
+        assume=assume,
+        prefer_deferred_runtime_asserts_over_guards=prefer_deferred_runtime_asserts_over_guards,
         verify=verify,
     )
 

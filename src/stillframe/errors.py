@@ -90,10 +90,16 @@ class InvalidInput(UserError, ValueError):
 
 
 class ConstraintViolationError(UserError):
-    """The declared dynamic shapes and the guards of the program do not agree."""
+    """The declared dynamic shapes and the guards of the program do not agree.
 
-    def __init__(self, what: str, **parts: object) -> None:
+    Attributes:
+        spec: Python text that declares the sizes for which the program works: definitions of
+            ``Dim``s, ``dynamic_shapes``, and ``assume`` where relations are needed.
+    """
+
+    def __init__(self, what: str, *, spec: str = "", **parts: object) -> None:
         super().__init__(UserErrorKind.CONSTRAINT_VIOLATION, what, **parts)  # type: ignore[arg-type]
+        self.spec = spec
 
 
 class DataDependentError(UserError):

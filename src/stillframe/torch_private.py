@@ -8,17 +8,11 @@ somebody's capture.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-
-from stillframe import stack
-
-# The user's lines are those outside of torch.
-stack.hide_package(os.path.dirname(torch.__file__))
 
 # Makes a tensor subclass instance with given sizes and no storage of its own. Sizes may be SymInts.
 make_wrapper_subclass: Callable[..., torch.Tensor] = torch.Tensor._make_wrapper_subclass

@@ -17,6 +17,7 @@ from stillframe.errors import InvalidInput
 from stillframe.shapes.dims import (
     DerivedDim,
     Dim,
+    DimExpression,
     DimHint,
     LeafSpec,
     ShapesCollection,
@@ -78,8 +79,8 @@ class TestDim:
     def test_range_must_be_one(self) -> None:
         with refused("Dim('n'): min (5) is larger than max (4)."):
             Dim("n", min=5, max=4)
-        with refused("Dim('n'): min is -1, and no size is negative."):
-            Dim("n", min=-1)
+        with refused("dim 0 of x is Dim('n', min=-1), and no size is negative."):
+            resolve(one, (X,), {"x": {0: Dim("n", min=-1)}})
         with refused("Dim('n'): max must be an int or None, got 2.5."):
             Dim("n", max=2.5)  # type: ignore[arg-type]
         with refused("Dim('n'): min must be an int or None, got True."):
@@ -113,24 +114,68 @@ class TestDerivedDim:
         if scale > 1:
             assert derived.root_size(scale * root + offset + 1) is None
 
-    def test_what_is_not_linear(self) -> None:
-        d = Dim("d")
-        cases = {
-            "d // 2": (lambda: d // 2, "2*half"),
-            "d / 2": (lambda: d / 2, "2*half"),
-            "d % 8": (lambda: d % 8, "8*d"),
-            "-d": (lambda: -d, "shrink"),
-            "5 - d": (lambda: 5 - d, "shrink"),
-            "d * 0": (lambda: d * 0, "the factor is 1 or more"),
-            "d * -2": (lambda: -2 * d, "the factor is 1 or more"),
-            "d * d": (lambda: d * d, "the factor must be an int"),
-            "d * 1.5": (lambda: d * 1.5, "the factor must be an int"),
-            "d + e": (lambda: d + Dim("e"), "the offset must be an int"),
-            "d - e": (lambda: d - Dim("e"), "the offset must be an int"),
-        }
-        for text, (make, why) in cases.items():
-            with refused(f"{text} is not a derived dim.", why):
-                make()
+    def test_what_is_not_linear_declares_no_size(self) -> None:
+        d, e = Dim("d"), Dim("e")
+        for size, text in {
+            d // 2: "d//2", d % 8: "d % 8", -d: "-d", 5 - d: "5 - d", d * 0: "0", -2 * d: "-2*d",
+            d * d: "d**2", d + e: "d + e", d - e: "d - e",
+        }.items():  # fmt: skip
+            assert isinstance(size, DimExpression)
+            with refused(f"dim 0 of x is `{text}`, which declares no size", "k*d + c"):
+                resolve(one, (X,), {"x": {0: size}})
+
+    def test_arithmetic_that_comes_back_to_a_dim(self) -> None:
+        d, e = Dim("d"), Dim("e")
+        assert 2 * d - d == d and (d + e) - e == d and -1 * (-1 * d) == d and 4 * d // 2 == 2 * d
+
+    @pytest.mark.parametrize("make", [lambda d: d / 2, lambda d: d * 1.5, lambda d: d**2])
+    def test_no_floats(self, make: Any) -> None:
+        with pytest.raises(TypeError):
+            make(Dim("d"))
+
+    def test_one_name_two_ranges(self) -> None:
+        with refused("The dim 'd' has two ranges: Dim('d') and Dim('d', min=2)."):
+            Dim("d") + Dim("d", min=2)
+
+
+class TestValues:
+    def test_one_of_a_set(self) -> None:
+        dim = Dim("b", values=[32, 1, 8, 8])
+        assert (dim.min, dim.max, dim.values) == (1, 32, (1, 8, 32))
+        assert repr(dim) == "Dim('b', values=(1, 8, 32))"
+        assert dim.admits(8) and not dim.admits(9)
+        assert dim != Dim("b", min=1, max=32)
+        with refused("x.size(0) is 3 in the example, outside the range of", "one of 1, 8, 32"):
+            resolve(one, (X,), {"x": {0: dim}})
+
+    @pytest.mark.parametrize("values", [[], [1.5], [True]])
+    def test_bad_sets(self, values: Any) -> None:
+        with refused("Dim('b'): values must be one or more ints, got", "values=(1, 8, 32)"):
+            Dim("b", values=values)
+        with refused("Dim('b'): give either values or min and max."):
+            Dim("b", values=[1], max=3)
+
+
+class TestRelations:
+    def test_comparisons_of_sizes(self) -> None:
+        b, h, w = Dim("b", min=1), Dim("h"), Dim("w")
+        relations = [
+            b % 2 == 0, h == w, h <= 4 * b, h * w < 64, (b == 1) | (b > 4), ~(h == w),
+            (h != 3) & (w != 3),
+        ]  # fmt: skip
+        assert [str(r) for r in relations] == [
+            "b % 2 == 0", "h == w", "h <= 4*b", "h*w <= 63", "b == 1 or b >= 5", "h != w",
+            "h != 3 and w != 3",
+        ]  # fmt: skip
+        assert {str(d) for d in relations[3].dims} == {"h", "w"}
+
+    def test_truth_is_only_that_of_equal_declarations(self) -> None:
+        b = Dim("b")
+        with refused("`b <= 8` is a relation between dims", "assume=[...]", "1 <= b <= 8"):
+            bool(b <= 8)
+        with refused("`b >= 1` is a relation"):
+            assert 1 <= b <= 8
+        assert not b == Dim("c") and b != 4 and b != "b"
 
 
 # -- forms of the spec ----------------------------------------------------------------------------
@@ -357,7 +402,27 @@ class TestErrors:
         with refused("gives two specs for the argument more."):
             resolve(variadic, (X,), {"kw": {"more": None}, "more": None}, more=X)
 
-    @pytest.mark.parametrize("value", [3, 2.5, True, "text", None])
+    def test_spec_of_a_number(self) -> None:
+        assert resolve_spec(one, (3,), {}, {"x": B})[0].number == B
+        assert resolve_spec(one, (2.5,), {}, {"x": Dim.DYNAMIC})[0].number is Dim.DYNAMIC
+        assert resolve_spec(one, (3,), {}, {"x": 3})[0].number is None
+        with refused("x is 65 in the example, outside the range"):
+            resolve_spec(one, (65,), {}, {"x": B})
+        with refused("x is the int 3; its spec is {0:", "an int that varies is a Dim"):
+            resolve(one, (3,), {"x": {0: B}})
+
+    def test_a_hint_for_everything_below(self) -> None:
+        auto = {0: Dim.AUTO, 1: Dim.AUTO}
+        assert resolve(two, (X, Y), Dim.AUTO) == {"x": auto, "y": auto}
+        assert resolve(one, ([X, {"a": Y}],), {"x": [None, Dim.AUTO]}) == {
+            "x[0]": {},
+            "x[1]['a']": auto,
+        }
+        assert resolve(one, ([X, 3, "text"],), {"x": Dim.AUTO}) == {
+            "x[0]": auto, "x[1]": None, "x[2]": None,
+        }  # fmt: skip
+
+    @pytest.mark.parametrize("value", [2.5, True, "text", None])
     def test_tensor_spec_for_a_constant(self, value: Any) -> None:
         with refused(f"x is {value!r}, not a tensor; its spec is {{0:", "use None for x"):
             resolve(one, (value,), {"x": {0: B}})

@@ -35,6 +35,7 @@ from stillframe.export.signature import (
     OutputKind,
     OutputSpec,
 )
+from stillframe.export.verdicts import Reason, Verdict
 from stillframe.shapes.env import Guard, ShapeEnv, SymbolInfo
 from stillframe.symbolic import Contradiction, Expr, Range, symbol
 
@@ -113,6 +114,8 @@ class _Reader:
                 dim_names=doc.dim_names,
                 notes=doc.notes,
                 fallbacks=doc.fallbacks,
+                verdicts=[_verdict(row) for row in doc.verdicts],
+                proposed_spec=doc.proposed_spec,
             )
         except (ArtifactError, SpecViolationError) as e:
             raise ArtifactError(
@@ -201,6 +204,11 @@ class _Reader:
 
 
 # -- sizes ----------------------------------------------------------------------------------------
+
+
+def _verdict(row: schema.VerdictRow) -> Verdict:
+    reasons = tuple(Reason(r.expr, tuple(r.where), r.kind) for r in row.reasons)
+    return Verdict(row.place, row.declared, row.outcome, row.result, row.range, reasons)
 
 
 def _environment(doc: schema.ProgramDoc) -> ShapeEnv:

@@ -3,6 +3,7 @@
 Version log (major.minor; a reader takes every minor of its major):
 
 - 1.0: first version.
+- 1.1: verdicts on the sizes of the inputs; symbols may be floats.
 
 A newer minor may add fields: objects with unknown keys and rows with more columns than known are
 read, the surplus is ignored. Small things that occur often are rows (``array_like``). Sizes are
@@ -19,7 +20,7 @@ import msgspec
 from stillframe.export.containers import StructureNode
 
 FORMAT = "stillframe"
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
 
 PROGRAM, WEIGHTS, CONSTANTS, MANIFEST = (
     "program.json", "weights.safetensors", "constants.safetensors", "manifest.json",
@@ -171,7 +172,7 @@ class SymbolRow(msgspec.Struct, frozen=True):
     dim_name: str
     policy: str
     source: str = ""
-    hint: int | None = None
+    hint: int | float | None = None
     lower: int | None = None
     upper: int | None = None
 
@@ -186,6 +187,17 @@ class GuardRow(msgspec.Struct, frozen=True):
     expr: str
     where: list[str] = []
     kind: str = "backed"
+
+
+class VerdictRow(msgspec.Struct, frozen=True):
+    """What became of one size of the inputs; ``reasons`` in the user's names of the dims."""
+
+    place: str
+    declared: str
+    outcome: str
+    result: str
+    range: str
+    reasons: list[GuardRow] = []
 
 
 class ParameterRow(msgspec.Struct, frozen=True):
@@ -280,6 +292,8 @@ class ProgramDoc(msgspec.Struct, frozen=True):
     dim_names: dict[str, str] = {}
     notes: list[str] = []
     fallbacks: dict[str, int] = {}
+    verdicts: list[VerdictRow] = []
+    proposed_spec: str = ""
 
 
 class MemberDoc(msgspec.Struct, frozen=True):

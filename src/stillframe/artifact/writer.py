@@ -27,6 +27,7 @@ from stillframe.export.call_spec import CallSpec
 from stillframe.export.containers import describe_spec
 from stillframe.export.program import ExportedProgram
 from stillframe.export.signature import ModuleCallEntry
+from stillframe.export.verdicts import Verdict
 from stillframe.shapes.env import ShapeEnv
 from stillframe.symbolic import Range, to_python
 
@@ -146,6 +147,8 @@ def _document(program: ExportedProgram, tensors: TensorTable) -> schema.ProgramD
         dim_names=dict(program.dim_names),
         notes=list(program.notes),
         fallbacks={str(k): int(v) for k, v in program.fallbacks.items()},
+        verdicts=[_verdict(v) for v in program.verdicts],
+        proposed_spec=program.proposed_spec,
         stored=tensors.stored,
         objects=tensors.objects,
     )
@@ -195,12 +198,19 @@ def _refuse_shared_writes(program: ExportedProgram) -> None:
             )
 
 
+def _verdict(verdict: Verdict) -> schema.VerdictRow:
+    reasons = [schema.GuardRow(r.condition, list(r.where), r.kind) for r in verdict.reasons]
+    return schema.VerdictRow(
+        verdict.place, verdict.declared, verdict.outcome, verdict.result, verdict.range, reasons
+    )
+
+
 def _symbols(env: ShapeEnv | None) -> list[schema.SymbolRow]:
     if env is None:
         return []
     return [
         schema.SymbolRow(
-            str(sym), sym.sort, info.dim_name, info.policy, info.source, info.hint,
+            str(sym), sym.sort, info.dim_name, info.policy, info.source, info.example,
             *_bounds(info.declared),
         )
         for sym, info in env.symbols.items()

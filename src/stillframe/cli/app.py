@@ -153,6 +153,21 @@ def inspect(
 
 @app.command()
 @guarded
+def explain(
+    program: ProgramFile,
+    about: Annotated[
+        str | None,
+        typer.Option("--about", metavar="NAME", help="Only this input, size or dim."),
+    ] = None,
+    traceback: Traceback = False,
+) -> None:
+    """Say why each size of a program is as it is: what was declared, and which lines decided."""
+    explanation = _load(program).explain(about)
+    Console().print(str(explanation), soft_wrap=True, highlight=False, markup=False)
+
+
+@app.command()
+@guarded
 def run(
     program: ProgramFile,
     inputs: Annotated[

@@ -47,6 +47,11 @@ class LeafRule:
     layout: torch.layout = torch.strided
     value: Any = None
 
+    @property
+    def number(self) -> type:
+        """The type of a number that varies."""
+        return float if self.value.sort == "float" else int
+
 
 @dataclass(frozen=True)
 class Condition:

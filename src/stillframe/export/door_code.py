@@ -216,7 +216,7 @@ class DoorCode:
         if leaf.kind == CONSTANT:
             self._conditions.append(self._equals(local, leaf.value))
         elif leaf.kind == SYMBOL:
-            self._conditions.append(f"{local}.__class__ is {self.names.builtin(int)}")
+            self._conditions.append(f"{local}.__class__ is {self.names.builtin(leaf.number)}")
             self.sizes.setdefault(leaf.value, local)
         elif leaf.kind == TENSOR:
             self._read_tensor(index, leaf, local)

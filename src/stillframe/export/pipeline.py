@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -20,7 +21,7 @@ from stillframe import torch_private
 from stillframe.errors import InvalidInput, NotSupported, StillframeError
 from stillframe.export import constraints, effects, passes
 from stillframe.export.call_spec import CallSpec
-from stillframe.export.inputs import FakeInputs, make_fake_inputs
+from stillframe.export.inputs import FakeInputs, InputMaker
 from stillframe.export.naming import Names
 from stillframe.export.program import ExportedProgram
 from stillframe.export.signature import (
@@ -45,10 +46,12 @@ from stillframe.export.state import (
     non_persistent,
     swapped_state,
 )
+from stillframe.export.verdicts import Verdict, static_dims, verdicts
 from stillframe.fake.tensor import FakeTensor
-from stillframe.shapes.dims import resolve_spec
-from stillframe.shapes.env import ShapeEnv, to_size
-from stillframe.symbolic import Expr
+from stillframe.shapes.dims import LeafSpec, resolve_spec, spec_from_leaves
+from stillframe.shapes.env import Guard, ShapeEnv, to_size
+from stillframe.shapes.solve import solve
+from stillframe.symbolic import Expr, evaluate
 from stillframe.trace.recorder import Recorder, new_placeholder
 from stillframe.trace.scope import ModuleScope, module_paths
 
@@ -61,6 +64,8 @@ def export(
     dynamic_shapes: Any = None,
     strict: bool = False,
     preserve_module_call_signature: tuple[str, ...] = (),
+    assume: Sequence[Any] = (),
+    prefer_deferred_runtime_asserts_over_guards: bool = False,
     verify: bool | int = False,
 ) -> ExportedProgram:
     """The work behind :func:`stillframe.export`; arguments and errors are described there."""
@@ -79,9 +84,17 @@ def export(
     if preserve_module_call_signature:
         raise NotSupported("preserve_module_call_signature is not supported yet.")
     root = mod if isinstance(mod, torch.nn.Module) else _FunctionModule(mod)
+    request = Request(
+        root,
+        args,
+        kwargs or {},
+        resolve_spec(root, args, kwargs, dynamic_shapes),
+        tuple(assume) if isinstance(assume, list) else assume,
+        prefer_deferred_runtime_asserts_over_guards,
+        sys._getframe(1),
+    )
     with torch_private.ambient_modes_off():
-        capture = _Capture(root, args, kwargs or {}, dynamic_shapes, sys._getframe(1))
-        program = capture.run()
+        program = _most_general(request)
     if verify:
         program.verify(root, samples=3 if verify is True else int(verify))
     return program
@@ -99,20 +112,63 @@ class _FunctionModule(torch.nn.Module):
         self.__dict__["forward"] = function
 
 
-class _Capture:
-    """One export in progress."""
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What one export was asked for.
 
-    def __init__(
-        self,
-        root: torch.nn.Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        dynamic_shapes: Any,
-        floor: FrameType,
-    ) -> None:
-        self.root = root
-        self.args, self.kwargs = args, kwargs
-        self.leaf_specs = resolve_spec(root, args, kwargs, dynamic_shapes)
+    Attributes:
+        root: the module.
+        args, kwargs: the example inputs.
+        leaf_specs: what was declared for each leaf.
+        assume: relations between dims.
+        prefer_asserts: conditions on declared dims become checks of the program.
+        floor: the frame that called; stacks end below it.
+    """
+
+    root: torch.nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    leaf_specs: list[LeafSpec]
+    assume: Sequence[Any]
+    prefer_asserts: bool
+    floor: FrameType
+
+
+def _most_general(request: Request) -> ExportedProgram:
+    """Capture with hints that are not 0 or 1, so that an example of such a size decides nothing.
+
+    If the program does not run so, or is then not for the example, the sizes that may be moved are
+    found one by one, starting from the example itself.
+    """
+    capture = _Capture(request, moved=None)
+    if not capture.inputs.moved:
+        return capture.run()
+    try:
+        program = capture.run()
+        if capture.admits_example():
+            return program
+    except Exception:  # whatever it was, the example's own sizes say it better
+        pass
+    best = _Capture(request, moved=frozenset()).run()
+    kept: frozenset[str] = frozenset()
+    for key in capture.inputs.moved if len(capture.inputs.moved) > 1 else ():
+        attempt = _Capture(request, moved=kept | {key})
+        try:
+            program = attempt.run()
+        except Exception:
+            continue
+        if attempt.admits_example():
+            best, kept = program, kept | {key}
+    return best
+
+
+class _Capture:
+    """One capture in progress."""
+
+    def __init__(self, request: Request, moved: frozenset[str] | None) -> None:
+        self.request = request
+        self.root = root = request.root
+        self.args, self.kwargs = args, kwargs = request.args, request.kwargs
         self.call_spec = CallSpec.from_call(root.forward, args, kwargs)
         self.leaves, self.in_spec = pytree.tree_flatten((args, kwargs))
         self.modules = module_paths(root)
@@ -123,13 +179,20 @@ class _Capture:
         self.lifted: list[InputSpec] = []
         self.constants: dict[str, torch.Tensor] = {}
         self.notes: list[str] = []
-        self.recorder = Recorder(self.env, ModuleScope(self.modules), self._lift_constant, floor)
+        self.verdicts: list[Verdict] = []
+        self.proposed_spec = ""
+        self.recorder = Recorder(
+            self.env, ModuleScope(self.modules), self._lift_constant, request.floor
+        )
         self._first_user_node: torch.fx.Node | None = None
+        self.inputs = InputMaker(self.env, request.leaf_specs, request.assume, moved).make()
+        self.baseline = self.env.facts.copy()
 
     # -- the steps ----------------------------------------------------------------------------
 
     def run(self) -> ExportedProgram:
-        inputs = make_fake_inputs(self.env, self.leaf_specs)
+        """Run the module once under the recorder, and build the program."""
+        inputs = self.inputs
         fakes = fake_state(self.env, self.parameters, self.buffers)
         self._make_placeholders(inputs, fakes)
         random_state = RandomState()
@@ -142,9 +205,39 @@ class _Capture:
                 random_state.restore()
         outputs_specs = self._make_output(outputs)
         self.recorder.finish()
-        guards = constraints.check_guards(self.env)
+        guards = self._check_guards()
         self.env.freeze()
         return self._build(inputs, fakes, outputs_specs, out_spec, guards)
+
+    def admits_example(self) -> bool:
+        """Whether the conditions that the run relied on hold for the example itself."""
+        examples = {s: i.example for s, i in self.env.symbols.items() if i.example is not None}
+        return all(evaluate(guard.expr, examples) for guard in self.env.guards)
+
+    def _check_guards(self) -> list[Guard]:
+        """The conditions of every call; the verdicts on all sizes are known afterwards.
+
+        Raises:
+            ConstraintViolationError: the program does not work for all declared sizes.
+        """
+        guards, violations = constraints.check_guards(
+            self.env, self.baseline, prefer_asserts=self.request.prefer_asserts
+        )
+        solution = solve(self.env, self.env.facts)
+        declared = solve(self.env, self.baseline)
+        self.verdicts = verdicts(self.env, self.inputs, declared, solution)
+        if violations or any(i.policy == "auto" for i in self.env.symbols.values()):
+            self.proposed_spec = constraints.spec_text(solution, self.inputs, self._mirror)
+        if violations:
+            raise constraints.violation(self.env, violations, self.verdicts, self.proposed_spec)
+        return guards
+
+    def _mirror(self, entry: Callable[[int], Any]) -> dict[str, Any]:
+        """A spec by argument name with ``entry(index)`` at each leaf."""
+        index = {spec.path: i for i, spec in enumerate(self.request.leaf_specs)}
+        return spec_from_leaves(
+            self.root, self.args, self.kwargs, lambda path, _: entry(index[path])
+        )
 
     def _make_placeholders(self, inputs: FakeInputs, fakes: dict[int, FakeTensor]) -> None:
         left_out = non_persistent(self.modules)
@@ -295,9 +388,11 @@ class _Capture:
             training=self.root.training,
             root_class=type(self.root).__name__,
             dim_names=inputs.dim_names,
+            verdicts=self.verdicts,
+            proposed_spec=self.proposed_spec,
             notes=[
                 *self.notes,
-                *constraints.static_dims(self.env),
+                *static_dims(self.verdicts),
                 *effects.notes(self.constants, self.lifted),
             ],
             fallbacks=self.recorder.fake_mode.fallbacks,
@@ -364,6 +459,9 @@ _SYMBOLIC_ARGUMENTS: dict[str, Any] = {
 def _input_argument(name: str, leaf: Any) -> Any:
     if isinstance(leaf, FakeTensor):
         return TensorArgument(name)
+    size = to_size(leaf)
+    if isinstance(size, Expr):
+        return _SYMBOLIC_ARGUMENTS[size.sort](name)
     return ConstantArgument(name, leaf)
 
 
@@ -375,4 +473,6 @@ def _input_sizes(leaves: Iterable[Any]) -> list[Expr]:
             for size in leaf.sizes:
                 if isinstance(size, Expr):
                     sizes[size] = None
+        elif isinstance(to_size(leaf), Expr) and to_size(leaf).sort == "int":
+            sizes[to_size(leaf)] = None
     return list(sizes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,10 +14,12 @@ from stillframe.errors import NotSupported
 from stillframe.export import listing, verifier
 from stillframe.export.call_spec import CallSpec
 from stillframe.export.signature import ExportGraphSignature, ModuleCallEntry
+from stillframe.export.verdicts import Verdict
 from stillframe.shapes.env import Guard
 from stillframe.symbolic import Expr, Range
 
 if TYPE_CHECKING:
+    from stillframe.export.explain import Explanation
     from stillframe.export.verify import VerificationReport
 
 
@@ -38,6 +40,9 @@ class ExportedProgram:
         out_spec: structure of the result.
         dim_names: symbol name -> the user's name of the dim.
         notes: what the capture assumed that a reader should know.
+        verdicts: what became of every size of the inputs, and why.
+        proposed_spec: where dims were left open (``Dim.AUTO``): Python text that declares what the
+            program admits.
         fallbacks: operators that were answered without a shape rule, with counts.
     """
 
@@ -59,6 +64,8 @@ class ExportedProgram:
         dim_names: dict[str, str] | None = None,
         notes: list[str] | None = None,
         fallbacks: Mapping[str, int] | None = None,
+        verdicts: Sequence[Verdict] = (),
+        proposed_spec: str = "",
     ) -> None:
         self.graph_module = graph_module
         self.graph_signature = graph_signature
@@ -75,6 +82,8 @@ class ExportedProgram:
         self.dim_names = dim_names or {}
         self.notes = notes or []
         self.fallbacks = dict(fallbacks or {})
+        self.verdicts = tuple(verdicts)
+        self.proposed_spec = proposed_spec
         verifier.check(self)
 
     @property
@@ -110,6 +119,20 @@ class ExportedProgram:
         from stillframe.export.verify import verify
 
         return verify(self, mod, samples, seed)
+
+    def explain(self, about: str | None = None) -> Explanation:
+        """Why each size is as it is, with the user's lines; ``print`` it.
+
+        Args:
+            about: only what concerns this input, size or dim: ``"x"``, ``"x.size(0)"``, ``"b"``.
+
+        Raises:
+            InvalidInput: nothing of that name.
+        """
+        from stillframe.export.explain import explain
+
+        explanation = explain(self)
+        return explanation if about is None else explanation.about(about)
 
     def run_decompositions(self, table: Any = None) -> ExportedProgram:
         """Functional core-ATen form. Not supported yet."""
@@ -153,6 +176,6 @@ class ExportedProgram:
         names = (
             "graph_module", "graph_signature", "state_dict", "constants", "range_constraints",
             "guards", "module_call_graph", "example_inputs", "call_spec", "out_spec", "training",
-            "root_class", "dim_names", "notes", "fallbacks",
+            "root_class", "dim_names", "notes", "fallbacks", "verdicts", "proposed_spec",
         )  # fmt: skip
         return ExportedProgram(**{**{n: getattr(self, n) for n in names}, **fields})

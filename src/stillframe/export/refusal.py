@@ -146,9 +146,9 @@ class Refusal:
                 ) from None
             return
         if rule.kind == SYMBOL:
-            if type(leaf) is not int:
+            if type(leaf) is not rule.number:
                 raise CallError(
-                    f"{rule.path}: is {describe(leaf)}, the program takes an int."
+                    f"{rule.path}: is {describe(leaf)}, the program takes {_article(rule.number)}."
                 ) from None
             return
         wanted = f"a {_dtype(rule.dtype)} tensor of shape {self._shape(rule)}"
@@ -246,7 +246,7 @@ class Refusal:
         raise CallError(
             f"The program takes only sizes with {self._text(condition.expr)}; this call has "
             f"{self._values(condition.expr, values)}.",
-            why="the captured run relied on it",
+            why=_RELIED_ON[condition.guard.kind if condition.guard is not None else "backed"],
             where=where[-1:],
         ) from None
 
@@ -281,6 +281,18 @@ class Refusal:
             s: symbol(self.door.dim_names.get(str(s), str(s)), s.sort) for s in expr.free_symbols
         }
         return to_python(substitute(expr, names))
+
+
+_RELIED_ON = {
+    "backed": "the captured run relied on it",
+    "asserted": "forward checks it",
+    "declared": "the dim was declared as one of these",
+    "assumed": "export was told to assume it",
+}
+
+
+def _article(kind: type) -> str:
+    return "an int" if kind is int else "a float"
 
 
 def _container_name(spec: pytree.TreeSpec) -> str:

@@ -17,21 +17,22 @@ import torch
 from torch.utils import _pytree as pytree
 
 from stillframe.errors import InvalidInput, VerificationError
+from stillframe.export.sampling import Sizes, draw_sizes, example_sizes
 from stillframe.fake.tensor import FakeTensor
-from stillframe.symbolic import Expr, evaluate
+from stillframe.shapes.env import to_size
+from stillframe.symbolic import evaluate
 
 if TYPE_CHECKING:
     from stillframe.export.program import ExportedProgram
 
 RTOL = ATOL = 1e-4
-_ATTEMPTS = 200
 
 
 @dataclass(frozen=True)
 class Sample:
     """One comparison: the sizes of the dims and the largest absolute difference of the outputs."""
 
-    sizes: dict[str, int]
+    sizes: dict[str, float]
     max_difference: float
 
 
@@ -68,9 +69,9 @@ def verify(
     if samples < 0:
         raise InvalidInput(f"samples must be 0 or more, got {samples}.")
     rng = random.Random(seed)
-    drawn = [_example_sizes(program)]
+    drawn = [example_sizes(program)]
     for _ in range(samples):
-        sizes = _draw(program, rng, drawn)
+        sizes = draw_sizes(program, rng, drawn)
         if sizes is not None:
             drawn.append(sizes)
     results = []
@@ -80,7 +81,22 @@ def verify(
     return VerificationReport(tuple(results))
 
 
-# -- sizes ----------------------------------------------------------------------------------------
+# -- inputs ---------------------------------------------------------------------------------------
+
+
+def _inputs(
+    program: ExportedProgram, sizes: Sizes, seed: int
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    generator = torch.Generator().manual_seed(seed)
+    leaves, spec = pytree.tree_flatten(program.example_inputs)
+    fakes = _user_fakes(program)
+    made = [
+        _resized(real, fake, sizes, generator)
+        if isinstance(fake, FakeTensor)
+        else sizes.get(to_size(fake), real)
+        for real, fake in zip(leaves, fakes, strict=True)
+    ]
+    return pytree.tree_unflatten(made, spec)  # type: ignore[no-any-return]
 
 
 def _user_fakes(program: ExportedProgram) -> list[Any]:
@@ -88,80 +104,12 @@ def _user_fakes(program: ExportedProgram) -> list[Any]:
     return [n.meta["val"] for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
 
 
-def _symbols(program: ExportedProgram) -> list[Expr]:
-    found: dict[Expr, None] = {}
-    for fake in _user_fakes(program):
-        if isinstance(fake, FakeTensor):
-            for size in fake.sizes:
-                if isinstance(size, Expr):
-                    found.update(dict.fromkeys(sorted(size.free_symbols, key=str)))
-    return list(found)
-
-
-def _example_sizes(program: ExportedProgram) -> dict[Expr, int]:
-    """The values of the symbols in the example inputs."""
-    leaves = pytree.tree_leaves(program.example_inputs)
-    sizes: dict[Expr, int] = {}
-    symbols = _symbols(program)
-    fakes = _user_fakes(program)
-    for symbol in symbols:
-        for fake, real in zip(fakes, leaves, strict=True):
-            if isinstance(fake, FakeTensor) and symbol not in sizes:
-                for size, actual in zip(fake.sizes, real.shape, strict=True):
-                    if isinstance(size, Expr) and size.free_symbols == {symbol}:
-                        sizes[symbol] = _solve(size, symbol, actual)
-                        break
-    return sizes
-
-
-def _solve(size: Expr, symbol: Expr, actual: int) -> int:
-    """The value of ``symbol`` for which the increasing linear ``size`` equals ``actual``."""
-    at_zero = int(evaluate(size, {symbol: 0}))
-    slope = int(evaluate(size, {symbol: 1})) - at_zero
-    return (actual - at_zero) // slope
-
-
-def _draw(
-    program: ExportedProgram, rng: random.Random, seen: list[dict[Expr, int]]
-) -> dict[Expr, int] | None:
-    """New sizes inside the ranges that keep all guards; None if none is found."""
-    example = seen[0]
-    if not example:
-        return None
-    for _ in range(_ATTEMPTS):
-        sizes = {}
-        for symbol, hint in example.items():
-            bounds = program.range_constraints[symbol]
-            low = max(int(bounds.lower), hint // 4)
-            high = int(min(bounds.upper, 2 * hint + 8))
-            sizes[symbol] = rng.randint(low, max(low, high))
-        if sizes not in seen and all(evaluate(g.expr, sizes) for g in program.guards):
-            return sizes
-    return None
-
-
-def _named(program: ExportedProgram, sizes: dict[Expr, int]) -> dict[str, int]:
+def _named(program: ExportedProgram, sizes: Sizes) -> dict[str, float]:
     return {program.dim_names.get(str(s), str(s)): v for s, v in sizes.items()}
 
 
-# -- inputs ---------------------------------------------------------------------------------------
-
-
-def _inputs(
-    program: ExportedProgram, sizes: dict[Expr, int], seed: int
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    generator = torch.Generator().manual_seed(seed)
-    leaves, spec = pytree.tree_flatten(program.example_inputs)
-    fakes = _user_fakes(program)
-    made = [
-        _resized(real, fake, sizes, generator) if isinstance(fake, FakeTensor) else real
-        for real, fake in zip(leaves, fakes, strict=True)
-    ]
-    return pytree.tree_unflatten(made, spec)  # type: ignore[no-any-return]
-
-
 def _resized(
-    real: torch.Tensor, fake: FakeTensor, sizes: dict[Expr, int], generator: torch.Generator
+    real: torch.Tensor, fake: FakeTensor, sizes: Sizes, generator: torch.Generator
 ) -> torch.Tensor:
     wanted = [s if isinstance(s, int) else int(evaluate(s, sizes)) for s in fake.sizes]
     out = real.detach()
@@ -180,7 +128,7 @@ def _resized(
 
 
 def _compare(
-    program: ExportedProgram, mod: torch.nn.Module, args: Any, kwargs: Any, sizes: dict[Expr, int]
+    program: ExportedProgram, mod: torch.nn.Module, args: Any, kwargs: Any, sizes: Sizes
 ) -> float:
     expected = _run(copy.deepcopy(mod) if program.training else mod, args, kwargs)
     actual = _run(

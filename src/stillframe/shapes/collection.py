@@ -1,4 +1,4 @@
-"""Specs by input tensor or by leaf, turned into the form by argument name."""
+"""Specs by input tensor, or inferred from further examples, as a dict by argument name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from stillframe.errors import InvalidInput
 from stillframe.shapes.arguments import BoundInputs
 from stillframe.shapes.containers import children_of, describe, key_name, key_text, show
+from stillframe.shapes.dimension import DimHint
 
 
 @dataclass(eq=False)
@@ -72,6 +73,109 @@ class ShapesCollection:
                     hints=["use the very tensors that are passed to export, not copies"],
                 )
         return spec
+
+
+@dataclass(eq=False)
+class AdditionalInputs:
+    """Further example inputs; the spec is inferred: what differs between the examples varies.
+
+        more = AdditionalInputs()
+        more.add((torch.zeros(5, 16),))
+        export(mod, (torch.zeros(3, 16),), dynamic_shapes=more)  # dim 0 is Dim.DYNAMIC
+
+    Sizes, ints and floats that differ become ``Dim.DYNAMIC``; the rest is static. Examples only
+    say what varies: which sizes the program admits is found by the capture.
+    """
+
+    examples: list[tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
+
+    def add(self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> None:
+        """Add one set of inputs.
+
+        Raises:
+            InvalidInput: ``args`` is no tuple or ``kwargs`` no mapping.
+        """
+        if not isinstance(args, tuple):
+            raise InvalidInput(
+                f"args must be a tuple of the positional inputs, got {type(args).__name__}.",
+                hints=["for one input write add((x,))"],
+            )
+        if kwargs is not None and not isinstance(kwargs, Mapping):
+            raise InvalidInput(f"kwargs must be a dict by name, got {type(kwargs).__name__}.")
+        self.examples.append((args, dict(kwargs or {})))
+
+    def dynamic_shapes(
+        self,
+        mod: torch.nn.Module | Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The same as a dict by argument name, for the example ``(args, kwargs)`` and all others.
+
+        Raises:
+            InvalidInput: an example of another structure, rank or dtype, or with another constant;
+                names the argument.
+        """
+        others = [_leaves_by_path(mod, *example) for example in self.examples]
+
+        def entry(path: str, leaf: Any) -> Any:
+            found = [_same_place(path, other, i) for i, other in enumerate(others)]
+            return _inferred(path, leaf, found)
+
+        spec = spec_from_leaves(mod, args, kwargs, entry)
+        known = _leaves_by_path(mod, args, dict(kwargs or {}))
+        for i, other in enumerate(others):
+            for path in other:
+                if path not in known:
+                    raise InvalidInput(
+                        f"AdditionalInputs: example {i} has {path}, which the first has not."
+                    )
+        return spec
+
+
+def _leaves_by_path(
+    mod: torch.nn.Module | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    spec_from_leaves(mod, args, kwargs, lambda path, leaf: found.setdefault(path, leaf))
+    return found
+
+
+def _same_place(path: str, leaves: dict[str, Any], index: int) -> Any:
+    if path not in leaves:
+        raise InvalidInput(f"AdditionalInputs: example {index} has no {path}.")
+    return leaves[path]
+
+
+def _inferred(path: str, leaf: Any, others: list[Any]) -> Any:
+    """The spec of one leaf: what differs is dynamic."""
+    for other in others:
+        if type(other) is not type(leaf):
+            raise InvalidInput(
+                f"AdditionalInputs: {path} is {describe(leaf)} and {describe(other)}."
+            )
+    if isinstance(leaf, torch.Tensor):
+        for other in others:
+            if other.dim() != leaf.dim() or other.dtype != leaf.dtype:
+                raise InvalidInput(
+                    f"AdditionalInputs: {path} is {describe(leaf)} of {leaf.dtype} and "
+                    f"{describe(other)} of {other.dtype}.",
+                    why="examples of one program have the same number of dims and the same dtype",
+                )
+        return [
+            DimHint.DYNAMIC if any(o.shape[dim] != size for o in others) else None
+            for dim, size in enumerate(leaf.shape)
+        ]
+    if all(other == leaf for other in others):
+        return None
+    if type(leaf) in (int, float):
+        return DimHint.DYNAMIC
+    values = ", ".join(describe(v) for v in (leaf, *others))
+    raise InvalidInput(
+        f"AdditionalInputs: {path} differs between the examples: {values}.",
+        why="only sizes, ints and floats can vary in a program",
+        hints=["export one program for each value"],
+    )
 
 
 def spec_from_leaves(

@@ -10,17 +10,33 @@ The pieces: :mod:`~stillframe.shapes.dimension` (Dim and its arithmetic),
 from __future__ import annotations
 
 from stillframe.shapes.arguments import combine_args
-from stillframe.shapes.collection import ShapesCollection, spec_from_leaves
-from stillframe.shapes.dimension import DerivedDim, Dim, DimHint, DimSpec, dims
+from stillframe.shapes.collection import AdditionalInputs, ShapesCollection, spec_from_leaves
+from stillframe.shapes.dimension import (
+    DerivedDim,
+    Dim,
+    DimExpression,
+    DimHint,
+    DimSpec,
+    Relation,
+    dims,
+)
 from stillframe.shapes.spec import LeafSpec, resolve_spec
 
+#: As ``dynamic_shapes``: every size of every tensor is left open, and the program says what it
+#: admits.
+auto = Dim.AUTO
+
 __all__ = [
+    "AdditionalInputs",
     "DerivedDim",
     "Dim",
+    "DimExpression",
     "DimHint",
     "DimSpec",
     "LeafSpec",
+    "Relation",
     "ShapesCollection",
+    "auto",
     "combine_args",
     "dims",
     "resolve_spec",

@@ -13,6 +13,7 @@ narrowed what the user declared (``export/constraints.py``).
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import FrameType
@@ -37,6 +38,9 @@ from stillframe.symbolic import (
     unwrap,
 )
 
+# The user's lines are those outside of torch.
+stack.hide_package(os.path.dirname(torch.__file__))
+
 Size = int | Expr
 
 
@@ -47,7 +51,9 @@ class Guard:
     Attributes:
         expr: boolean expression over the environment's symbols; true for the example.
         where: the user's source lines that asked, outermost first.
-        kind: ``"backed"`` (decided by hints) or ``"asserted"`` (``torch._check`` in user code).
+        kind: ``"backed"`` (decided by hints), ``"asserted"`` (``torch._check`` in user code),
+            ``"declared"`` (a dim that is one of a set) or ``"assumed"`` (a relation that the user
+            stated).
     """
 
     expr: Expr
@@ -61,11 +67,11 @@ class Guard:
 
 @dataclass(frozen=True)
 class DeferredAssert:
-    """A condition on unbacked symbols, to be checked when the program runs."""
+    """A condition on unbacked symbols, to be checked when the program runs; ``stack`` asked it."""
 
     expr: Expr
     message: str
-    where: tuple[str, ...] = ()
+    stack: stack.RawStack = ()
 
 
 @dataclass
@@ -75,15 +81,17 @@ class SymbolInfo:
     ``source`` is the argument path and dim for a person (``input_ids.size(1)``), ``dim_name`` the
     user's name of the dim, ``policy`` how guards on it are to be read: ``"declared"`` (may not be
     narrowed), ``"dynamic"`` (may be narrowed, but not to a constant), ``"auto"`` (may become
-    constant), ``"unbacked"``.
+    constant), ``"unbacked"``; ``example`` its value in the example input, ``values`` the only
+    values there are if it was declared as one of a set.
     """
 
     symbol: Expr
     dim_name: str
     policy: str
     source: str = ""
-    hint: int | None = None
+    example: float | None = None
     declared: Range = field(default_factory=lambda: Range(0, math.inf))
+    values: tuple[int, ...] = ()
 
 
 class ShapeEnv:
@@ -92,8 +100,9 @@ class ShapeEnv:
     def __init__(self) -> None:
         self.facts = Facts()
         self.symbols: dict[Expr, SymbolInfo] = {}
-        self.hints: dict[Expr, int] = {}
+        self.hints: dict[Expr, float] = {}
         self.guards: list[Guard] = []
+        self.supposed: list[Guard] = []
         self.deferred: list[DeferredAssert] = []
         self.frozen = False
         self.stack_floor: FrameType | None = None
@@ -106,19 +115,44 @@ class ShapeEnv:
     def new_symbol(
         self,
         dim_name: str,
-        hint: int,
+        hint: float,
         declared: Range,
         *,
         policy: str = "declared",
         source: str = "",
+        example: float | None = None,
+        values: tuple[int, ...] = (),
     ) -> Expr:
-        """A new backed size symbol ``s0, s1, ...`` with a range."""
+        """A new backed symbol: an int ``s0, s1, ...`` with a range, or a float ``f0, f1, ...``.
+
+        Args:
+            dim_name: the user's name.
+            hint: decides what the facts leave open; a float makes a float symbol.
+            declared: its range, for ints.
+            policy, source: see :class:`SymbolInfo`.
+            example: its value in the example input, if that is not the hint.
+            values: the only values there are.
+        """
         self._check_open()
-        sym = symbol(f"s{sum(1 for i in self.symbols.values() if i.policy != 'unbacked')}")
-        self.symbols[sym] = SymbolInfo(sym, dim_name, policy, source, hint, declared)
+        sort = "float" if isinstance(hint, float) else "int"
+        count = sum(1 for s, i in self.symbols.items() if s.sort == sort and i.policy != "unbacked")
+        sym = symbol(f"{'s' if sort == 'int' else 'f'}{count}", sort)
+        value = hint if example is None else example
+        self.symbols[sym] = SymbolInfo(sym, dim_name, policy, source, value, declared, values)
         self.hints[sym] = hint
-        self.facts.set_range(sym, declared)
+        if sort == "int":
+            self.facts.set_range(sym, declared)
         return sym
+
+    def suppose(self, condition: Guard) -> None:
+        """A condition that the user declared: a fact, and checked when the program is called.
+
+        Raises:
+            Contradiction: it contradicts what is known.
+        """
+        self._check_open()
+        self.facts.assume(condition.expr)
+        self.supposed.append(condition)
 
     def new_unbacked(self, lower: float = 0, upper: float = math.inf, *, sort: str = "int") -> Expr:
         """A new symbol ``u0, u1, ...`` without hint, as data-dependent operators return."""
@@ -225,13 +259,13 @@ class ShapeEnv:
         if not self.is_unbacked(cond):
             return self.evaluate(cond)
         self._check_open()
-        where = stack.summary(stack.raw_stack(self.stack_floor))
+        raw = stack.raw_stack(self.stack_floor)
         try:
             self.facts.assume(cond)
         except Contradiction:
             return False
         text = message or f"Runtime assertion failed for expression {to_python(cond)}"
-        self.deferred.append(DeferredAssert(cond, text, where))
+        self.deferred.append(DeferredAssert(cond, text, raw))
         return True
 
     def _record(self, cond: Expr, kind: str) -> None:

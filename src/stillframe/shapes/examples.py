@@ -7,11 +7,15 @@ must have one range. This is arithmetic on the examples only: it decides nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from stillframe.errors import InvalidInput
 from stillframe.shapes.dimension import DerivedDim, Dim, DimSpec
+
+if TYPE_CHECKING:
+    from stillframe.shapes.spec import LeafSpec
 
 
 @dataclass(frozen=True)
@@ -25,24 +29,28 @@ class _Occurrence:
     root_size: int
 
 
-def check_examples(
-    tensors: Iterable[tuple[str, tuple[int, ...], Mapping[int, DimSpec] | None]],
-) -> None:
-    """Check (path, shape, declared dims) of every tensor input.
+def check_examples(leaves: Iterable[LeafSpec]) -> None:
+    """Check the declared dims and numbers of every input.
 
     Raises:
         InvalidInput: a size outside its dim's range or not of the derived form, two sizes or two
             ranges for one name (naming both places), or a static size that is not the example's.
     """
     roots: dict[str, _Occurrence] = {}
-    for path, shape, dims in tensors:
-        for dim, declared in (dims or {}).items():
-            place = f"{path}.size({dim})"
-            if isinstance(declared, int):
-                _check_int(place, declared, shape[dim])
-            elif isinstance(declared, (Dim, DerivedDim)):
-                found = _occurrence(place, declared, shape[dim])
-                _check_same(roots.setdefault(found.root.__name__, found), found)
+    for place, declared, size in _declared(leaves):
+        if isinstance(declared, int):
+            _check_int(place, declared, size)
+        elif isinstance(declared, (Dim, DerivedDim)):
+            found = _occurrence(place, declared, size)
+            _check_same(roots.setdefault(found.root.__name__, found), found)
+
+
+def _declared(leaves: Iterable[LeafSpec]) -> Iterator[tuple[str, DimSpec, int]]:
+    for leaf in leaves:
+        for dim, declared in (leaf.dims or {}).items():
+            yield f"{leaf.path}.size({dim})", declared, leaf.leaf.shape[dim]
+        if leaf.number is not None:
+            yield leaf.path, leaf.number, leaf.leaf
 
 
 def _check_int(place: str, declared: int, size: int) -> None:
@@ -56,7 +64,7 @@ def _check_int(place: str, declared: int, size: int) -> None:
 
 def _occurrence(place: str, declared: Dim | DerivedDim, size: int) -> _Occurrence:
     if isinstance(declared, Dim):
-        if not _inside(size, declared):
+        if not declared.admits(size):
             raise InvalidInput(
                 f"dynamic_shapes: {place} is {size} in the example, outside the range of "
                 f"{declared!r}.",
@@ -79,7 +87,7 @@ def _occurrence(place: str, declared: Dim | DerivedDim, size: int) -> _Occurrenc
             f"{declared}.",
             why=f"no integer {root} gives {size}",
         )
-    if not _inside(root_size, root):
+    if not root.admits(root_size):
         raise InvalidInput(
             f"dynamic_shapes: {place} is {size} in the example, so {declared} needs "
             f"{root} = {root_size}, outside the range of {root!r}.",
@@ -91,7 +99,7 @@ def _occurrence(place: str, declared: Dim | DerivedDim, size: int) -> _Occurrenc
 
 def _check_same(first: _Occurrence, found: _Occurrence) -> None:
     name = found.root.__name__
-    if first.root != found.root:
+    if first.root.limits != found.root.limits:
         raise InvalidInput(
             f"dynamic_shapes: the dim {name!r} has two ranges: {first.root!r} for {first.place}, "
             f"{found.root!r} for {found.place}.",
@@ -113,9 +121,7 @@ def _says(at: _Occurrence) -> str:
     return f"{at.root_size} at {at.place} ({at.declared} = {at.size})"
 
 
-def _inside(size: int, dim: Dim) -> bool:
-    return dim.min <= size and (dim.max is None or size <= dim.max)
-
-
 def _range(dim: Dim) -> str:
+    if dim.values:
+        return f"one of {', '.join(map(str, dim.values))}"
     return f"{dim.min} or more" if dim.max is None else f"{dim.min} to {dim.max}"

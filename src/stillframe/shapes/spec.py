@@ -17,9 +17,17 @@ import torch
 
 from stillframe.errors import InvalidInput
 from stillframe.shapes.arguments import BoundInputs
-from stillframe.shapes.collection import ShapesCollection
+from stillframe.shapes.collection import AdditionalInputs, ShapesCollection
 from stillframe.shapes.containers import children_of, describe, key_name, key_text, show
-from stillframe.shapes.dimension import DerivedDim, Dim, DimHint, DimSpec, foreign_dim
+from stillframe.shapes.dimension import (
+    NOT_LINEAR,
+    DerivedDim,
+    Dim,
+    DimExpression,
+    DimHint,
+    DimSpec,
+    foreign_dim,
+)
 from stillframe.shapes.examples import check_examples
 
 
@@ -32,11 +40,13 @@ class LeafSpec:
         leaf: the example value.
         dims: for tensors: dim -> Dim, DerivedDim, DimHint.AUTO or DimHint.DYNAMIC; dims that are
             not in it are static. None for leaves that are no tensors.
+        number: for ints and floats that vary: what they were declared as; None for constants.
     """
 
     path: str
     leaf: Any
     dims: dict[int, DimSpec] | None
+    number: DimSpec = None
 
 
 def resolve_spec(
@@ -52,7 +62,8 @@ def resolve_spec(
         args: positional example inputs.
         kwargs: keyword example inputs; their order is the order of the leaves.
         dynamic_shapes: None, a dict by argument name (any order; arguments left out are static),
-            a tuple or list by position in the signature, or a :class:`ShapesCollection`.
+            a tuple or list by position in the signature, a hint for all dims of all tensors, or a
+            :class:`ShapesCollection` or :class:`AdditionalInputs`.
 
     Raises:
         InvalidInput: the arguments do not fit the signature, the spec does not fit the arguments,
@@ -60,13 +71,13 @@ def resolve_spec(
     """
     kwargs = dict(kwargs or {})
     bound = BoundInputs(mod, args, kwargs)
-    if isinstance(dynamic_shapes, ShapesCollection):
+    if isinstance(dynamic_shapes, (ShapesCollection, AdditionalInputs)):
         dynamic_shapes = dynamic_shapes.dynamic_shapes(mod, args, kwargs)
     by_input = _by_input(bound, dynamic_shapes)
     leaves: list[LeafSpec] = []
     for given in bound.inputs:
         leaves.extend(_match(given.path, given.value, by_input.get(given.path)))
-    check_examples((leaf.path, leaf.leaf.shape, leaf.dims) for leaf in leaves if leaf.dims)
+    check_examples(leaves)
     return [_varying(leaf) for leaf in leaves]
 
 
@@ -77,6 +88,9 @@ def _by_input(bound: BoundInputs, spec: Any) -> dict[str, Any]:
     """Path of each top-level input -> its spec. ``*rest`` and ``**kw`` are spread."""
     if spec is None or (isinstance(spec, (dict, tuple, list)) and not spec):
         return {}
+    spec = foreign_dim(spec)
+    if isinstance(spec, DimHint):
+        return {given.path: _Below(spec) for given in bound.inputs}
     names = list(bound.arguments)
     if isinstance(spec, (tuple, list)):
         if len(spec) != len(names):
@@ -147,13 +161,29 @@ def _set_once(found: dict[str, Any], name: str, spec: Any) -> None:
 def _match(path: str, value: Any, spec: Any) -> Iterator[LeafSpec]:
     """Leaves below ``value`` in flatten order, each with its part of ``spec``."""
     children = children_of(value)
+    spec = foreign_dim(spec)
     if children is None:
-        yield LeafSpec(path, value, _leaf_dims(path, value, spec))
+        if isinstance(value, torch.Tensor):
+            yield LeafSpec(path, value, _tensor_dims(path, value, spec))
+        else:
+            yield LeafSpec(path, value, None, _number(path, value, spec))
+        return
+    if isinstance(spec, (DimHint, _Below)):
+        below = spec if isinstance(spec, _Below) else _Below(spec)
+        for key, child in children:
+            yield from _match(path + key_text(key), child, below)
         return
     given = dict(_children_of_spec(path, value, spec))
     for key, child in children:
         text = key_text(key)
         yield from _match(path + text, child, given.get(text))
+
+
+@dataclass(frozen=True)
+class _Below:
+    """A hint that was given to a container: it holds for the dims of all tensors in it."""
+
+    hint: DimHint
 
 
 def _children_of_spec(path: str, value: Any, spec: Any) -> Iterator[tuple[str, Any]]:
@@ -189,22 +219,40 @@ def _children_of_spec(path: str, value: Any, spec: Any) -> Iterator[tuple[str, A
         raise _wrong_container(path, value, spec, "a spec of the same form, or None")
 
 
+# -- numbers --------------------------------------------------------------------------------------
+
+
+def _number(path: str, value: Any, spec: Any) -> DimSpec:
+    """What an int or float argument was declared as; None for a constant."""
+    if spec is None or isinstance(spec, _Below) or spec is DimHint.STATIC:
+        return None
+    if _is_int(value):
+        if isinstance(spec, (Dim, DerivedDim, DimHint)) or _is_int(spec):
+            return spec  # type: ignore[no-any-return]
+        raise InvalidInput(
+            f"dynamic_shapes: {path} is the int {value}; its spec is {show(spec)}.",
+            why="an int that varies is a Dim, k*d + c, Dim.AUTO or Dim.DYNAMIC",
+        )
+    if isinstance(value, float) and isinstance(spec, DimHint):
+        return spec
+    raise InvalidInput(
+        f"dynamic_shapes: {path} is {describe(value)}, not a tensor; its spec is {show(spec)}.",
+        why="what can vary are sizes of tensors, ints (a Dim or a hint) and floats (a hint); other "
+        "inputs are constants of the program",
+        hints=[f"use None for {path}, or leave it out"],
+    )
+
+
 # -- tensors --------------------------------------------------------------------------------------
 
 
-def _leaf_dims(path: str, value: Any, spec: Any) -> dict[int, DimSpec] | None:
-    if not isinstance(value, torch.Tensor):
-        if spec is not None:
-            raise InvalidInput(
-                f"dynamic_shapes: {path} is {describe(value)}, not a tensor; its spec is "
-                f"{show(spec)}.",
-                why="only sizes of tensors can vary; other inputs are constants of the program",
-                hints=[f"use None for {path}, or leave it out"],
-            )
-        return None
+def _tensor_dims(path: str, value: torch.Tensor, spec: Any) -> dict[int, DimSpec]:
     if spec is None:
         return {}
     rank, shape = value.dim(), tuple(value.shape)
+    if isinstance(spec, (DimHint, _Below)):
+        hint = spec.hint if isinstance(spec, _Below) else spec
+        return dict.fromkeys(range(rank), hint)
     if isinstance(spec, Mapping):
         return {
             _dim_index(path, d, shape): _dim_spec(path, d, s) for d, s in _unique(path, spec, rank)
@@ -220,8 +268,9 @@ def _leaf_dims(path: str, value: Any, spec: Any) -> dict[int, DimSpec] | None:
         return {d: _dim_spec(path, d, s) for d, s in enumerate(spec)}
     raise InvalidInput(
         f"dynamic_shapes: {path} is a tensor of shape {shape}; its spec is {show(spec)}.",
-        why="the spec of a tensor is a dict {dim: spec}, a tuple with one entry per dim, or None",
-        hints=["{0: %s}" % show(spec)] if isinstance(spec, (Dim, DerivedDim, DimHint)) else [],
+        why="the spec of a tensor is a dict {dim: spec}, a tuple with one entry per dim, a hint "
+        "for all of them, or None",
+        hints=["{0: %s}" % show(spec)] if isinstance(spec, (Dim, DerivedDim)) else [],
     )
 
 
@@ -253,10 +302,23 @@ def _dim_index(path: str, dim: Any, shape: tuple[int, ...]) -> int:
 
 def _dim_spec(path: str, dim: int, given: Any) -> DimSpec:
     spec = foreign_dim(given)
-    if spec is None or isinstance(spec, (Dim, DerivedDim, DimHint)):
+    if spec is None or isinstance(spec, DimHint) or _is_int(spec):
         return spec
-    if isinstance(spec, int) and not isinstance(spec, bool):
+    if isinstance(spec, (Dim, DerivedDim)):
+        if isinstance(spec, Dim) and spec.min < 0:
+            raise InvalidInput(
+                f"dynamic_shapes: dim {dim} of {path} is {spec!r}, and no size is negative."
+            )
         return spec
+    if isinstance(spec, DimExpression):
+        raise InvalidInput(
+            f"dynamic_shapes: dim {dim} of {path} is `{spec}`, which declares no size.",
+            why=NOT_LINEAR,
+            hints=[
+                "give the smallest size the name and write the others by it (2*half, 8*d), or "
+                "name every dim and state relations: export(..., assume=[w == h // 2])"
+            ],
+        )
     raise InvalidInput(
         f"dynamic_shapes: dim {dim} of {path} is {show(given)}.",
         why="a dim is a Dim, k*d + c, an int, Dim.AUTO, Dim.DYNAMIC, Dim.STATIC or None",
@@ -267,13 +329,18 @@ def _dim_spec(path: str, dim: int, given: Any) -> DimSpec:
 def _varying(leaf: LeafSpec) -> LeafSpec:
     """Without the dims that are static by one of the three ways to say so."""
     if not leaf.dims:
-        return leaf
+        constant = leaf.number is None or _is_int(leaf.number)
+        return LeafSpec(leaf.path, leaf.leaf, leaf.dims) if constant else leaf
     dims: dict[int, DimSpec] = {
         d: s
         for d, s in leaf.dims.items()
         if not (s is None or isinstance(s, int) or s is DimHint.STATIC)
     }
     return LeafSpec(leaf.path, leaf.leaf, dims)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 # -- texts ----------------------------------------------------------------------------------------

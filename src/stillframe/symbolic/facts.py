@@ -136,6 +136,16 @@ class Facts:
         """Changes whenever the facts do."""
         return self._store.generation
 
+    def congruence_of(self, expr: Expr) -> tuple[int, int] | None:
+        """``(k, r)`` with ``k > 1`` if ``expr`` is known to be ``r`` modulo ``k``."""
+        whole = primitive_form(self.simplify(expr))
+        if whole is None:
+            return None
+        form, scale, constant = whole
+        modulus, r = self._store.congruences.get(form, (1, 0))
+        modulus *= abs(scale)
+        return (modulus, (scale * r + constant) % modulus) if modulus > 1 else None
+
     def statements(self) -> list[Expr]:
         """All facts as boolean expressions."""
         store = self._store

@@ -19,7 +19,7 @@ from stillframe import stack, torch_private
 from stillframe.errors import DataDependentError, InternalError, NotSupported
 from stillframe.fake.mode import FakeMode
 from stillframe.fake.tensor import FakeTensor
-from stillframe.shapes.env import ShapeEnv
+from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.shapes.node import SymNode
 from stillframe.symbolic import Expr
 from stillframe.trace import folding, operators
@@ -68,6 +68,7 @@ class Recorder:
         self.checked_values: dict[int, Any] = {}
         self._lift_constant = lift_constant
         self._stacks: list[tuple[torch.fx.Node, stack.RawStack]] = []
+        self._assert_stack: stack.RawStack | None = None
         self._items: dict[tuple[torch.fx.Node, int], torch.fx.Node] = {}
 
     # -- the run ------------------------------------------------------------------------------
@@ -111,6 +112,10 @@ class Recorder:
         if isinstance(value, FakeTensor):
             value.fx_node = node
             self.symbols.bind_sizes(value.sizes, lambda: node)
+        else:
+            number = to_size(value)
+            if isinstance(number, Expr):
+                self.symbols.bind(number, node)
         return node
 
     # -- nodes --------------------------------------------------------------------------------
@@ -125,7 +130,8 @@ class Recorder:
             meta["nn_module_stack"] = self.scope.stack
         if self.functions.current is not None:
             meta["torch_fn"] = self.functions.current
-        self._stacks.append((node, stack.raw_stack(self.floor)))
+        place = self._assert_stack
+        self._stacks.append((node, stack.raw_stack(self.floor) if place is None else place))
         return node
 
     def _create_symbolic(self, target: Any, args: tuple[Any, ...], value: Any) -> torch.fx.Node:
@@ -271,9 +277,11 @@ class Recorder:
         """Turn the environment's deferred asserts into nodes, at the present place."""
         pending, self.env.deferred[:] = list(self.env.deferred), []
         for check in pending:
+            self._assert_stack = check.stack
             condition = self.symbols.node(check.expr)
             node = self.create(aten._assert_scalar.default, (condition, check.message), {})
             node.meta["val"] = None
+        self._assert_stack = None
 
     def refuse_data_dependent(self, func: Any, advice: str) -> DataDependentError:
         """The error for an operator whose answer Python would need now."""
