@@ -99,6 +99,22 @@ def test_export_of_keywords_with_one_dim_in_two_inputs() -> None:
     assert "batch 1..64" in result.stdout
 
 
+def test_export_with_a_relation() -> None:
+    call(
+        "export", "models:positional", "-d", DYNAMIC, "--assume", "batch % 3 == 0", "-o", "m.still"
+    )
+    text = call("explain", "m.still", "--about", "batch").stdout
+    assert "x.size(0): 3*_batch" in text and "batch % 3 == 0   as assumed" in text
+    result = call("explain", "m.still", "--about", "nothing", exits=ExitCode.USER_ERROR)
+    assert "has no size called 'nothing'" in result.stderr
+
+
+def test_export_with_open_sizes_prints_what_is_admitted() -> None:
+    result = call("export", "models:positional", "-d", "auto", "-o", "m.still")
+    assert "x_dim0 = Dim('x_dim0')\ndynamic_shapes = {'x': {0: x_dim0}}" in result.stdout
+    assert "x.size(1): static, 8" in call("explain", "m.still").stdout
+
+
 def test_export_with_inputs_from_a_file(folder: Path) -> None:
     safetensors.torch.save_file({"x": torch.randn(3, 8)}, folder / "in.safetensors")
     call("export", "models:module", "--inputs", "in.safetensors", "-d", DYNAMIC, "-o", "m.still")

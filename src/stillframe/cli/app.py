@@ -78,7 +78,17 @@ def export(
             metavar="INPUT=DIM:SIZE[:RANGE],...",
             help="Dims that may vary, for example 'input_ids=0:batch,1:seq:2..512'. SIZE is a name "
             "(the same name is the same size everywhere), derived from one (8*seq, seq+1), or "
-            "auto, dynamic, static. RANGE is lo..hi, lo.. or ..hi. May be given more than once.",
+            "auto, dynamic, static. RANGE is lo..hi, lo.. or ..hi. May be given more than once. "
+            "Just 'auto' leaves all sizes open and prints what the program admits.",
+        ),
+    ] = None,
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--assume",
+            metavar="RELATION",
+            help="What holds for the sizes of every call, for example 'seq % 8 == 0' or "
+            "'h == w'. May be given more than once.",
         ),
     ] = None,
     inputs: Annotated[
@@ -109,12 +119,13 @@ def export(
 
         stillframe export models.text:encoder -d 'input_ids=0:batch,1:seq:2..512' -o encoder.still
     """
-    dims = parse_dynamic(dynamic or [])
+    is_open = dynamic == ["auto"]
+    dims = parse_dynamic([] if is_open else dynamic or [])
     _check_writable(output)
     module, args, kwargs = _with_inputs(factory.make(target), target, inputs)
-    spec = dynamic_spec(module, args, kwargs, dims)
+    spec = stillframe.auto if is_open else dynamic_spec(module, args, kwargs, dims)
     start = time.perf_counter()
-    program = _export(module, args, kwargs, dynamic_shapes=spec, strict=strict)
+    program = _export(module, args, kwargs, dynamic_shapes=spec, assume=assume or [], strict=strict)
     seconds = time.perf_counter() - start
     verification = None
     if verify:
@@ -129,6 +140,8 @@ def export(
         file_bytes=output.stat().st_size,
     )
     Console().print(table)
+    if program.proposed_spec:
+        print(f"\nWhat the program admits, as Python:\n\n{program.proposed_spec}")
 
 
 @app.command()

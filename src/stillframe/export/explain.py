@@ -56,7 +56,7 @@ class Explanation:
         Raises:
             InvalidInput: nothing of that name.
         """
-        sizes = tuple(v for v in self.sizes if _names(text, v.place, v.result))
+        sizes = tuple(v for v in self.sizes if _names(text, v.place, v.result, v.declared))
         data = tuple(d for d in self.data_sizes if _names(text, d.name))
         conditions = tuple(c for c in self.conditions if _names(text, c.condition))
         checks = tuple(c for c in self.checks if _names(text, c.condition))
