@@ -166,6 +166,10 @@ case("a branch on the layout of a dynamic input",
      lambda self, x: x * (2 if x.is_contiguous() else 3), *of((3, 4)), lambda: call(x_(4, 2).t()), dims=batch(), unsound=READS)
 case("strides that become an argument", lambda self, x: x.as_strided((2, 2), (x.stride(0), 1)) * 1,
      X, XT, unsound=READS)
+for name, thunks in (("contiguous", (X, XT)), ("transposed", (XT, X))):
+    case(f"made contiguous and written, exported {name}",
+         lambda self, x: (x.contiguous().mul_(2), x + 1), *thunks)
+case("made contiguous and viewed", lambda self, x: x.contiguous().view(-1) * 2, X, XT)
 case("a layout that nobody reads", lambda self, x: x.transpose(0, 1).reshape(-1) * 2, X, XT)
 case("the layout of an empty result", lambda self, x: (x.sum(), (x * 2).stride(0)),
      *of((3, 4, 5), (3, 0, 5)), dims=lambda dim: ({1: dim("n", min=0)},),

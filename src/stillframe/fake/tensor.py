@@ -114,6 +114,18 @@ class FakeTensor(torch.Tensor):
             fake._is_param = True
         return fake
 
+    def contiguous(  # type: ignore[override]
+        self, *, memory_format: torch.memory_format = torch.contiguous_format
+    ) -> torch.Tensor:
+        """Always the operator. torch's method would skip it where the layout allows.
+
+        To know that it asks whether sizes are 0 or 1, which would be guards; and a later input may
+        be laid out otherwise than the example.
+        """
+        return torch.ops.aten.contiguous.default(  # type: ignore[no-any-return]
+            self, memory_format=memory_format
+        )
+
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         sizes = ", ".join(str(s) for s in self.sizes)
         return f"FakeTensor([{sizes}], {str(self.dtype).removeprefix('torch.')}, {self.device})"

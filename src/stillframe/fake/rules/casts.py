@@ -1,6 +1,6 @@
 """Conversions and copies: ``to``, ``contiguous``, ``clone``, ``detach`` and their kin.
 
-``to`` and ``contiguous`` return their very argument where nothing changes.
+``to`` returns its very argument where nothing changes, ``contiguous`` a view of it.
 """
 
 from __future__ import annotations
@@ -136,11 +136,15 @@ def contiguous(
     *,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> FakeTensor:
-    """``x`` itself if it is in the format already."""
+    """The same memory if ``x`` is in the format already.
+
+    A tensor of its own even then: an input of another layout is copied when the program is called,
+    so that ``x`` and the result must stay two nodes.
+    """
     if memory_format is torch.preserve_format:
         raise RuntimeError("preserve memory format is unsupported by the contiguous operator")
     if has_format(x, memory_format):
-        return x
+        return ctx.alias(x)
     return fresh(ctx, x.sizes, format_strides(ctx, x, memory_format), x.dtype, x.device)
 
 

@@ -1,0 +1,8 @@
+"""All rows of the table of symbolic-shape programs."""
+
+from __future__ import annotations
+
+from tests.corpora import shape_programs_tensors
+from tests.corpora.shape_programs import Program
+
+PROGRAMS: list[Program] = [*shape_programs_tensors.PROGRAMS]

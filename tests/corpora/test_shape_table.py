@@ -1,0 +1,82 @@
+"""Every row of the table of symbolic-shape programs, exported by stillframe and called.
+
+``python -m tests.corpora.test_shape_table`` prints the table beside torch.export: name, our
+verdict, theirs, why they differ, and the totals.
+"""
+
+from __future__ import annotations
+
+import collections
+import sys
+import warnings
+
+import pytest
+import torch
+from tests.corpora.shape_programs import Program, torch_verdict, wrong_inside, wrong_outside
+from tests.corpora.shape_programs_all import PROGRAMS
+
+
+def _marked(row: Program) -> object:
+    marks = pytest.mark.xfail(strict=True, reason=row.xfail) if row.xfail else ()
+    return pytest.param(row, id=row.name, marks=marks)
+
+
+@pytest.mark.parametrize("row", [_marked(row) for row in PROGRAMS])
+def test_program(row: Program) -> None:
+    """The verdict is the row's; the program equals the module inside and refuses outside."""
+    admitted = row.verdict.admit(row)
+    assert not wrong_inside(row, admitted)
+    assert not wrong_outside(row, admitted)
+
+
+def test_rows_are_complete() -> None:
+    """Names are unique, there are calls enough, and a difference from torch.export has a why."""
+    names = collections.Counter(row.name for row in PROGRAMS)
+    assert [name for name, count in names.items() if count > 1] == []
+    assert [r.name for r in PROGRAMS if len(set(r.inside)) < 5 or len(r.outside) < 3] == []
+    assert [r.name for r in PROGRAMS if bool(r.why) != _differs(r)] == []
+
+
+def _differs(row: Program) -> bool:
+    """Whether torch.export does otherwise: exports what is refused here, or the reverse."""
+    if row.verdict.kind == "ok":
+        return row.torch != "ok"
+    return not row.torch.startswith("refuses")
+
+
+def test_calls_vary_every_declared_dim() -> None:
+    """Each dim that a row declares takes two sizes at least among its calls."""
+    for row in PROGRAMS:
+        if not row.xfail and row.verdict.kind == "ok":
+            assert len(set(map(str, row.inside))) > 1, row.name
+
+
+def main() -> None:
+    """Print the table and the totals."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    chosen = [row for row in PROGRAMS if all(part in row.name for part in sys.argv[1:])]
+    ours: collections.Counter[str] = collections.Counter()
+    theirs: collections.Counter[str] = collections.Counter()
+    for row in chosen:
+        mine, other = _our_verdict(row), torch_verdict(row)
+        ours[mine.partition(":")[0]] += 1
+        theirs[other] += 1
+        flag = "" if other == row.torch else f" (the table says {row.torch})"
+        print(f"{row.name:58} {mine:16} {other + flag:32} {row.why}")
+    print(f"{len(chosen)} programs")
+    for name, totals in (("stillframe", ours), ("torch.export", theirs)):
+        print(f"{name}: " + ", ".join(f"{kind} {count}" for kind, count in totals.most_common()))
+
+
+def _our_verdict(row: Program) -> str:
+    try:
+        admitted = row.verdict.admit(row)
+    except Exception as e:
+        return f"not as expected: {type(e).__name__}: {e}"
+    found = [*wrong_inside(row, admitted), *wrong_outside(row, admitted)]
+    return f"wrong: {found}" if found else row.verdict.kind
+
+
+if __name__ == "__main__":
+    main()
