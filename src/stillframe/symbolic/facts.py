@@ -79,6 +79,10 @@ class Facts:
         except RecursionError:  # too deep for this stack: nothing is known
             return None
 
+    def is_remembered(self, expr: Expr) -> bool:
+        """Whether ``expr`` has been decided since the facts last changed."""
+        return expr in self._store.decided
+
     def simplify(self, expr: Expr | Number) -> Expr:
         """An expression of equal value on all admitted inputs, rewritten by the facts."""
         node = const(expr)
