@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 TIMEOUT_MS = 200
 
 
+class NotInZ3(Exception):
+    """A float, a power with a symbolic exponent, or something else that has no z3 term here."""
+
+
 class Translation:
     """Expressions as z3 terms; ``defined`` collects "no divisor is zero"."""
 
@@ -31,6 +35,8 @@ class Translation:
         return self._done[node]
 
     def _translate(self, node: Expr) -> Any:
+        if node.sort == "float" or (node.args and node.op not in _KNOWN):
+            raise NotInZ3(str(node))
         if node.op == "const":
             return z3.BoolVal(node.value) if node.sort == "bool" else z3.IntVal(node.value)
         if node.op == "symbol":
@@ -71,6 +77,7 @@ _TERMS: dict[str, Any] = {
     "or": z3.Or,
     "not": z3.Not,
 }
+_KNOWN = {*_TERMS, "floordiv", "mod"}
 
 
 def unbounded_case(seed: int) -> Case:
@@ -116,6 +123,23 @@ def check_with_z3(seed: int, tally: Tally) -> None:
         claim = z3.Not(term) if answer else term
         text = f"{case}\nfacts.decide(parse({str(asked)!r}))  # {answer}"
         _expect_unsat(text, [*given, *translate.defined, claim])
+
+
+def answer_of_z3(statements: list[Expr], asked: Expr, milliseconds: int) -> bool | None | str:
+    """What z3 makes of ``asked``: True, False, None, or ``"floats"`` if it has no say."""
+    translate = Translation()
+    try:
+        given = [translate(s) for s in statements]
+        term = translate(asked)
+    except NotInZ3:
+        return "floats"
+    for answer, claim in ((True, z3.Not(term)), (False, term)):
+        solver = z3.Solver()
+        solver.set("timeout", milliseconds)
+        solver.add(*given, *translate.defined, claim)
+        if solver.check() == z3.unsat:
+            return answer
+    return None
 
 
 def _expect_unsat(text: str, constraints: list[Any]) -> None:

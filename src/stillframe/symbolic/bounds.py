@@ -43,7 +43,7 @@ def range_of(store: Store, node: Expr) -> Range:
             found = Range(node.value, node.value)
         else:
             found = meet(_compute(store, node), store.ranges.get(node))
-        store.known_ranges[node] = found
+        store.remember_range(node, found)
     return found
 
 
@@ -71,10 +71,10 @@ def _sum(store: Store, node: Expr) -> Range:
     total = Range(0, 0)
     for arg in node.args:
         total = interval.add(total, range_of(store, arg))
-    return meet(total, shifted_range(store, node)) if _has_shared_atom(node) else total
+    return meet(total, shifted_range(store, node)) if has_shared_atom(node) else total
 
 
-def _has_shared_atom(node: Expr) -> bool:
+def has_shared_atom(node: Expr) -> bool:
     """Whether an atom occurs in several monomials: only then do their ranges depend."""
     if all(arg.op != "mul" for arg in node.args):
         return False

@@ -26,7 +26,7 @@ def decide(store: Store, node: Expr) -> bool | None:
     if node.is_constant:
         return bool(node.value)
     answer = _decide(store, node)
-    memo[node] = answer
+    store.remember(memo, node, answer)
     return answer
 
 

@@ -67,7 +67,7 @@ def nonpositive(store: Store, d: Expr, budget: Budget | None = None, depth: int 
 
 
 def _can_step(store: Store, mono: Expr) -> bool:
-    return mono.op != "symbol" or bool(store.inequalities)
+    return mono.op != "symbol" or mono in store.terms
 
 
 # -- 2. common factors ----------------------------------------------------------------------------
@@ -161,13 +161,12 @@ def _with_facts(
 
 
 def _combinations(store: Store, d: Expr, terms: Terms) -> Iterator[Expr]:
-    for fact in store.inequalities:
-        for mono, f in linear(fact)[0].items():
-            c = terms.get(mono, 0)
+    for mono, c in terms.items():
+        for fact in store.terms.get(mono, ()):
+            f = linear(fact)[0][mono]
             if c * f > 0:
                 g = math.gcd(c, f)
-                combined = scaled_sum(((abs(f) // g, d), (-abs(c) // g, fact)))
-                yield combined
+                yield scaled_sum(((abs(f) // g, d), (-abs(c) // g, fact)))
 
 
 # -- 5. divisions ---------------------------------------------------------------------------------

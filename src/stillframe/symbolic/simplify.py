@@ -34,8 +34,9 @@ def simplify(store: Store, node: Expr) -> Expr:
         if node.is_constant:
             return node
         found = _simplify(store, node)
-        done[node] = found
-        done[found] = found
+        store.remember(done, node, found)
+        if found is not node:
+            store.remember(done, found, found)
     return found
 
 
