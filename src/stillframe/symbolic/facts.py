@@ -21,6 +21,7 @@ from stillframe.symbolic.compare import at_most_zero, differs_from_zero, eq, le,
 from stillframe.symbolic.expr import Expr, Number, const
 from stillframe.symbolic.interval import FULL, INF, Range
 from stillframe.symbolic.operators import mod
+from stillframe.symbolic.residues import primitive_form
 from stillframe.symbolic.store import Store
 
 
