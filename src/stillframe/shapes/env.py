@@ -31,6 +31,7 @@ from stillframe.symbolic import (
     Range,
     const,
     evaluate,
+    ge,
     ne,
     not_,
     symbol,
@@ -109,6 +110,7 @@ class ShapeEnv:
         self._nodes: dict[Expr, SymNode] = {}
         self._wrapped: dict[Expr, Any] = {}
         self._fresh_unbacked: list[Expr] = []
+        self._checked_sizes: set[Expr] = set()
 
     # -- symbols ------------------------------------------------------------------------------
 
@@ -267,6 +269,18 @@ class ShapeEnv:
         text = message or f"Runtime assertion failed for expression {to_python(cond)}"
         self.deferred.append(DeferredAssert(cond, text, raw))
         return True
+
+    def check_sizes(self, sizes: Sequence[Size]) -> None:
+        """Sizes of a result: none is negative, whatever the program does with it.
+
+        Eager raises where one would be. A program in which nobody reads the result has no operator
+        left that could, so the condition is recorded.
+        """
+        for size in sizes:
+            if type(size) is Expr and size.op != "symbol" and size not in self._checked_sizes:
+                self._checked_sizes.add(size)
+                if self.facts.range_of(size).lower < 0:
+                    self.expect_true(ge(size, 0))
 
     def _record(self, cond: Expr, kind: str) -> None:
         self._check_open()

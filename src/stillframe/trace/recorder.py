@@ -223,6 +223,7 @@ class Recorder:
     def _track(self, result: Any, node: torch.fx.Node) -> None:
         if type(result) is FakeTensor:
             result.fx_node = node
+            self.env.check_sizes(result.sizes)
         elif isinstance(result, (list, tuple)):
             self._track_items(result, node, ())
 
@@ -230,6 +231,7 @@ class Recorder:
         for i, item in enumerate(results):
             if type(item) is FakeTensor:
                 item.fx_node = _Item(node, (*path, i))
+                self.env.check_sizes(item.sizes)
             elif isinstance(item, (list, tuple)):
                 self._track_items(item, node, (*path, i))
 

@@ -282,7 +282,7 @@ def _bound(ctx: RuleContext, index: Any, size: Size) -> Any:
         elif known is True:
             at = max_(add(index, size), 0)
         else:
-            at = ite(negative, max_(add(index, size), 0), min_(index, size))
+            at = ite(negative, max_(add(index, size), 0), min_(max_(index, 0), size))
     return tidy(ctx, at)
 
 
