@@ -83,7 +83,7 @@ class SymbolInfo:
     user's name of the dim, ``policy`` how guards on it are to be read: ``"declared"`` (may not be
     narrowed), ``"dynamic"`` (may be narrowed, but not to a constant), ``"auto"`` (may become
     constant), ``"unbacked"``; ``example`` its value in the example input, ``values`` the only
-    values there are if it was declared as one of a set.
+    values there are if it was declared as one of a set; ``stack`` where an unbacked one was read.
     """
 
     symbol: Expr
@@ -93,6 +93,7 @@ class SymbolInfo:
     example: float | None = None
     declared: Range = field(default_factory=lambda: Range(0, math.inf))
     values: tuple[int, ...] = ()
+    stack: stack.RawStack = ()
 
 
 class ShapeEnv:
@@ -162,7 +163,8 @@ class ShapeEnv:
         count = sum(1 for i in self.symbols.values() if i.policy == "unbacked")
         sym = symbol(f"u{count}" if sort == "int" else f"zf{count}", sort)
         bounds = Range(lower, upper)
-        self.symbols[sym] = SymbolInfo(sym, str(sym), "unbacked", declared=bounds)
+        read = stack.raw_stack(self.stack_floor)
+        self.symbols[sym] = SymbolInfo(sym, str(sym), "unbacked", declared=bounds, stack=read)
         if sort == "int":
             self.facts.set_range(sym, bounds)
         self._fresh_unbacked.append(sym)
@@ -297,13 +299,23 @@ class ShapeEnv:
         check = f"torch._check({text})" if expr.sort == "bool" else f"torch._check(... {text} ...)"
         return DataDependentError(
             f"Python needs the value of `{text}`, which depends on the data ({names}).",
-            why="values read from tensors (item, nonzero, masks) are unknown while capturing",
+            why="; ".join(self._origins(expr))
+            or "values read from tensors (item, nonzero, masks) are unknown while capturing",
             where=stack.summary(stack.raw_stack(self.stack_floor)),
             hints=[
                 f"if it always holds, say so before this line: {check}",
                 "or choose with torch.where, or torch.cond for whole branches",
             ],
         )
+
+    def _origins(self, expr: Expr) -> list[str]:
+        """Where each number was read from the data: ``u0 is read from data at file:line ...``."""
+        found = []
+        for sym in sorted(expr.free_symbols, key=str):
+            info = self.symbols.get(sym)
+            lines = stack.summary(info.stack, 1) if info is not None and info.stack else ()
+            found += [f"{sym} is read from data at {line}" for line in lines]
+        return found
 
     # -- what torch's own Python shape functions ask of an environment --------------------------
 
