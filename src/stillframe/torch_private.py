@@ -80,11 +80,25 @@ def registered_fake(op: torch._ops.OpOverload) -> Callable[..., Any] | None:
     return kernel.func if kernel is not None else None
 
 
-def lazy_graph_module(graph: torch.fx.Graph) -> torch.fx.GraphModule:
-    """A graph module without attributes whose Python code is generated when first needed."""
+def lazy_graph_module(
+    graph: torch.fx.Graph,
+    root: torch.nn.Module | None = None,
+    class_name: str = "GraphModule",
+) -> torch.fx.GraphModule:
+    """A graph module whose Python code is generated when first needed.
+
+    It gets those attributes of ``root`` that the graph reads.
+    """
     from torch.fx._lazy_graph_module import _LazyGraphModule
 
-    return _LazyGraphModule(torch.nn.Module(), graph)
+    return _LazyGraphModule(torch.nn.Module() if root is None else root, graph, class_name)
+
+
+def container_code(argument_names: list[str], in_spec: Any, out_spec: Any) -> Any:
+    """The code generator of a graph that takes and returns containers, given their structure."""
+    from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
+
+    return _PyTreeCodeGen(_PyTreeInfo(argument_names, in_spec, out_spec))
 
 
 class PlainDispatchMode(TorchDispatchMode):
@@ -117,6 +131,56 @@ def ambient_modes_off() -> Iterator[None]:
     finally:
         for mode in reversed(functions):
             _push_mode(mode)
+
+
+def dispatch_modes() -> list[TorchDispatchMode]:
+    """The active dispatch modes of this thread, outermost first."""
+    from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+    return list(_get_current_dispatch_mode_stack())
+
+
+@contextlib.contextmanager
+def modes_taken_off(matches: Callable[[Any], bool]) -> Iterator[list[Any]]:
+    """The dispatch and function modes that match are off inside; the others keep their order.
+
+    Yields the modes that were taken off, dispatch modes first, outermost first.
+    """
+    from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
+    from torch.utils import _python_dispatch
+
+    dispatch, functions = dispatch_modes(), list(_get_current_function_mode_stack())
+    off = [mode for mode in (*dispatch, *functions) if matches(mode)]
+    if not off:
+        yield off
+        return
+
+    def replace(old: list[Any], new: list[Any], pop: Any, push: Any) -> None:
+        for _ in old:
+            pop()
+        for mode in new:
+            push(mode)
+
+    pop, push = _python_dispatch._pop_mode, _python_dispatch._push_mode
+    kept_dispatch = [m for m in dispatch if not matches(m)]
+    kept_functions = [m for m in functions if not matches(m)]
+    replace(dispatch, kept_dispatch, pop, push)
+    replace(functions, kept_functions, _pop_mode, _push_mode)
+    try:
+        yield off
+    finally:
+        replace(kept_functions, functions, _pop_mode, _push_mode)
+        replace(kept_dispatch, dispatch, pop, push)
+
+
+# Entering it lets Python kernels of composite operators stand in for the C++ ones, some of which
+# cannot read symbolic sizes.
+python_kernels_first = torch._C._EnablePythonDispatcher
+
+
+def is_functorch_wrapper(tensor: torch.Tensor) -> bool:
+    """Whether a transform of ``torch.func`` wrapped the tensor; operators see what is inside."""
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
 
 
 @contextlib.contextmanager

@@ -35,6 +35,8 @@ class FakeMode:
     Attributes:
         env: the environment of all fakes that this mode makes.
         fallbacks: how often each operator was answered by a fallback, for reports.
+        sets_requires_grad: whether results get ``requires_grad`` here; False where torch's own
+            autograd runs above and sets it.
     """
 
     def __init__(self, env: ShapeEnv) -> None:
@@ -42,6 +44,7 @@ class FakeMode:
         self.env = env
         self.ctx = RuleContext(env)
         self.fallbacks: Counter[str] = Counter()
+        self.sets_requires_grad = True
         self.recipes: dict[Any, fallback.Recipe] = {}
         self._constants: dict[int, tuple[torch.Tensor, FakeTensor]] = {}
         _modes[env] = self
@@ -52,7 +55,7 @@ class FakeMode:
         Raises:
             NotSupported: no rule and no fallback covers the call.
         """
-        grad = torch.is_grad_enabled()
+        grad = self.sets_requires_grad and torch.is_grad_enabled()
         ctx = self.ctx
         ctx.requires_grad = False
         plain_args = [self._plain(a, grad) for a in args]

@@ -67,6 +67,29 @@ def facts_of(func: Any) -> OperatorFacts:
     return facts
 
 
+class Item:
+    """Element ``path`` of the tuple that ``node`` returns; its getitem is made when used."""
+
+    __slots__ = ("node", "path")
+
+    def __init__(self, node: torch.fx.Node, path: tuple[int, ...]) -> None:
+        self.node = node
+        self.path = path
+
+
+def written_arguments(
+    facts: OperatorFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[torch.Tensor]:
+    """The tensors that a call changes in place."""
+    found = []
+    for position, name in facts.writes:
+        target = args[position] if position < len(args) else kwargs.get(name)
+        for tensor in target if isinstance(target, (list, tuple)) else (target,):
+            if isinstance(tensor, torch.Tensor):
+                found.append(tensor)
+    return found
+
+
 def special(*operators: Any) -> Callable[[Special], Special]:
     """Register a handler for operators that are not simply recorded."""
 

@@ -41,6 +41,7 @@ class Recorder:
         lift_constant: called for each real tensor that an operator meets for the first time;
             makes and returns the placeholder that stands for it.
         floor: the frame that called the capture; user stacks stop there.
+        fake_mode: answers the operators; a new one by default.
 
     Attributes:
         graph: the fx graph.
@@ -55,9 +56,10 @@ class Recorder:
         scope: ModuleScope,
         lift_constant: LiftConstant,
         floor: FrameType | None = None,
+        fake_mode: FakeMode | None = None,
     ) -> None:
         self.env = env
-        self.fake_mode = FakeMode(env)
+        self.fake_mode = fake_mode or FakeMode(env)
         self.graph = torch.fx.Graph()
         self.scope = scope
         self.floor = floor
@@ -84,7 +86,7 @@ class Recorder:
                 torch_private.control_flow_replaced(self.functions.refuse_control_flow),
                 torch_private.below_autograd(),
                 tracking(self.scope),
-                _DispatchMode(self),
+                RecordingMode(self),
                 self.functions,
             ):
                 yield
@@ -167,7 +169,7 @@ class Recorder:
 
     def _node_of(self, fake: FakeTensor, real: torch.Tensor | None = None) -> torch.fx.Node:
         node = fake.fx_node
-        if isinstance(node, _Item):
+        if isinstance(node, operators.Item):
             node = fake.fx_node = self._take_item(node, fake)
         elif node is None:
             if real is None:
@@ -176,7 +178,7 @@ class Recorder:
             fake.fx_node = node
         return node  # type: ignore[no-any-return]
 
-    def _take_item(self, item: _Item, fake: FakeTensor) -> torch.fx.Node:
+    def _take_item(self, item: operators.Item, fake: FakeTensor) -> torch.fx.Node:
         node = item.node
         for index in item.path:
             key = (node, index)
@@ -230,7 +232,7 @@ class Recorder:
     def _track_items(self, results: Any, node: torch.fx.Node, path: tuple[int, ...]) -> None:
         for i, item in enumerate(results):
             if type(item) is FakeTensor:
-                item.fx_node = _Item(node, (*path, i))
+                item.fx_node = operators.Item(node, (*path, i))
                 self.env.check_sizes(item.sizes)
             elif isinstance(item, (list, tuple)):
                 self._track_items(item, node, (*path, i))
@@ -238,13 +240,10 @@ class Recorder:
     def _note_writes(
         self, facts: operators.OperatorFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        for position, name in facts.writes:
-            target = args[position] if position < len(args) else kwargs.get(name)
-            for tensor in target if isinstance(target, (list, tuple)) else (target,):
-                if isinstance(tensor, torch.Tensor):
-                    fake = self.fake_mode.adopt(tensor)
-                    fake.storage_.written += 1
-                    self.written[id(fake)] = fake
+        for tensor in operators.written_arguments(facts, args, kwargs):
+            fake = self.fake_mode.adopt(tensor)
+            fake.storage_.written += 1
+            self.written[id(fake)] = fake
 
     # -- symbols that operators bind ------------------------------------------------------------
 
@@ -302,17 +301,9 @@ def new_placeholder(graph: torch.fx.Graph, name: str) -> torch.fx.Node:
     return node
 
 
-class _Item:
-    """Element ``path`` of the tuple that ``node`` returns; its getitem is made when used."""
+class RecordingMode(torch_private.PlainDispatchMode):
+    """Hands every operator of the thread to a recorder."""
 
-    __slots__ = ("node", "path")
-
-    def __init__(self, node: torch.fx.Node, path: tuple[int, ...]) -> None:
-        self.node = node
-        self.path = path
-
-
-class _DispatchMode(torch_private.PlainDispatchMode):
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.recorder = recorder

@@ -59,7 +59,7 @@ class SymbolNodes:
     def __init__(self, create: CreateNode) -> None:
         self._create = create
         self._nodes: dict[Expr, torch.fx.Node] = {}
-        self._sizes: dict[Expr, tuple[Callable[[], torch.fx.Node], int]] = {}
+        self._sizes: dict[Expr, tuple[Any, Callable[[], torch.fx.Node], tuple[int, ...]]] = {}
         self._derived: dict[Expr, tuple[Expr, int, int]] = {}
 
     def bind(self, expr: Expr, node: torch.fx.Node) -> None:
@@ -68,7 +68,13 @@ class SymbolNodes:
 
     def bind_size(self, expr: Expr, tensor: Callable[[], torch.fx.Node], dim: int) -> None:
         """``expr`` is the size of a tensor's dim; the first binding wins."""
-        self._sizes.setdefault(expr, (tensor, dim))
+        self.bind_query(expr, torch.ops.aten.sym_size.int, tensor, dim)
+
+    def bind_query(
+        self, expr: Expr, query: Any, tensor: Callable[[], torch.fx.Node], *args: int
+    ) -> None:
+        """``expr`` is what ``query(tensor, *args)`` returns; the first binding wins."""
+        self._sizes.setdefault(expr, (query, tensor, args))
 
     def bind_sizes(self, sizes: Iterable[Any], tensor: Callable[[], torch.fx.Node]) -> None:
         """Bind all symbolic sizes of a tensor."""
@@ -91,8 +97,8 @@ class SymbolNodes:
 
     def _make(self, expr: Expr) -> torch.fx.Node:
         if expr in self._sizes:
-            tensor, dim = self._sizes[expr]
-            return self._create(torch.ops.aten.sym_size.int, (tensor(), dim), expr)
+            query, tensor, rest = self._sizes[expr]
+            return self._create(query, (tensor(), *rest), expr)
         if expr.op == "symbol":
             return self._solve(expr)
         if expr.op == "call":
