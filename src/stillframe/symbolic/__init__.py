@@ -7,6 +7,7 @@ Python text and back.
 """
 
 from stillframe.symbolic.compare import and_, not_, or_
+from stillframe.symbolic.cpp import CPP_PRELUDE, to_cpp
 from stillframe.symbolic.evaluate import evaluate, substitute
 from stillframe.symbolic.expr import Expr, Symbol, const, symbol, unwrap
 from stillframe.symbolic.facts import Contradiction, Facts
@@ -37,6 +38,7 @@ from stillframe.symbolic.printing import to_python
 from stillframe.symbolic.requirement import Requirement, requirement
 
 __all__ = [
+    "CPP_PRELUDE",
     "Contradiction",
     "Expr",
     "Facts",
@@ -73,6 +75,7 @@ __all__ = [
     "sub",
     "substitute",
     "symbol",
+    "to_cpp",
     "to_float",
     "to_python",
     "truediv",
