@@ -69,7 +69,12 @@ class Printer:
 
     def powers(self, atom: Expr, n: int) -> list[str]:
         """The factors of ``atom ** n``, for ``n > 1``."""
-        return [f"{self.at(atom, ATOM)}**{n}"]
+        base = self.at(atom, ATOM)
+        texts = []
+        while n > MAX_EXPONENT:  # a higher power would be read back as an opaque one
+            texts.append(f"{base}**{MAX_EXPONENT}")
+            n -= MAX_EXPONENT
+        return [*texts, f"{base}**{n}" if n > 1 else base]
 
     # -- integers: sums of terms ------------------------------------------------------------------
 
@@ -173,14 +178,6 @@ class InfixPrinter(Printer):
 
 class PythonPrinter(InfixPrinter):
     """Python, in the grammar that ``parsing.py`` reads."""
-
-    def powers(self, atom: Expr, n: int) -> list[str]:
-        base = self.at(atom, ATOM)
-        texts = []
-        while n > MAX_EXPONENT:  # a higher power would be read back as an opaque one
-            texts.append(f"{base}**{MAX_EXPONENT}")
-            n -= MAX_EXPONENT
-        return [*texts, f"{base}**{n}" if n > 1 else base]
 
     def print_const(self, node: Expr) -> Text:
         value = node.value
