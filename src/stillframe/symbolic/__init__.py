@@ -3,10 +3,12 @@
 Expressions are immutable, interned and in a normal form (``expr.py``, ``arith.py``, ``floats.py``,
 ``compare.py``; the constructors are in ``operators.py``): equality is identity. :class:`Facts`
 holds what is known of the unknowns and decides questions. ``printing.py`` and ``parsing.py`` go to
-Python text and back.
+Python text and back, ``sympy_text.py`` and ``sympy_reading.py`` to sympy's language and back,
+``cpp.py`` to C++.
 """
 
 from stillframe.symbolic.compare import and_, not_, or_
+from stillframe.symbolic.cpp import CPP_PRELUDE, to_cpp
 from stillframe.symbolic.evaluate import evaluate, substitute
 from stillframe.symbolic.expr import Expr, Symbol, const, symbol, unwrap
 from stillframe.symbolic.facts import Contradiction, Facts
@@ -35,8 +37,11 @@ from stillframe.symbolic.operators import (
 from stillframe.symbolic.parsing import parse
 from stillframe.symbolic.printing import to_python
 from stillframe.symbolic.requirement import Requirement, requirement
+from stillframe.symbolic.sympy_reading import from_sympy, parse_sympy
+from stillframe.symbolic.sympy_text import to_sympy
 
 __all__ = [
+    "CPP_PRELUDE",
     "Contradiction",
     "Expr",
     "Facts",
@@ -53,6 +58,7 @@ __all__ = [
     "evaluate",
     "floor_",
     "floordiv",
+    "from_sympy",
     "ge",
     "gt",
     "ite",
@@ -67,14 +73,17 @@ __all__ = [
     "not_",
     "or_",
     "parse",
+    "parse_sympy",
     "power",
     "requirement",
     "round_",
     "sub",
     "substitute",
     "symbol",
+    "to_cpp",
     "to_float",
     "to_python",
+    "to_sympy",
     "truediv",
     "trunc_",
     "unwrap",

@@ -17,6 +17,31 @@ from stillframe.symbolic.expr import Expr, const, symbol
 MAX_LENGTH = 100_000
 MAX_BITS = 4096
 
+
+def bounded(node: Expr) -> Expr:
+    """``node``, unless it is an integer that a text makes too large.
+
+    Raises:
+        ValueError: it is.
+    """
+    if node.sort == "int" and node.is_constant and node.value.bit_length() > MAX_BITS:
+        raise ValueError("a constant is too large")
+    return node
+
+
+def bounded_power(base: Expr, exponent: Expr) -> Expr:
+    """``base ** exponent``, not computed where the constant would be too large.
+
+    Raises:
+        ValueError: it would.
+    """
+    if base.is_constant and exponent.is_constant:
+        if base.sort == "int" and exponent.sort == "int":
+            if int(base.value).bit_length() * exponent.value > MAX_BITS:
+                raise ValueError("a constant is too large")
+    return operators.power(base, exponent)
+
+
 _BINARY: dict[type[ast.operator], Callable[[Expr, Expr], Expr]] = {
     ast.Add: operators.add,
     ast.Sub: operators.sub,
@@ -24,7 +49,7 @@ _BINARY: dict[type[ast.operator], Callable[[Expr, Expr], Expr]] = {
     ast.FloorDiv: operators.floordiv,
     ast.Mod: operators.mod,
     ast.Div: operators.truediv,
-    ast.Pow: operators.power,
+    ast.Pow: bounded_power,
 }
 _COMPARE: dict[type[ast.cmpop], Callable[[Expr, Expr], Expr]] = {
     ast.Eq: operators.eq,
@@ -91,18 +116,13 @@ class _Parser:
     def _constant(self, tree: ast.Constant) -> Expr:
         if type(tree.value) not in (int, float, bool):
             raise ValueError(f"{tree.value!r} is not a number")
-        return _bounded(const(tree.value))  # type: ignore[arg-type]
+        return bounded(const(tree.value))  # type: ignore[arg-type]
 
     def _binary(self, tree: ast.BinOp) -> Expr:
         function = _BINARY.get(type(tree.op))
         if function is None:
             raise ValueError(f"the operator {type(tree.op).__name__} is not known")
-        left, right = self.read(tree.left), self.read(tree.right)
-        if function is operators.power and left.is_constant and right.is_constant:
-            if left.sort == "int" and right.sort == "int":
-                if int(left.value).bit_length() * right.value > MAX_BITS:
-                    raise ValueError("a constant is too large")
-        return _bounded(function(left, right))
+        return bounded(function(self.read(tree.left), self.read(tree.right)))
 
     def _unary(self, tree: ast.UnaryOp) -> Expr:
         function = _UNARY.get(type(tree.op))
@@ -162,9 +182,3 @@ class _Parser:
         ast.Attribute: _attribute,
         ast.Call: _call,
     }
-
-
-def _bounded(node: Expr) -> Expr:
-    if node.sort == "int" and node.is_constant and node.value.bit_length() > MAX_BITS:
-        raise ValueError("a constant is too large")
-    return node
