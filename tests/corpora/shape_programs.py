@@ -395,4 +395,5 @@ def _torch_call(row: Program, module: nn.Module, sizes: Case) -> str:
         return "both raise" if isinstance(got, Exception) else "wrong"
     if isinstance(got, Exception):
         return "refused"
-    return "wrong" if difference(want, got) else "equal"
+    numbers = [{k: seen[k] for k in ("outputs", "inputs")} for seen in (want, got)]
+    return "wrong" if difference(*numbers) else "equal"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.corpora import (
+    shape_programs_data,
     shape_programs_inputs,
     shape_programs_layers,
     shape_programs_numbers,
@@ -15,4 +16,5 @@ PROGRAMS: list[Program] = [
     *shape_programs_layers.PROGRAMS,
     *shape_programs_numbers.PROGRAMS,
     *shape_programs_inputs.PROGRAMS,
+    *shape_programs_data.PROGRAMS,
 ]

@@ -41,8 +41,6 @@ row("len of a tensor: Python wants an int", lambda x: x * len(x), lambda n, s: c
     [(5, 0), (5, 1), (5, 4), (5, 8), (5, 9)], {(4, 4): "x", (6, 4): "x", (5, 10): "x"}, Specialised("n", "x.size(0)", 5), torch="refuses UserError")
 row("int of a size: Python wants an int", lambda x: x * int(x.shape[0]), lambda n, s: call(x_(n, s)), lambda d: ({0: d("n", max=12), 1: d("s", max=9)},), (5, 4),
     [(5, 0), (5, 1), (5, 4), (5, 8), (5, 9)], {(4, 4): "x", (6, 4): "x", (5, 10): "x"}, Specialised("n", "x.size(0)", 5), torch="refuses UserError")
-row("a format string of a size", lambda x: x * len(f"{x.shape[0]:d}"), lambda n, s: call(x_(n, s)), lambda d: ({0: d("n", max=12), 1: d("s", max=9)},), (5, 4),
-    [(5, 0), (5, 1), (5, 4), (5, 8), (5, 9)], {(4, 4): "x", (6, 4): "x", (5, 10): "x"}, Specialised("n", "x.size(0)", 5), torch="refuses TypeError")
 row("math.ceil(n / 2) as a size", lambda x: x.new_ones(math.ceil(x.shape[0] / 2), 4) * x.sum(), one, up_to(12), 5, SIZES, OUT, torch="refuses UserError")
 row("math.floor(n / 3) as a size", lambda x: x.new_ones(math.floor(x.shape[0] / 3), 4) * x.sum(), one, up_to(12), 5, SIZES, OUT, torch="refuses UserError")
 row("torch.sym_int(n * 0.5) as a size", lambda x: x[: torch.sym_int(x.shape[0] * 0.5)] * 2, one, up_to(12), 5, SIZES, OUT, torch="refuses UserError")
