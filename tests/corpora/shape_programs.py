@@ -195,7 +195,7 @@ class Program:
         example: sizes of the example call.
         inside: sizes of calls at which the (corrected) program does what the module does.
         outside: sizes of calls that it refuses -> path of the argument that the error names. Where
-            the export is refused, the first are sizes that the row declares.
+            the export is refused because of sizes, the first are sizes that the row declares.
         verdict: of stillframe.
         torch: the verdict of torch.export, see :func:`torch_verdict`.
         why: where torch's differs, why ours is right.
@@ -385,7 +385,8 @@ def torch_verdict(row: Program) -> str:
         return "wrong"
     if "refused" in inside:
         return "specialises"
-    return "narrows" if not isinstance(row.verdict, Ok) and outside[0] == "refused" else "ok"
+    declared = row.verdict.kind not in ("ok", "data-dependent")  # the first outside is declared
+    return "narrows" if declared and outside[0] == "refused" else "ok"
 
 
 def _torch_call(row: Program, module: nn.Module, sizes: Case) -> str:
