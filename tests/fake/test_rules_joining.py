@@ -44,6 +44,14 @@ def test_joined_vectors() -> None:
         check(op.default, [x, x])
 
 
+def test_padded_to_the_longest() -> None:
+    for sequences in ([torch.randn(3), torch.randn(5)], [torch.randn(n, 2) for n in (4, 1, 4)]):
+        for batch_first in (False, True):
+            assert not check(aten.pad_sequence.default, sequences, batch_first, 1.5).guards
+            check(aten.pad_sequence.default, sequences, batch_first, 0.0, "left")
+    check_error(aten.pad_sequence.default, [torch.randn(3)], False, 0.0, "middle")
+
+
 @pytest.mark.parametrize(("sizes", "layout"), LAYOUTS, ids=str)
 def test_moved_and_repeated(sizes: tuple[int, ...], layout: str) -> None:
     x = layouts_of(sizes)[layout]

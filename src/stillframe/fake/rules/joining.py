@@ -16,7 +16,7 @@ from stillframe.fake.rules.sizing import common_dtype, tidy
 from stillframe.fake.rules.views import expanded
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
-from stillframe.symbolic import unwrap
+from stillframe.symbolic import max_, unwrap
 
 aten = torch.ops.aten
 
@@ -200,3 +200,32 @@ def combinations(
     for i in range(r):  # the partial products are binomial coefficients: the divisions are exact
         count = count * (size + i if with_replacement else size - i) // (i + 1)
     return contiguous(ctx, (tidy(ctx, count), r), x.dtype, x.device)
+
+
+@rule(aten.pad_sequence.default)
+def pad_sequence(
+    ctx: RuleContext,
+    sequences: list[FakeTensor],
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    padding_side: str = "right",
+) -> FakeTensor:
+    """Sequences side by side, as long as the longest: which that is is not asked."""
+    if not sequences:
+        raise RuntimeError("received an empty list of sequences")
+    if padding_side not in ("left", "right"):
+        raise RuntimeError(f"Expected padding_side to be one of left or right, got {padding_side}.")
+    first = sequences[0]
+    if any(len(s.sizes) != len(first.sizes) or not s.sizes for s in sequences):
+        raise ctx.unsupported("pad_sequence of tensors of different ranks")
+    rest = list(first.sizes[1:])
+    longest: Any = first.sizes[0]
+    for s in sequences[1:]:
+        longest = max_(longest, s.sizes[0])
+        for d, size in enumerate(s.sizes[1:]):
+            if 1 in (size, rest[d]) and size is not rest[d]:
+                raise ctx.unsupported("pad_sequence that broadcasts a trailing size of 1")
+            rest[d] = ctx.require_same(rest[d], size, "pad_sequence: trailing sizes differ")
+    length = longest if type(longest) is int else tidy(ctx, longest)
+    lead = (len(sequences), length) if batch_first else (length, len(sequences))
+    return contiguous(ctx, (*lead, *rest), first.dtype, first.device)

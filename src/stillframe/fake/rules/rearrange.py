@@ -197,11 +197,15 @@ def pad_(
     """``torch.nn.functional.pad``."""
     if mode == "constant":
         return constant_pad_nd(ctx, x, pad)
-    if mode == "circular":
-        return ctx.new(x, padded_sizes(ctx, x.sizes, pad))
-    if mode in ("reflect", "replicate"):
-        return edge_pad(ctx, x, pad)
-    raise NotImplementedError(f"Unrecognised padding mode {mode}")
+    if mode not in ("circular", "reflect", "replicate"):
+        raise NotImplementedError(f"Unrecognised padding mode {mode}")
+    sizes = padded_sizes(ctx, x.sizes, pad)
+    spatial = len(pad) // 2
+    if spatial > 3 or len(x.sizes) not in (spatial + 1, spatial + 2):
+        raise NotImplementedError(
+            f"Padding size {len(pad)} is not supported for {len(x.sizes)}D input tensor."
+        )
+    return ctx.new(x, sizes) if mode == "circular" else edge_pad(ctx, x, pad)
 
 
 @rule(aten._pad_circular.default, aten._pad_enum.default)

@@ -216,7 +216,11 @@ def _example_strides(ctx: RuleContext, sizes: Sizes, strides: Sizes, new: Sizes)
 
 @rule(aten.view.default, aten._unsafe_view.default)
 def view(ctx: RuleContext, x: FakeTensor, size: Sequence[Size]) -> FakeTensor:
-    new = infer_sizes(ctx, x.sizes, size)
+    return _viewed(ctx, x, infer_sizes(ctx, x.sizes, size))
+
+
+def _viewed(ctx: RuleContext, x: FakeTensor, new: Sizes) -> FakeTensor:
+    """``x`` as a view of these sizes, which are known to hold as many elements."""
     strides = view_strides(ctx, x.sizes, x.strides, new)
     if strides is None:
         if not any(isinstance(s, Expr) for s in (*x.sizes, *new)) or not _example_strides(
@@ -296,7 +300,7 @@ def ravel(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
 def unflatten(ctx: RuleContext, x: FakeTensor, dim: int, sizes: Sequence[Size]) -> FakeTensor:
     dim = wrap_dim(dim, len(x.sizes))
     inner = infer_sizes(ctx, (x.sizes[dim],), sizes)
-    return view(ctx, x, (*x.sizes[:dim], *inner, *x.sizes[dim + 1 :]))
+    return _viewed(ctx, x, (*x.sizes[:dim], *inner, *x.sizes[dim + 1 :]))
 
 
 # -- squeeze -------------------------------------------------------------------------------------
