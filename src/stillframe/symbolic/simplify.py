@@ -11,12 +11,13 @@ from collections.abc import Callable
 
 from stillframe.symbolic import arith
 from stillframe.symbolic.arith import Terms, factors, from_linear, linear, scaled_sum
-from stillframe.symbolic.bounds import float_range, range_of
+from stillframe.symbolic.bounds import range_of
 from stillframe.symbolic.expr import ONE, ZERO, Expr, const
+from stillframe.symbolic.float_bounds import number_range
 from stillframe.symbolic.interval import INF
 from stillframe.symbolic.operators import CONSTRUCTORS, floordiv, max_, min_, mod, mul, neg
-from stillframe.symbolic.prove import Budget, common_factor, divide_out, nonpositive
-from stillframe.symbolic.residues import residue
+from stillframe.symbolic.prove import View, combined, common_factor, divide_out, nonpositive
+from stillframe.symbolic.residues import residue, residue_parts
 from stillframe.symbolic.store import Store
 
 Rule = Callable[[Store, Expr], "Expr | None"]
@@ -94,8 +95,8 @@ def known_nonzero(store: Store, node: Expr) -> bool:
     return False
 
 
-def _shown(store: Store, d: Expr) -> bool:
-    return nonpositive(store, d, Budget(_STEPS), 2)
+def _shown(store: Store, view: View) -> bool:
+    return nonpositive(store, view, _STEPS, 2)
 
 
 # -- sums -----------------------------------------------------------------------------------------
@@ -148,7 +149,7 @@ def _below_divisor(store: Store, node: Expr) -> Expr | None:
     x, y = node.args
     if y.is_constant or range_of(store, x).lower < 0:
         return None
-    if _shown(store, scaled_sum(((1, x), (-1, y)), 1)):
+    if _shown(store, combined(((1, x), (-1, y)), 1)):
         return ZERO if node.op == "floordiv" else x
     return None
 
@@ -237,19 +238,10 @@ def _known_residue(store: Store, node: Expr) -> Expr | None:
     r = residue(store, x, n.value)
     if r is not None:
         return const(r)
-    if not store.congruences:
+    known, rest, constant = residue_parts(store, *linear(x), n.value)
+    if rest == linear(x)[0]:
         return None
-    terms, constant = linear(x)
-    kept: Terms = {}
-    for mono, c in terms.items():
-        part = residue(store, from_linear({mono: c}, 0), n.value)
-        if part is None:
-            kept[mono] = c
-        else:
-            constant += part
-    if len(kept) == len(terms):
-        return None
-    return mod(from_linear(kept, constant), n)
+    return mod(from_linear(rest, known + constant), n)
 
 
 # -- choices --------------------------------------------------------------------------------------
@@ -263,7 +255,7 @@ def _dominated(store: Store, node: Expr) -> Expr | None:
     kept = list(node.args)
     for arg in node.args:
         others = [o for o in kept if o is not arg]
-        if any(_shown(store, scaled_sum(((sign, arg), (-sign, o)))) for o in others):
+        if any(_shown(store, combined(((sign, arg), (-sign, o)))) for o in others):
             kept = others
     if len(kept) == len(node.args):
         return None
@@ -385,7 +377,7 @@ def _same_float(store: Store, node: Expr) -> Expr | None:
     if node.diff is None and node.args[0] is node.args[1]:
         if node.op == "lt":
             return const(False)
-        if float_range(store, node.args[0]) is not None:
+        if number_range(store, node.args[0]) is not None:
             return const(node.op != "ne")
     return None
 
