@@ -10,7 +10,7 @@ once. Every step is an implication, tried in order of cost, all of them under on
    that does is enough (the maximum is no smaller);
 4. a recorded ``f <= 0`` is added: ``d <= 0`` follows from ``a*d - b*f <= 0`` with ``a, b > 0``,
    where ``a`` and ``b`` cancel a term (one elimination step of Fourier and Motzkin);
-5. ``k * (x // n)`` lies between ``x - n + 1`` and ``x`` (times ``k / n``), ``x % n`` is
+5. ``n * (x // n)`` lies between ``x - n + 1`` and ``x`` (or is ``x - x % n``), ``x % n`` is
    ``x - n * (x // n)``, and ``x % y <= y - 1`` for a symbolic ``y >= 1``.
 
 Steps 3 and 5 put something in the place of a term that has the same bounds, so they are only tried
@@ -27,6 +27,7 @@ from collections.abc import Iterable, Iterator
 from stillframe.symbolic.arith import Terms, factors, from_linear, linear, monomial
 from stillframe.symbolic.bounds import range_of, view_bounds
 from stillframe.symbolic.expr import ONE, Expr
+from stillframe.symbolic.residues import residue
 from stillframe.symbolic.store import Store
 
 STEPS = 24
@@ -233,7 +234,7 @@ def _without_division(
         if mono.op not in ("floordiv", "mod") or not _interacts(store, mono, terms):
             continue
         if mono.args[1].is_constant:
-            relaxed = [_relaxed((terms, constant), mono, c)]
+            relaxed = [_relaxed(store, (terms, constant), mono, c)]
         else:
             relaxed = _relaxed_symbolic(store, (terms, constant), mono, c)
         if any(_search(store, *r, budget, depth) for r in relaxed):
@@ -254,7 +255,7 @@ def _relaxed_symbolic(store: Store, view: View, mono: Expr, c: int) -> list[View
     return found
 
 
-def _relaxed(view: View, mono: Expr, c: int) -> View:
+def _relaxed(store: Store, view: View, mono: Expr, c: int) -> View:
     """Something no smaller than ``view`` (times ``n``) without the division ``mono``."""
     x, divisor = mono.args
     n = divisor.value
@@ -262,7 +263,8 @@ def _relaxed(view: View, mono: Expr, c: int) -> View:
         from stillframe.symbolic.operators import floordiv
 
         return _replaced(view, mono, ((c, x), (-c * n, floordiv(x, n))))
-    # n*c*(x//n) <= c*x for c > 0, and <= c*(x - n + 1) for c < 0
-    slack = 0 if c > 0 else c * (1 - n)
+    # n*(x//n) is x - x%n: at most x, at least x - n + 1, and exactly known with the remainder
+    r = residue(store, x, n)
+    slack = -c * r if r is not None else 0 if c > 0 else c * (1 - n)
     scaled = {m: n * k for m, k in view[0].items()}
     return _replaced((scaled, n * view[1]), mono, ((c, x),), slack)
