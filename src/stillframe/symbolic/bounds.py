@@ -129,55 +129,65 @@ def has_shared_atom(terms: Terms) -> bool:
 
 def _shifted_bounds(store: Store, terms: Terms, constant: int) -> tuple[Bound, Bound] | None:
     """Bounds after writing atoms as ``lower + x``; None if that grows too large."""
+    lowers: dict[Expr, Bound] = {}
     poly: dict[tuple[Expr, ...], int] = {(): constant}
     for mono, coefficient in terms.items():
         atoms = factors(mono)
         if len(atoms) > _MAX_DEGREE:
             return None
-        for key, weight in _shifted_monomial(store, atoms, coefficient).items():
+        for atom in atoms:
+            if atom not in lowers:
+                lowers[atom] = range_of(store, atom).lower
+        for key, weight in _multiplied_out(atoms, lowers, coefficient):
             poly[key] = poly.get(key, 0) + weight
         if len(poly) > _MAX_MONOMIALS:
             return None
     low: Bound = poly.pop(())
     high = low
+    bounded_below = -INF not in lowers.values()
     for key, c in poly.items():
         if not c:
             continue
-        bounds = interval.scale(_shifted_product(store, key), c)
-        low = -INF if low == -INF or bounds.lower == -INF else low + bounds.lower
-        high = INF if high == INF or bounds.upper == INF else high + bounds.upper
+        if bounded_below:
+            reach = _reach(store, key)
+            if reach != INF:
+                reach *= abs(c)
+            least, most = (0, reach) if c > 0 else (-reach, 0)
+        else:
+            least, most = interval.scale(_free_product(store, key), c)
+        low = -INF if low == -INF or least == -INF else low + least
+        high = INF if high == INF or most == INF else high + most
         if low == -INF and high == INF:
             break
     return low, high
 
 
-def _shifted_monomial(
-    store: Store, atoms: tuple[Expr, ...], coefficient: int
-) -> dict[tuple[Expr, ...], int]:
-    """The product of ``(lower + x)`` over ``atoms``, multiplied out; ``x`` is shown as its atom."""
-    poly: dict[tuple[Expr, ...], int] = {(): coefficient}
+def _multiplied_out(
+    atoms: tuple[Expr, ...], lowers: dict[Expr, Bound], coefficient: int
+) -> list[tuple[tuple[Expr, ...], int]]:
+    """The product of ``(lower + x)`` over ``atoms``, as terms; ``x`` is shown as its atom."""
+    found: list[tuple[tuple[Expr, ...], int]] = [((), coefficient)]
     for atom in atoms:
-        lower = range_of(store, atom).lower
-        grown: dict[tuple[Expr, ...], int] = {}
-        for key, weight in poly.items():
-            longer = (*key, atom)
-            grown[longer] = grown.get(longer, 0) + weight
-            if lower != -INF and lower:
-                grown[key] = grown.get(key, 0) + weight * int(lower)
-        poly = grown
-    return poly
+        lower = lowers[atom]
+        longer = [((*key, atom), weight) for key, weight in found]
+        if lower and lower != -INF:
+            longer += [(key, weight * int(lower)) for key, weight in found]
+        found = longer
+    return found
 
 
-def _shifted_product(store: Store, atoms: tuple[Expr, ...]) -> Range:
-    """The range of a product of atoms less their lower bounds (those that have one)."""
-    most: Bound = 1
+def _reach(store: Store, atoms: tuple[Expr, ...]) -> Bound:
+    """How far a product of atoms less their lower bounds can go up from 0."""
+    reach: Bound = 1
     for atom in atoms:
         bounds = range_of(store, atom)
-        if bounds.lower == -INF:
-            return _free_product(store, atoms)
-        width = INF if bounds.upper == INF else bounds.upper - bounds.lower
-        most = 0 if 0 in (most, width) else INF if INF in (most, width) else most * width
-    return interval.of_bounds(0, most)
+        if bounds.lower == bounds.upper:
+            return 0
+        if bounds.upper == INF:
+            reach = INF
+        elif reach != INF:
+            reach *= bounds.upper - bounds.lower
+    return reach
 
 
 def _free_product(store: Store, atoms: tuple[Expr, ...]) -> Range:

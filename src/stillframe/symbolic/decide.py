@@ -13,7 +13,7 @@ from stillframe.symbolic.bounds import range_of, view_bounds
 from stillframe.symbolic.compare import equals_zero, not_
 from stillframe.symbolic.expr import Expr
 from stillframe.symbolic.float_bounds import number_range
-from stillframe.symbolic.prove import View, common_factor, nonpositive
+from stillframe.symbolic.prove import View, common_factor, nonpositive, nonpositive_by_steps
 from stillframe.symbolic.residues import moduli, residue_parts
 from stillframe.symbolic.simplify import simplify
 from stillframe.symbolic.store import Store
@@ -106,12 +106,12 @@ def _zero(store: Store, d: Expr) -> bool | None:
     if split is not None and (len(view[0]) > 1 or d.op == "mul"):
         return _zero_product(store, *split)
     terms, constant = view
-    if nonpositive(store, view):
-        if nonpositive(store, (terms, constant + 1)):
+    if nonpositive_by_steps(store, view):
+        if nonpositive(store, (view[0], view[1] + 1)):
             return False
-        return True if nonpositive(store, _negated(view)) else None
+        return True if nonpositive_by_steps(store, _negated(view)) else None
     terms, constant = opposite = _negated(view)
-    if nonpositive(store, opposite) and nonpositive(store, (terms, constant + 1)):
+    if nonpositive_by_steps(store, opposite) and nonpositive(store, (terms, constant + 1)):
         return False
     return None
 
@@ -145,12 +145,12 @@ def _nonzero(store: Store, d: Expr) -> bool | None:
 
 
 def _at_most_zero(store: Store, d: Expr) -> bool | None:
-    """``d <= 0``."""
+    """``d <= 0``; its range does not tell."""
     view = linear(d)
-    if nonpositive(store, view):
+    if nonpositive_by_steps(store, view):
         return True
     terms, constant = _negated(view)
-    return False if nonpositive(store, (terms, constant + 1)) else None
+    return False if nonpositive_by_steps(store, (terms, constant + 1)) else None
 
 
 _INTEGER: dict[str, Callable[[Store, Expr], bool | None]] = {

@@ -73,11 +73,25 @@ def nonpositive(store: Store, view: View, steps: int = STEPS, depth: int = DEPTH
     return _search(store, *view, Budget(steps), depth)
 
 
+def nonpositive_by_steps(store: Store, view: View) -> bool:
+    """The same for a view whose bounds are known not to tell."""
+    return _steps(store, *view, Budget(), DEPTH)
+
+
 def _search(store: Store, terms: Terms, constant: int, budget: Budget, depth: int) -> bool:
     low, high = view_bounds(store, terms, constant)
     if high <= 0:
         return True
-    if low > 0 or depth == 0 or not any(_can_step(store, mono) for mono in terms):
+    return low <= 0 and _steps(store, terms, constant, budget, depth)
+
+
+def _steps(store: Store, terms: Terms, constant: int, budget: Budget, depth: int) -> bool:
+    if depth == 0:
+        return False
+    for mono in terms:
+        if mono.op != "symbol" or mono in store.terms:
+            break
+    else:
         return False
     if not budget.take(terms, constant):
         return False
@@ -85,10 +99,6 @@ def _search(store: Store, terms: Terms, constant: int, budget: Budget, depth: in
         if step(store, terms, constant, budget, depth - 1):
             return True
     return False
-
-
-def _can_step(store: Store, mono: Expr) -> bool:
-    return mono.op != "symbol" or mono in store.terms
 
 
 def _replaced(view: View, mono: Expr, parts: Iterable[tuple[int, Expr]], constant: int = 0) -> View:
@@ -202,11 +212,15 @@ def _cases(store: Store, terms: Terms, constant: int, budget: Budget, depth: int
 
 
 def _with_facts(store: Store, terms: Terms, constant: int, budget: Budget, depth: int) -> bool:
-    candidates = list(_combinations(store, terms, constant))
-    if any(view_bounds(store, *c)[1] <= 0 for c in candidates):
-        return True
-    candidates.sort(key=lambda c: len(c[0]))
-    return any(_search(store, *c, budget, depth) for c in candidates)
+    candidates: list[View] = []
+    for view in _combinations(store, terms, constant):
+        low, high = view_bounds(store, *view)
+        if high <= 0:
+            return True
+        if low <= 0:
+            candidates.append(view)
+    candidates.sort(key=lambda view: len(view[0]))
+    return any(_steps(store, *view, budget, depth) for view in candidates)
 
 
 def _combinations(store: Store, terms: Terms, constant: int) -> Iterator[View]:

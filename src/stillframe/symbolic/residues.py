@@ -125,15 +125,18 @@ def moduli(store: Store, node: Expr) -> list[int]:
     """Moduli worth trying on ``node``: those of the facts and of its coefficients."""
     terms, _ = linear(node)
     found = {abs(c) for c in terms.values()}
+    congruences = store.congruences
     for mono, c in terms.items():
+        if mono.op == "symbol" and not congruences:
+            continue
         for atom in factors(mono):
-            modulus, _ = store.congruences.get(atom, (1, 0))
+            modulus, _ = congruences.get(atom, (1, 0))
             found.add(modulus * abs(c))
             found.add(modulus)
             if atom.op == "mod" and atom.args[1].is_constant:
                 found.add(atom.args[1].value * abs(c))
-    if store.congruences:
+    if congruences:
         whole = primitive_form(node)
-        if whole is not None and whole[0] in store.congruences:
-            found.add(store.congruences[whole[0]][0] * abs(whole[1]))
+        if whole is not None and whole[0] in congruences:
+            found.add(congruences[whole[0]][0] * abs(whole[1]))
     return sorted(m for m in found if m > 1)

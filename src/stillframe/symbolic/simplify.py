@@ -12,6 +12,7 @@ from collections.abc import Callable
 from stillframe.symbolic import arith
 from stillframe.symbolic.arith import Terms, factors, from_linear, linear, scaled_sum
 from stillframe.symbolic.bounds import range_of
+from stillframe.symbolic.compare import at_most_zero, differs_from_zero, equals_zero
 from stillframe.symbolic.expr import ONE, ZERO, Expr, const
 from stillframe.symbolic.float_bounds import number_range
 from stillframe.symbolic.interval import INF
@@ -56,6 +57,11 @@ def _simplify(store: Store, node: Expr) -> Expr:
 def _operands(store: Store, node: Expr) -> Expr:
     if not node.args:
         return node
+    if node.diff is not None:
+        d = simplify(store, node.diff)
+        return node if d is node.diff else _TESTS[node.op](d)
+    if node.op == "add" and node.sort == "int":
+        return _terms(store, node)
     args = [simplify(store, a) if a.__class__ is Expr else a for a in node.args]
     if all(new is old for new, old in zip(args, node.args, strict=True)):
         return node
@@ -65,6 +71,26 @@ def _operands(store: Store, node: Expr) -> Expr:
         return node
 
 
+def _terms(store: Store, node: Expr) -> Expr:
+    """A sum with its monomials rewritten."""
+    terms, constant = linear(node)
+    parts: list[tuple[int, Expr]] = []
+    changed = False
+    for mono, c in terms.items():
+        simple = simplify(store, mono)
+        changed = changed or simple is not mono
+        parts.append((c, simple))
+    return scaled_sum(parts, constant) if changed else node
+
+
+_TESTS: dict[str, Callable[[Expr], Expr]] = {
+    "eq": equals_zero,
+    "ne": differs_from_zero,
+    "le": at_most_zero,
+    "lt": at_most_zero,
+}
+
+
 def _once(store: Store, node: Expr) -> Expr | None:
     """One rewriting of ``node``, whose operands are simplified; None if nothing applies."""
     if node.is_constant:
@@ -72,7 +98,7 @@ def _once(store: Store, node: Expr) -> Expr | None:
     value = store.values.get(node)
     if value is not None:
         return simplify(store, value)
-    if node.sort == "int":
+    if node.sort == "int" and (node.op not in ("add", "mul") or node in store.ranges):
         bounds = range_of(store, node)
         if bounds.is_single:
             return const(int(bounds.lower))
