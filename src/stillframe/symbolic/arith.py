@@ -100,7 +100,10 @@ def from_sorted(terms: list[tuple[Expr, int]], constant: int) -> Expr:
     args = [m if c == 1 else _scaled(m, c) for m, c in terms]
     if constant:
         args.append(const(constant))
-    return intern("add", tuple(args), "int")
+    node = intern("add", tuple(args), "int")
+    if node._linear is None:
+        node._linear = dict(terms), constant
+    return node
 
 
 def _scaled(mono: Expr, coefficient: int) -> Expr:

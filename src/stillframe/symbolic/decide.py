@@ -7,6 +7,7 @@ that is its value.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations, product
 
 from stillframe.symbolic.arith import linear
 from stillframe.symbolic.bounds import range_of, view_bounds
@@ -17,6 +18,9 @@ from stillframe.symbolic.prove import View, common_factor, nonpositive, nonposit
 from stillframe.symbolic.residues import moduli, residue_parts
 from stillframe.symbolic.simplify import simplify
 from stillframe.symbolic.store import Store
+
+# Arms of a connective are compared in pairs, if there are no more than this.
+_MAX_PAIRED = 4
 
 
 def decide(store: Store, node: Expr) -> bool | None:
@@ -81,13 +85,41 @@ def _by_range(store: Store, node: Expr) -> bool | None:
 
 def _connective(store: Store, node: Expr) -> bool | None:
     deciding = node.op == "or"
-    open_ones = False
+    open_ones = []
     for arg in node.args:
         answer = decide(store, arg)
         if answer is deciding:
             return deciding
-        open_ones = open_ones or answer is None
-    return None if open_ones else not deciding
+        if answer is None:
+            open_ones.append(arg)
+    if not open_ones:
+        return not deciding
+    if 1 < len(open_ones) <= _MAX_PAIRED:
+        # `a or b` is certain if `not a and not b` is impossible
+        both = map(not_, open_ones) if deciding else open_ones
+        if _exclusive(store, [_bounds_of(store, arg) for arg in both]):
+            return deciding
+    return None
+
+
+def _bounds_of(store: Store, node: Expr) -> list[View]:
+    """Views that are at most 0 where ``node`` holds, if it is a comparison of integers."""
+    node = simplify(store, node)
+    if node.diff is None or node.op == "ne":
+        return []
+    view = linear(node.diff)
+    return [view, _negated(view)] if node.op == "eq" else [view]
+
+
+def _exclusive(store: Store, conjuncts: list[list[View]]) -> bool:
+    """Whether two of ``conjuncts`` exclude each other: ``x <= 0``, ``y <= 0``, ``x + y >= 1``."""
+    for first, second in combinations(conjuncts, 2):
+        for (x, k), (y, c) in product(first, second):
+            total = {m: -x.get(m, 0) - y.get(m, 0) for m in {**x, **y}}
+            view = {m: n for m, n in total.items() if n}, 1 - k - c
+            if nonpositive(store, view):
+                return True
+    return False
 
 
 # -- integers -------------------------------------------------------------------------------------

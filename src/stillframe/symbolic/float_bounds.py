@@ -189,7 +189,9 @@ def _increasing(
             bounds.append(MAX if bound > 0 else -MAX)
     if exact:
         return bounds[0], bounds[1]
-    return _wider(bounds[0], -INF), _wider(bounds[1], INF)
+    low, high = _wider(bounds[0], -INF), _wider(bounds[1], INF)
+    # an error of a few units in the last place does not change a sign
+    return 0.0 if low < 0 <= bounds[0] else low, 0.0 if bounds[1] <= 0 < high else high
 
 
 # name -> function, the least argument that has a value, whether it is correctly rounded

@@ -14,7 +14,7 @@ from stillframe.symbolic.arith import Terms, factors, from_linear, linear, scale
 from stillframe.symbolic.bounds import range_of
 from stillframe.symbolic.compare import at_most_zero, differs_from_zero, equals_zero
 from stillframe.symbolic.expr import ONE, ZERO, Expr, const
-from stillframe.symbolic.float_bounds import number_range
+from stillframe.symbolic.float_bounds import float_range, number_range
 from stillframe.symbolic.interval import INF
 from stillframe.symbolic.operators import CONSTRUCTORS, floordiv, max_, min_, mod, mul, neg
 from stillframe.symbolic.prove import View, combined, common_factor, divide_out, nonpositive
@@ -102,7 +102,7 @@ def _once(store: Store, node: Expr) -> Expr | None:
         bounds = range_of(store, node)
         if bounds.is_single:
             return const(int(bounds.lower))
-    if node.sort == "float" and node.op != "ite":
+    if node.sort == "float" and node.op not in ("ite", "max", "min"):
         return None
     for rule in RULES.get(node.op, ()):
         new = rule(store, node)
@@ -275,8 +275,8 @@ def _known_residue(store: Store, node: Expr) -> Expr | None:
 
 def _dominated(store: Store, node: Expr) -> Expr | None:
     """Arguments of ``max`` (``min``) that are never above (below) another one are dropped."""
-    if node.sort != "int":
-        return None
+    if node.sort == "float":
+        return _dominated_float(store, node)
     sign = 1 if node.op == "max" else -1
     kept = list(node.args)
     for arg in node.args:
@@ -286,6 +286,18 @@ def _dominated(store: Store, node: Expr) -> Expr | None:
     if len(kept) == len(node.args):
         return None
     return (max_ if node.op == "max" else min_)(*kept)
+
+
+def _dominated_float(store: Store, node: Expr) -> Expr | None:
+    """The same for two floats that are not NaN. Equal zeros differ in sign, so they do not count."""
+    first, second = node.args
+    a, b = float_range(store, first), float_range(store, second)
+    if a is None or b is None:
+        return None
+    larger, smaller = (first, second) if node.op == "max" else (second, first)
+    if a[0] > b[1] or (a[0] == b[1] != 0):
+        return larger
+    return smaller if b[0] > a[1] or (b[0] == a[1] != 0) else None
 
 
 def _chosen(store: Store, node: Expr) -> Expr | None:
