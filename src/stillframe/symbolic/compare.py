@@ -283,4 +283,20 @@ def ite(condition: Operand, then: Operand, other: Operand) -> Expr:
         return a
     if test.op == "ne":
         test, a, b = not_(test), b, a
+    if test.diff is not None and test.op in ("le", "lt") and a.sort == "int":
+        smaller = _is_choice_of_smaller(test.diff, a, b)
+        if smaller is not None:
+            return arith.extremum_int("min" if smaller else "max", (a, b))
     return intern("ite", (test, a, b), a.sort)
+
+
+def _is_choice_of_smaller(d: Expr, a: Expr, b: Expr) -> bool | None:
+    """Whether ``a if d <= 0 else b`` is ``min(a, b)``, or (False) ``max(a, b)``; None for neither.
+
+    It is the smaller if ``d`` is ``a - b`` (``a <= b``) or ``a - b + 1`` (``a < b``), and the
+    larger if it is ``b - a`` or ``b - a + 1``.
+    """
+    for smaller, difference in ((True, arith.sub_int(a, b)), (False, arith.sub_int(b, a))):
+        if d is difference or d is arith.add_int(difference, ONE):
+            return smaller
+    return None

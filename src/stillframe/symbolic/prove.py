@@ -24,9 +24,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
-from stillframe.symbolic.arith import Terms, factors, from_linear, linear, monomial
+from stillframe.symbolic.arith import (
+    Terms,
+    factors,
+    floordiv_int,
+    from_linear,
+    linear,
+    monomial,
+)
 from stillframe.symbolic.bounds import range_of, view_bounds
-from stillframe.symbolic.expr import ONE, Expr
+from stillframe.symbolic.expr import ONE, Expr, const
 from stillframe.symbolic.residues import residue
 from stillframe.symbolic.store import Store
 
@@ -260,12 +267,14 @@ def _relaxed_symbolic(store: Store, view: View, mono: Expr, c: int) -> list[View
     """No smaller than ``view``, without ``x // y`` or ``x % y``, for ``y >= 1`` and ``c > 0``."""
     x, y = mono.args
     found: list[View] = []
-    if c < 0 or range_of(store, y).lower < 1:
+    least = range_of(store, y).lower
+    if c < 0 or least < 0:  # 0 is no divisor, so y >= 0 is y >= 1
         return found
     if mono.op == "mod":  # x % y <= y - 1
         found.append(_replaced(view, mono, ((c, y),), -c))
-    if range_of(store, x).lower >= 0:  # x // y <= x and x % y <= x
-        found.append(_replaced(view, mono, ((c, x),)))
+    if range_of(store, x).lower >= 0:  # x % y <= x, and x // y <= x // k for 1 <= k <= y
+        most = floordiv_int(x, const(int(least))) if mono.op == "floordiv" and least > 1 else x
+        found.append(_replaced(view, mono, ((c, most),)))
     return found
 
 
@@ -274,9 +283,7 @@ def _relaxed(store: Store, view: View, mono: Expr, c: int) -> View:
     x, divisor = mono.args
     n = divisor.value
     if mono.op == "mod":
-        from stillframe.symbolic.operators import floordiv
-
-        return _replaced(view, mono, ((c, x), (-c * n, floordiv(x, n))))
+        return _replaced(view, mono, ((c, x), (-c * n, floordiv_int(x, divisor))))
     # n*(x//n) is x - x%n: at most x, at least x - n + 1, and exactly known with the remainder
     r = residue(store, x, n)
     slack = -c * r if r is not None else 0 if c > 0 else c * (1 - n)
