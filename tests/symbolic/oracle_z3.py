@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import z3
-from tests.symbolic.generate import question
+from tests.symbolic.generate import assumption, question
 
 from stillframe import symbolic as sym
 from stillframe.symbolic import Expr, Range
@@ -90,8 +90,8 @@ def unbounded_case(seed: int) -> Case:
     for s in symbols:
         low = rng.choice((-math.inf, 0, 0, 1, 2, 2))
         ranges[s] = Range(low, rng.choice((math.inf, math.inf, 64, 1024)))
-    assumptions = [question(rng, symbols, rng.choice((0, 1))) for _ in range(rng.randint(0, 3))]
-    asked = [question(rng, symbols, rng.choice((0, 1, 1, 2))) for _ in range(8)]
+    assumptions = [assumption(rng, symbols, floats=False) for _ in range(rng.randint(0, 3))]
+    asked = [question(rng, symbols, rng.choice((0, 1, 1, 2)), floats=False) for _ in range(8)]
     return Case(seed, ranges, assumptions, asked, [])
 
 

@@ -122,8 +122,14 @@ CHOICES = [
     (ite(a < b, a, a), "a"),
     (ite(ne(a, b), 1, 2), "2 if a == b else 1"),
     (ite(const(True), a, b), "a"),
-    (ite(a < b, a, b) * 2, "2*(a if a < b else b)"),
-    (ite(a < b, a, b) + 2, "(a if a < b else b) + 2"),
+    (ite(a < b, a, c) * 2, "2*(a if a < b else c)"),
+    (ite(a < b, a, c) + 2, "(a if a < b else c) + 2"),
+    (ite(a < b, a, b), "min(a, b)"),
+    (ite(a <= b, a, b), "min(a, b)"),
+    (ite(a < b, b, a), "max(a, b)"),
+    (ite(a >= b, a, b), "max(a, b)"),
+    (ite(a + 1 < b, a, b), "a if a + 2 <= b else b"),
+    (ite(a < 4, a, 4), "min(4, a)"),
 ]
 COMPARISONS = [
     (eq(a * 128, 0), "a == 0"),

@@ -67,22 +67,43 @@ def monomial(atoms: Iterable[Expr]) -> Expr:
 
 def term_key(mono: Expr) -> tuple[object, ...]:
     """Higher degree first, then by factors."""
-    atoms = factors(mono)
-    return (-len(atoms), *map(order_key, atoms))
+    key = mono._term_key
+    if key is None:
+        atoms = factors(mono)
+        key = mono._term_key = (-len(atoms), *map(order_key, atoms))
+    return key
 
 
 def from_linear(terms: Terms, constant: int) -> Expr:
     """The node of a linear view; zero coefficients are dropped."""
-    kept = [m for m, c in terms.items() if c]
-    if not kept:
+    kept = [(m, c) for m, c in terms.items() if c]
+    if len(kept) > 1:
+        kept.sort(key=_key_of_term)
+    return from_sorted(kept, constant)
+
+
+def _key_of_term(term: tuple[Expr, int]) -> tuple[object, ...]:
+    return term_key(term[0])
+
+
+def sorted_terms(terms: Terms) -> list[tuple[Expr, int]]:
+    """The terms in the canonical order."""
+    return sorted(terms.items(), key=_key_of_term)
+
+
+def from_sorted(terms: list[tuple[Expr, int]], constant: int) -> Expr:
+    """The node of terms in the canonical order, without zero coefficients."""
+    if not terms:
         return const(constant)
-    if len(kept) == 1 and not constant:
-        return _scaled(kept[0], terms[kept[0]])
-    kept.sort(key=term_key)
-    args = [_scaled(m, terms[m]) for m in kept]
+    if len(terms) == 1 and not constant:
+        return _scaled(*terms[0])
+    args = [m if c == 1 else _scaled(m, c) for m, c in terms]
     if constant:
         args.append(const(constant))
-    return intern("add", tuple(args), "int")
+    node = intern("add", tuple(args), "int")
+    if node._linear is None:
+        node._linear = dict(terms), constant
+    return node
 
 
 def _scaled(mono: Expr, coefficient: int) -> Expr:

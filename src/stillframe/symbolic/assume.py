@@ -7,7 +7,7 @@ by ``propagate.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from math import gcd, lcm
 
 from stillframe.symbolic.arith import linear, scaled_sum
@@ -16,6 +16,7 @@ from stillframe.symbolic.compare import (
     at_most_zero,
     differs_from_zero,
     le,
+    not_,
     or_,
 )
 from stillframe.symbolic.decide import decide
@@ -26,7 +27,7 @@ from stillframe.symbolic.residues import primitive_form
 from stillframe.symbolic.simplify import simplify
 from stillframe.symbolic.store import Store
 
-__all__ = ["Impossible", "assume", "possible_arms", "set_range"]
+__all__ = ["Impossible", "assume", "both_ways", "possible_arms", "set_range"]
 
 _ROUNDS = 4
 # A disjunction with more arms than this is recorded, but not split into cases.
@@ -125,16 +126,25 @@ def possible_arms(store: Store, disjunction: Expr) -> tuple[Store, ...]:
     """A store for each arm that can hold, with the facts and the arm; kept until facts change."""
     worlds = store.arms.get(disjunction)
     if worlds is None:
-        worlds = store.arms[disjunction] = tuple(_worlds(store, disjunction))
+        worlds = store.arms[disjunction] = tuple(_worlds(store, disjunction.args, disjunction))
     return worlds
 
 
-def _worlds(store: Store, disjunction: Expr) -> Iterable[Store]:
-    for arm in disjunction.args:
+def both_ways(store: Store, test: Expr) -> tuple[Store, ...]:
+    """The same for the two arms of ``test or not test``."""
+    worlds = store.arms.get(test)
+    if worlds is None:
+        worlds = store.arms[test] = tuple(_worlds(store, (test, not_(test)), None))
+    return worlds
+
+
+def _worlds(store: Store, arms: Iterable[Expr], disjunction: Expr | None) -> Iterator[Store]:
+    for arm in arms:
         if decide(store, arm) is False:
             continue
         world = store.copy()
-        world.drop(world.literals, disjunction)
+        if disjunction in world.literals:
+            world.drop(world.literals, disjunction)
         try:
             assume(world, arm)
         except Impossible:

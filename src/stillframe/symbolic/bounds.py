@@ -1,26 +1,18 @@
-"""The range of an expression under the facts.
+"""The range of an integer expression under the facts.
 
-Integers go through the interval images of ``interval.py``. A sum with products gets a second try
+Operators go through the interval images of ``interval.py``. A sum with products gets a second try
 that interval arithmetic alone misses: each atom with a finite lower bound ``l`` is written as
 ``l + x`` with ``x >= 0``; in ``s*t - s`` with ``t >= 1`` this gives ``s*x``, which is not negative.
-
-Floats: IEEE rounding is monotone, so for sums, products, quotients and square roots the rounded
-results at the corners bound all results. No range (None) means "unknown, or it may be NaN".
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from itertools import product
-
 from stillframe.symbolic import interval
-from stillframe.symbolic.arith import factors, linear
+from stillframe.symbolic.arith import Terms, factors, linear
 from stillframe.symbolic.expr import Expr
+from stillframe.symbolic.floats import ROUNDINGS
 from stillframe.symbolic.interval import FULL, INF, Bound, Range
 from stillframe.symbolic.store import Store
-
-FloatRange = tuple[float, float]
 
 _MAX_DEGREE = 5
 _MAX_MONOMIALS = 64
@@ -53,38 +45,21 @@ def _compute(store: Store, node: Expr) -> Range:
         value = store.values.get(node)
         return FULL if value is None else range_of(store, value)
     if op == "add":
-        return _sum(store, node)
+        return interval.of_bounds(*view_bounds(store, *linear(node)))
     if op == "mul":
         return _product(store, node)
+    if op in ("max", "min"):
+        return _extremum(store, node)
     image = interval.IMAGES.get(op)
     if image is not None:
         return image(*[range_of(store, a) for a in node.args])
     if op == "ite":
         return range_of(store, node.args[1]).union(range_of(store, node.args[2]))
-    rounding = _ROUNDINGS.get(op)
-    if rounding is not None:
-        return _rounded(store, node.args[0], rounding)
+    if op in ROUNDINGS:
+        from stillframe.symbolic.float_bounds import rounded
+
+        return rounded(store, node.args[0], ROUNDINGS[op])
     return FULL
-
-
-def _sum(store: Store, node: Expr) -> Range:
-    total = Range(0, 0)
-    for arg in node.args:
-        total = interval.add(total, range_of(store, arg))
-    return meet(total, shifted_range(store, node)) if has_shared_atom(node) else total
-
-
-def has_shared_atom(node: Expr) -> bool:
-    """Whether an atom occurs in several monomials: only then do their ranges depend."""
-    if all(arg.op != "mul" for arg in node.args):
-        return False
-    seen: set[Expr] = set()
-    for mono in linear(node)[0]:
-        atoms = set(factors(mono))
-        if not seen.isdisjoint(atoms):
-            return True
-        seen |= atoms
-    return False
 
 
 def _product(store: Store, node: Expr) -> Range:
@@ -102,38 +77,120 @@ def _product(store: Store, node: Expr) -> Range:
     return total
 
 
-# -- sums of products, from their lower bounds up -------------------------------------------------
+def _extremum(store: Store, node: Expr) -> Range:
+    """The image; and ``2 * max(x, y) >= x + y``, which bounds ``max(x, -x)`` by 0."""
+    bounds: Range = interval.IMAGES[node.op](*[range_of(store, a) for a in node.args])
+    if len(node.args) != 2:
+        return bounds
+    (left, a), (right, b) = map(linear, node.args)
+    if left.keys().isdisjoint(right):
+        return bounds
+    both = {m: left.get(m, 0) + right.get(m, 0) for m in (*left, *right)}
+    low, high = view_bounds(store, {m: c for m, c in both.items() if c}, a + b)
+    if node.op == "max":
+        return bounds if low == -INF else meet(bounds, Range(-(-low // 2), INF))
+    return bounds if high == INF else meet(bounds, Range(-INF, high // 2))
 
 
-def shifted_range(store: Store, node: Expr) -> Range | None:
-    """The range of a sum after writing its atoms as ``lower + x``; None if it is too large."""
-    terms, constant = linear(node)
+# -- linear views ---------------------------------------------------------------------------------
+
+
+def view_bounds(store: Store, terms: Terms, constant: int) -> tuple[Bound, Bound]:
+    """Bounds of the linear view ``(terms, constant)``; it need not be a node."""
+    low: Bound = constant
+    high: Bound = constant
+    known = store.known_ranges
+    products = False
+    for mono, c in terms.items():
+        bounds = known.get(mono)
+        if bounds is None:
+            bounds = range_of(store, mono)
+        least, most = (bounds.lower, bounds.upper) if c > 0 else (bounds.upper, bounds.lower)
+        low = -INF if low == -INF or abs(least) == INF else low + c * least
+        high = INF if high == INF or abs(most) == INF else high + c * most
+        products = products or mono.op == "mul"
+    if products and has_shared_atom(terms):
+        shifted = _shifted_bounds(store, terms, constant)
+        if shifted is not None and shifted[0] <= high and low <= shifted[1]:
+            return max(low, shifted[0]), min(high, shifted[1])
+    return low, high
+
+
+def has_shared_atom(terms: Terms) -> bool:
+    """Whether an atom occurs in several monomials: only then do their ranges depend."""
+    seen: set[Expr] = set()
+    for mono in terms:
+        atoms = set(factors(mono))
+        if not seen.isdisjoint(atoms):
+            return True
+        seen |= atoms
+    return False
+
+
+def _shifted_bounds(store: Store, terms: Terms, constant: int) -> tuple[Bound, Bound] | None:
+    """Bounds after writing atoms as ``lower + x``; None if that grows too large."""
+    lowers: dict[Expr, Bound] = {}
     poly: dict[tuple[Expr, ...], int] = {(): constant}
-    shifts: dict[Expr, Bound] = {}
     for mono, coefficient in terms.items():
         atoms = factors(mono)
         if len(atoms) > _MAX_DEGREE:
             return None
-        choices = []
         for atom in atoms:
-            if atom not in shifts:
-                shifts[atom] = range_of(store, atom).lower
-            lower = shifts[atom]
-            choices.append(((atom, 1),) if lower in (0, -INF) else ((atom, 1), (None, int(lower))))
-        for choice in product(*choices):
-            key = tuple(a for a, _ in choice if a is not None)
-            weight = coefficient * math.prod(k for _, k in choice)
+            if atom not in lowers:
+                lowers[atom] = range_of(store, atom).lower
+        for key, weight in _multiplied_out(atoms, lowers, coefficient):
             poly[key] = poly.get(key, 0) + weight
         if len(poly) > _MAX_MONOMIALS:
             return None
-    total = Range(0, 0)
-    for key, coefficient in poly.items():
-        if coefficient:
-            total = interval.add(total, interval.scale(_shifted_product(store, key), coefficient))
-    return total
+    low: Bound = poly.pop(())
+    high = low
+    bounded_below = -INF not in lowers.values()
+    for key, c in poly.items():
+        if not c:
+            continue
+        if bounded_below:
+            reach = _reach(store, key)
+            if reach != INF:
+                reach *= abs(c)
+            least, most = (0, reach) if c > 0 else (-reach, 0)
+        else:
+            least, most = interval.scale(_free_product(store, key), c)
+        low = -INF if low == -INF or least == -INF else low + least
+        high = INF if high == INF or most == INF else high + most
+        if low == -INF and high == INF:
+            break
+    return low, high
 
 
-def _shifted_product(store: Store, atoms: tuple[Expr, ...]) -> Range:
+def _multiplied_out(
+    atoms: tuple[Expr, ...], lowers: dict[Expr, Bound], coefficient: int
+) -> list[tuple[tuple[Expr, ...], int]]:
+    """The product of ``(lower + x)`` over ``atoms``, as terms; ``x`` is shown as its atom."""
+    found: list[tuple[tuple[Expr, ...], int]] = [((), coefficient)]
+    for atom in atoms:
+        lower = lowers[atom]
+        longer = [((*key, atom), weight) for key, weight in found]
+        if lower and lower != -INF:
+            longer += [(key, weight * int(lower)) for key, weight in found]
+        found = longer
+    return found
+
+
+def _reach(store: Store, atoms: tuple[Expr, ...]) -> Bound:
+    """How far a product of atoms less their lower bounds can go up from 0."""
+    reach: Bound = 1
+    for atom in atoms:
+        bounds = range_of(store, atom)
+        if bounds.lower == bounds.upper:
+            return 0
+        if bounds.upper == INF:
+            reach = INF
+        elif reach != INF:
+            reach *= bounds.upper - bounds.lower
+    return reach
+
+
+def _free_product(store: Store, atoms: tuple[Expr, ...]) -> Range:
     counts: dict[Expr, int] = {}
     for atom in atoms:
         counts[atom] = counts.get(atom, 0) + 1
@@ -144,83 +201,3 @@ def _shifted_product(store: Store, atoms: tuple[Expr, ...]) -> Range:
             inner = interval.add(inner, Range(-inner.lower, -inner.lower))
         total = interval.mul(total, interval.power(inner, Range(n, n)))
     return total
-
-
-# -- floats ---------------------------------------------------------------------------------------
-
-_ROUNDINGS: dict[str, Callable[[float], int]] = {
-    "floor": math.floor,
-    "ceil": math.ceil,
-    "round": round,
-    "trunc": math.trunc,
-}
-
-
-def _rounded(store: Store, node: Expr, rounding: Callable[[float], int]) -> Range:
-    bounds = float_range(store, node)
-    if bounds is None:
-        return FULL
-    low, high = bounds
-    return Range(
-        low if abs(low) == INF else rounding(low), high if abs(high) == INF else rounding(high)
-    )
-
-
-def float_range(store: Store, node: Expr) -> FloatRange | None:
-    """Bounds of a float ``node`` that is certainly not NaN, or None."""
-    if node.sort == "int":
-        bounds = range_of(store, node)
-        return _outward(bounds.lower, -INF), _outward(bounds.upper, INF)
-    if node.is_constant:
-        return None if node.value != node.value else (node.value, node.value)
-    if node.op == "float":
-        return float_range(store, node.args[0])
-    if node.op == "call" and node.args[0] == "sqrt":
-        inner = float_range(store, node.args[1])
-        return None if inner is None or inner[0] < 0 else (math.sqrt(inner[0]), math.sqrt(inner[1]))
-    rule = _FLOAT_IMAGES.get(node.op)
-    if rule is None:
-        return None
-    operands = [float_range(store, a) for a in node.args[-2:]]
-    if operands[0] is None or operands[1] is None:
-        return None
-    return rule(operands[0], operands[1])
-
-
-def _outward(bound: Bound, direction: float) -> float:
-    """An integer bound as a float that is no tighter."""
-    if abs(bound) <= 2**53:
-        return float(bound)
-    try:
-        return math.nextafter(float(bound), direction)
-    except OverflowError:
-        return INF if bound > 0 else -INF
-
-
-def _corners(function: Callable[[float, float], float]) -> Callable[..., FloatRange | None]:
-    def image(a: FloatRange, b: FloatRange) -> FloatRange | None:
-        try:
-            results = [function(x, y) for x in a for y in b]
-        except ZeroDivisionError:
-            return None
-        if any(r != r for r in results):
-            return None
-        return min(results), max(results)
-
-    return image
-
-
-def _quotient(a: FloatRange, b: FloatRange) -> FloatRange | None:
-    if b[0] <= 0 <= b[1]:
-        return None
-    return _corners(lambda x, y: x / y)(a, b)
-
-
-_FLOAT_IMAGES: dict[str, Callable[[FloatRange, FloatRange], FloatRange | None]] = {
-    "add": _corners(lambda x, y: x + y),
-    "mul": _corners(lambda x, y: x * y),
-    "truediv": _quotient,
-    "max": lambda a, b: (max(a[0], b[0]), max(a[1], b[1])),
-    "min": lambda a, b: (min(a[0], b[0]), min(a[1], b[1])),
-    "ite": lambda a, b: (min(a[0], b[0]), max(a[1], b[1])),
-}

@@ -1,8 +1,9 @@
 """Questions that the facts answer case by case.
 
 A recorded disjunction (``s == 1 or s == 8 or s == 32``) makes one store for each arm that can
-hold. What all of them answer alike is the answer; what lies in one of their ranges is the range. A
-question over a few small finite ranges is settled by looking at all values.
+hold. What all of them answer alike is the answer; what lies in one of their ranges is the range.
+The condition of a choice in the question makes two such stores. A question over a few small finite
+ranges is settled by looking at all values.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import itertools
 import math
 
 from stillframe.symbolic import decide as base
-from stillframe.symbolic.assume import MAX_ARMS, possible_arms
+from stillframe.symbolic.assume import MAX_ARMS, both_ways, possible_arms
 from stillframe.symbolic.bounds import meet, range_of
 from stillframe.symbolic.evaluate import evaluate
 from stillframe.symbolic.expr import Expr, order_key
@@ -23,6 +24,7 @@ from stillframe.symbolic.store import Store
 _DEPTH = 2
 _ARMS = 64
 _POINTS = 24
+_CONDITIONS = 2
 
 
 class _Budget:
@@ -32,8 +34,10 @@ class _Budget:
 
 def decide(store: Store, node: Expr) -> bool | None:
     """What the cases say of a boolean that ``decide.py`` left open."""
-    answer = _by_splits(store, node, _Budget(), _DEPTH) if store.splits else None
-    return _by_values(store, node) if answer is None else answer
+    answer = _by_values(store, node)
+    if answer is None and store.splits:
+        answer = _by_splits(store, node, _Budget(), _DEPTH)
+    return _by_conditions(store, node) if answer is None else answer
 
 
 def narrowed(store: Store, node: Expr, bounds: Range) -> Range:
@@ -89,6 +93,31 @@ def _agreed(
             return None
         agreed = answer
     return agreed
+
+
+def _by_conditions(store: Store, node: Expr) -> bool | None:
+    """The answer for a condition in the question itself (``x if c else y``) and its negation."""
+    for test in _conditions(node):
+        answer = _agreed(both_ways(store, test), node, _Budget(), 1)
+        if answer is not None:
+            return answer
+    return None
+
+
+def _conditions(node: Expr) -> list[Expr]:
+    """The tests of the choices in ``node``, without repetition, a few at most."""
+    found: dict[Expr, None] = {}
+    seen: set[Expr] = set()
+    stack = [node]
+    while stack and len(found) < _CONDITIONS:
+        part = stack.pop()
+        if part in seen:
+            continue
+        seen.add(part)
+        if part.op == "ite":
+            found[part.args[0]] = None
+        stack.extend(a for a in part.args if a.__class__ is Expr and a.args)
+    return list(found)
 
 
 # -- all values -----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from stillframe.symbolic import arith
-from stillframe.symbolic.arith import Terms, from_linear, linear
+from stillframe.symbolic.arith import Terms, from_linear, from_sorted, linear, sorted_terms
 from stillframe.symbolic.expr import (
     FALSE,
     ONE,
@@ -63,16 +63,23 @@ def _zero_test(op: str, d: Expr) -> Expr:
         rewritten = _remainder_test(d, terms, constant)
         if rewritten is not d:
             return _zero_test(op, rewritten)
-    if terms[min(terms, key=arith.term_key)] < 0:
+    ordered = sorted_terms(terms)
+    if ordered[0][1] < 0:
         g = -g
     if g != 1:
-        terms, constant = {m: c // g for m, c in terms.items()}, constant // g
-        d = from_linear(terms, constant)
-    left = {m: c for m, c in terms.items() if c > 0}
-    right = {m: -c for m, c in terms.items() if c < 0}
-    node = intern(op, (from_linear(left, 0), from_linear(right, -constant)), "bool")
+        ordered, constant = [(m, c // g) for m, c in ordered], constant // g
+        d = from_sorted(ordered, constant)
+    node = intern(op, _two_sides(ordered, 0, -constant), "bool")
     node.diff = d
     return node
+
+
+def _two_sides(ordered: list[tuple[Expr, int]], left: int, right: int) -> tuple[Expr, Expr]:
+    """The positive terms plus ``left``, and the others with the opposite sign plus ``right``."""
+    return (
+        from_sorted([term for term in ordered if term[1] > 0], left),
+        from_sorted([(m, -c) for m, c in ordered if c < 0], right),
+    )
 
 
 def _remainder_test(d: Expr, terms: Terms, constant: int) -> Expr:
@@ -104,23 +111,23 @@ def at_most_zero(d: Expr) -> Expr:
     if unfolded is not None:
         return at_most_zero(unfolded)
     g = math.gcd(*terms.values())
+    ordered = sorted_terms(terms)
     if g != 1:  # g*x + k <= 0  is  x + ceil(k/g) <= 0
-        terms, constant = {m: c // g for m, c in terms.items()}, -(-constant // g)
-        unfolded = _without_floor(terms, constant)
+        ordered, constant = [(m, c // g) for m, c in ordered], -(-constant // g)
+        unfolded = _without_floor(dict(ordered), constant)
         if unfolded is not None:
             return at_most_zero(unfolded)
-        d = from_linear(terms, constant)
-    left = {m: c for m, c in terms.items() if c > 0}
-    right = {m: -c for m, c in terms.items() if c < 0}
+        d = from_sorted(ordered, constant)
+    positives = sum(c > 0 for _, c in ordered)
+    both = 0 < positives < len(ordered)
     op, left_constant, right_constant = "le", 0, 0
-    if left and right and constant == 1:
+    if both and constant == 1:
         op = "lt"
-    elif not left or (right and constant > 0):
+    elif not positives or (both and constant > 0):
         left_constant = constant
     else:
         right_constant = -constant
-    args = (from_linear(left, left_constant), from_linear(right, right_constant))
-    node = intern(op, args, "bool")
+    node = intern(op, _two_sides(ordered, left_constant, right_constant), "bool")
     node.diff = d
     return node
 
@@ -276,4 +283,20 @@ def ite(condition: Operand, then: Operand, other: Operand) -> Expr:
         return a
     if test.op == "ne":
         test, a, b = not_(test), b, a
+    if test.diff is not None and test.op in ("le", "lt") and a.sort == "int":
+        smaller = _is_choice_of_smaller(test.diff, a, b)
+        if smaller is not None:
+            return arith.extremum_int("min" if smaller else "max", (a, b))
     return intern("ite", (test, a, b), a.sort)
+
+
+def _is_choice_of_smaller(d: Expr, a: Expr, b: Expr) -> bool | None:
+    """Whether ``a if d <= 0 else b`` is ``min(a, b)``, or (False) ``max(a, b)``; None for neither.
+
+    It is the smaller if ``d`` is ``a - b`` (``a <= b``) or ``a - b + 1`` (``a < b``), and the
+    larger if it is ``b - a`` or ``b - a + 1``.
+    """
+    for smaller, difference in ((True, arith.sub_int(a, b)), (False, arith.sub_int(b, a))):
+        if d is difference or d is arith.add_int(difference, ONE):
+            return smaller
+    return None

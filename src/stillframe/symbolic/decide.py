@@ -7,15 +7,20 @@ that is its value.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations, product
 
-from stillframe.symbolic.arith import linear, scaled_sum
-from stillframe.symbolic.bounds import float_range, range_of
+from stillframe.symbolic.arith import linear
+from stillframe.symbolic.bounds import range_of, view_bounds
 from stillframe.symbolic.compare import equals_zero, not_
 from stillframe.symbolic.expr import Expr
-from stillframe.symbolic.prove import Budget, common_factor, nonpositive
-from stillframe.symbolic.residues import moduli, residue
+from stillframe.symbolic.float_bounds import number_range
+from stillframe.symbolic.prove import View, common_factor, nonpositive, nonpositive_by_steps
+from stillframe.symbolic.residues import moduli, residue_parts
 from stillframe.symbolic.simplify import simplify
 from stillframe.symbolic.store import Store
+
+# Arms of a connective are compared in pairs, if there are no more than this.
+_MAX_PAIRED = 4
 
 
 def decide(store: Store, node: Expr) -> bool | None:
@@ -50,7 +55,7 @@ def _decide(store: Store, node: Expr) -> bool | None:
     if node.diff is not None:
         return _INTEGER[node.op](store, node.diff)
     if node.op in _FLOAT:
-        left, right = (float_range(store, a) for a in node.args)
+        left, right = (number_range(store, a) for a in node.args)
         if left is not None and right is not None:
             return _FLOAT[node.op](left, right)
     return None
@@ -80,63 +85,81 @@ def _by_range(store: Store, node: Expr) -> bool | None:
 
 def _connective(store: Store, node: Expr) -> bool | None:
     deciding = node.op == "or"
-    open_ones = False
+    open_ones = []
     for arg in node.args:
         answer = decide(store, arg)
         if answer is deciding:
             return deciding
-        open_ones = open_ones or answer is None
-    return None if open_ones else not deciding
+        if answer is None:
+            open_ones.append(arg)
+    if not open_ones:
+        return not deciding
+    if 1 < len(open_ones) <= _MAX_PAIRED:
+        # `a or b` is certain if `not a and not b` is impossible
+        both = map(not_, open_ones) if deciding else open_ones
+        if _exclusive(store, [_bounds_of(store, arg) for arg in both]):
+            return deciding
+    return None
+
+
+def _bounds_of(store: Store, node: Expr) -> list[View]:
+    """Views that are at most 0 where ``node`` holds, if it is a comparison of integers."""
+    node = simplify(store, node)
+    if node.diff is None or node.op == "ne":
+        return []
+    view = linear(node.diff)
+    return [view, _negated(view)] if node.op == "eq" else [view]
+
+
+def _exclusive(store: Store, conjuncts: list[list[View]]) -> bool:
+    """Whether two of ``conjuncts`` exclude each other: ``x <= 0``, ``y <= 0``, ``x + y >= 1``."""
+    for first, second in combinations(conjuncts, 2):
+        for (x, k), (y, c) in product(first, second):
+            total = {m: -x.get(m, 0) - y.get(m, 0) for m in {**x, **y}}
+            view = {m: n for m, n in total.items() if n}, 1 - k - c
+            if nonpositive(store, view):
+                return True
+    return False
 
 
 # -- integers -------------------------------------------------------------------------------------
 
 
+def _negated(view: View) -> View:
+    return {m: -c for m, c in view[0].items()}, -view[1]
+
+
 def _zero(store: Store, d: Expr) -> bool | None:
-    """``d == 0``."""
-    bounds = range_of(store, d)
-    if bounds.lower > 0 or bounds.upper < 0:
+    """``d == 0``; its range holds 0 and something else."""
+    if d in store.nonzero or _no_multiple(store, d):
         return False
-    if d in store.nonzero:
-        return False
-    for m in moduli(store, d):
-        if residue(store, d, m) not in (None, 0):
-            return False
-        if _partial_residue(store, d, m):
-            return False
+    view = linear(d)
     split = common_factor(d)
-    if split is not None and (len(linear(d)[0]) > 1 or d.op == "mul"):
+    if split is not None and (len(view[0]) > 1 or d.op == "mul"):
         return _zero_product(store, *split)
-    low = nonpositive(store, d)
-    high = nonpositive(store, scaled_sum(((-1, d),)))
-    if low and high:
-        return True
-    if (high or low) and nonpositive(store, scaled_sum(((-1 if high else 1, d),), 1)):
-        return False
-    if nonpositive(store, scaled_sum(((1, d),), 1)):
-        return False
-    if nonpositive(store, scaled_sum(((-1, d),), 1)):
+    terms, constant = view
+    if nonpositive_by_steps(store, view):
+        if nonpositive(store, (view[0], view[1] + 1)):
+            return False
+        return True if nonpositive_by_steps(store, _negated(view)) else None
+    terms, constant = opposite = _negated(view)
+    if nonpositive_by_steps(store, opposite) and nonpositive(store, (terms, constant + 1)):
         return False
     return None
 
 
-def _partial_residue(store: Store, d: Expr, m: int) -> bool:
-    """Whether ``d`` cannot be a multiple of ``m``.
+def _no_multiple(store: Store, d: Expr) -> bool:
+    """Whether ``d`` is not 0 modulo some number.
 
     So it is if the terms that are not known modulo ``m``, plus the remainder of the others, lie
     strictly between two multiples (``8*x + y % 4 + 1`` is no multiple of 8).
     """
-    terms, constant = linear(d)
-    unknown = []
-    for mono, c in terms.items():
-        part = residue(store, scaled_sum(((c, mono),)), m)
-        if part is None:
-            unknown.append((c, mono))
-        else:
-            constant += part
-    rest = scaled_sum(unknown, constant % m)
-    bounds = range_of(store, rest)
-    return bool(bounds.lower > 0 and bounds.upper < m)
+    for m in moduli(store, d):
+        known, rest, constant = residue_parts(store, *linear(d), m)
+        low, high = view_bounds(store, rest, (known + constant) % m)
+        if low > 0 and high < m:
+            return True
+    return False
 
 
 def _zero_product(store: Store, g: Expr, rest: Expr) -> bool | None:
@@ -154,12 +177,12 @@ def _nonzero(store: Store, d: Expr) -> bool | None:
 
 
 def _at_most_zero(store: Store, d: Expr) -> bool | None:
-    """``d <= 0``."""
-    if nonpositive(store, d):
+    """``d <= 0``; its range does not tell."""
+    view = linear(d)
+    if nonpositive_by_steps(store, view):
         return True
-    if nonpositive(store, scaled_sum(((-1, d),), 1), Budget()):
-        return False
-    return None
+    terms, constant = _negated(view)
+    return False if nonpositive_by_steps(store, (terms, constant + 1)) else None
 
 
 _INTEGER: dict[str, Callable[[Store, Expr], bool | None]] = {

@@ -44,6 +44,7 @@ class Expr:
         "_complement",
         "_key",
         "_linear",
+        "_term_key",
         "_text",
         "args",
         "diff",
@@ -65,6 +66,7 @@ class Expr:
     diff: Expr | None
     _key: tuple[Any, ...] | None
     _linear: tuple[dict[Expr, int], int] | None
+    _term_key: tuple[Any, ...] | None
     _text: str | None
     _complement: Expr | None
 
@@ -159,6 +161,7 @@ def _new(op: str, args: tuple[Any, ...], sort: str) -> Expr:
     node.diff = None
     node._key = None
     node._linear = None
+    node._term_key = None
     node._text = None
     node._complement = None
     return node

@@ -95,7 +95,7 @@ _set_lower = Range.__dict__["lower"].__set__
 _set_upper = Range.__dict__["upper"].__set__
 
 
-def _range(lower: Bound, upper: Bound) -> Range:
+def of_bounds(lower: Bound, upper: Bound) -> Range:
     """A range of bounds that are known to be well-formed; hot."""
     new = object.__new__(Range)
     _set_lower(new, lower)
@@ -127,21 +127,21 @@ def _exact(function: Callable[[Bound, Bound], Bound]) -> Callable[[Range, Range]
 
     def image(a: Range, b: Range) -> Range:
         corners = [function(x, y) for x in (a.lower, a.upper) for y in (b.lower, b.upper)]
-        return _range(min(corners), max(corners))
+        return of_bounds(min(corners), max(corners))
 
     return image
 
 
 def add(a: Range, b: Range) -> Range:
     """``a + b``."""
-    return _range(_plus(a.lower, b.lower), _plus(a.upper, b.upper))
+    return of_bounds(_plus(a.lower, b.lower), _plus(a.upper, b.upper))
 
 
 def scale(a: Range, k: int) -> Range:
     """``k * a``."""
     if k >= 0:
-        return _range(_times(a.lower, k), _times(a.upper, k))
-    return _range(_times(a.upper, k), _times(a.lower, k))
+        return of_bounds(_times(a.lower, k), _times(a.upper, k))
+    return of_bounds(_times(a.upper, k), _times(a.lower, k))
 
 
 mul = _exact(_times)
@@ -150,13 +150,13 @@ mul = _exact(_times)
 def natural_power(a: Range, n: int) -> Range:
     """``a ** n`` for a constant ``n >= 0``; an even power has its minimum inside."""
     if n == 0:
-        return _range(1, 1)
+        return of_bounds(1, 1)
     low, high = _power(a.lower, n), _power(a.upper, n)
     if n % 2:
-        return _range(low, high)
+        return of_bounds(low, high)
     if 0 in a:
-        return _range(0, max(low, high))
-    return _range(min(low, high), max(low, high))
+        return of_bounds(0, max(low, high))
+    return of_bounds(min(low, high), max(low, high))
 
 
 # A bound with more bits than this is given up: exact big powers would cost more than they tell.
@@ -180,7 +180,7 @@ def power(a: Range, n: Range) -> Range:
     """``a ** n``; exponents below 0 have no integer value."""
     if n.upper < 0:
         return FULL
-    n = _range(max(n.lower, 0), n.upper)
+    n = of_bounds(max(n.lower, 0), n.upper)
     if n.is_single and n.upper != INF:
         exponent = int(n.lower)
         ends = [abs(b) for b in a if abs(b) != INF]
@@ -189,11 +189,11 @@ def power(a: Range, n: Range) -> Range:
         return natural_power(a, exponent)
     if a.lower >= 1:
         low, high = _power(a.lower, n.lower), _power(a.upper, n.upper)
-        return _range(low if low != INF else 1, high)
+        return of_bounds(low if low != INF else 1, high)
     if a.lower >= 0:  # 0 ** 0 = 1
-        return _range(0, max(1, _power(a.upper, n.upper)))
+        return of_bounds(0, max(1, _power(a.upper, n.upper)))
     biggest = _power(max(abs(a.lower), abs(a.upper)), n.upper)
-    return _range(-biggest, max(1, biggest))
+    return of_bounds(-biggest, max(1, biggest))
 
 
 def _floor_quotient(x: Bound, y: Bound) -> Bound:
@@ -211,9 +211,9 @@ def floordiv(a: Range, b: Range) -> Range:
     """``a // b``, ``b`` without 0: its negative and positive parts apart."""
     parts = []
     if b.upper >= 1:
-        parts.append(_quotients(a, _range(max(b.lower, 1), b.upper)))
+        parts.append(_quotients(a, of_bounds(max(b.lower, 1), b.upper)))
     if b.lower <= -1:
-        parts.append(_quotients(a, _range(b.lower, min(b.upper, -1))))
+        parts.append(_quotients(a, of_bounds(b.lower, min(b.upper, -1))))
     if not parts:
         return FULL
     return parts[0] if len(parts) == 1 else parts[0].union(parts[1])
@@ -239,19 +239,19 @@ def _positive_mod(a: Range, low: Bound, high: Bound) -> Range:
     if a.lower >= 0 and a.upper < low:
         return a
     if low == high and a.lower // low == a.upper // low and abs(a.lower) != INF != abs(a.upper):
-        return _range(a.lower % low, a.upper % low)  # within one period
+        return of_bounds(a.lower % low, a.upper % low)  # within one period
     top = high - 1
-    return _range(0, min(top, a.upper) if a.lower >= 0 else top)
+    return of_bounds(0, min(top, a.upper) if a.lower >= 0 else top)
 
 
 def maximum(*ranges: Range) -> Range:
     """``max(...)``."""
-    return _range(max(r.lower for r in ranges), max(r.upper for r in ranges))
+    return of_bounds(max(r.lower for r in ranges), max(r.upper for r in ranges))
 
 
 def minimum(*ranges: Range) -> Range:
     """``min(...)``."""
-    return _range(min(r.lower for r in ranges), min(r.upper for r in ranges))
+    return of_bounds(min(r.lower for r in ranges), min(r.upper for r in ranges))
 
 
 # Integer operator name -> image of ranges of its operands ("add", "mul", "ite" and the roundings of

@@ -84,7 +84,7 @@ def solved(c: int, constant: Bound) -> Range:
 def _narrow_terms(store: Store, d: Expr, changed: list[Expr]) -> None:
     """In ``c*x + rest <= 0``, ``c*x`` is at most the negative of the least ``rest``."""
     terms, constant = linear(d)
-    if len(terms) <= _MAX_DEPENDENT_TERMS and has_shared_atom(d):
+    if len(terms) <= _MAX_DEPENDENT_TERMS and has_shared_atom(terms):
         for mono, c in terms.items():
             rest = range_of(store, scaled_sum(((1, d), (-c, mono)))).lower
             narrow(store, mono, solved(c, rest), changed)

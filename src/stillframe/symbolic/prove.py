@@ -1,16 +1,20 @@
 """The proof search behind ``decide``: is ``d <= 0`` certain?
 
-Every step is an implication, tried in order of cost, all of them under one budget:
+The search works on linear views (``arith.py``), not on nodes: most sums that it looks at are seen
+once. Every step is an implication, tried in order of cost, all of them under one budget:
 
-1. the range of ``d``;
+1. the bounds of ``d``;
 2. a common factor of known sign is divided out;
 3. ``max``, ``min`` and ``ite`` are replaced by their arguments: if ``k * max(x, y) + r <= 0`` is to
    be shown for ``k > 0``, both arguments must do (the maximum is one of them); for ``k < 0`` one
    that does is enough (the maximum is no smaller);
 4. a recorded ``f <= 0`` is added: ``d <= 0`` follows from ``a*d - b*f <= 0`` with ``a, b > 0``,
    where ``a`` and ``b`` cancel a term (one elimination step of Fourier and Motzkin);
-5. ``k * (x // n)`` lies between ``x - n + 1`` and ``x`` (times ``k / n``), ``x % n`` is
+5. ``n * (x // n)`` lies between ``x - n + 1`` and ``x`` (or is ``x - x % n``), ``x % n`` is
    ``x - n * (x // n)``, and ``x % y <= y - 1`` for a symbolic ``y >= 1``.
+
+Steps 3 and 5 put something in the place of a term that has the same bounds, so they are only tried
+where it can meet the symbols of another term or of a recorded inequality.
 
 False means "not shown", never "refuted".
 """
@@ -18,15 +22,25 @@ False means "not shown", never "refuted".
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from stillframe.symbolic.arith import Terms, factors, from_linear, linear, monomial, scaled_sum
-from stillframe.symbolic.bounds import range_of
-from stillframe.symbolic.expr import ONE, Expr
+from stillframe.symbolic.arith import (
+    Terms,
+    factors,
+    floordiv_int,
+    from_linear,
+    linear,
+    monomial,
+)
+from stillframe.symbolic.bounds import range_of, view_bounds
+from stillframe.symbolic.expr import ONE, Expr, const
+from stillframe.symbolic.residues import residue
 from stillframe.symbolic.store import Store
 
 STEPS = 24
 DEPTH = 4
+
+View = tuple[Terms, int]
 
 
 class Budget:
@@ -36,38 +50,87 @@ class Budget:
 
     def __init__(self, left: int = STEPS) -> None:
         self.left = left
-        self.seen: set[Expr] = set()
+        self.seen: set[tuple[int, frozenset[tuple[Expr, int]]]] = set()
 
-    def take(self, node: Expr) -> bool:
-        """Whether ``node`` is new and there is budget for it; takes a step if so."""
-        if self.left <= 0 or node in self.seen:
+    def take(self, terms: Terms, constant: int) -> bool:
+        """Whether the view is new and there is budget for it; takes a step if so."""
+        if self.left <= 0:
+            return False
+        key = (constant, frozenset(terms.items()))
+        if key in self.seen:
             return False
         self.left -= 1
-        self.seen.add(node)
+        self.seen.add(key)
         return True
 
 
-def nonpositive(store: Store, d: Expr, budget: Budget | None = None, depth: int = DEPTH) -> bool:
-    """Whether the facts show ``d <= 0``."""
-    bounds = range_of(store, d)
-    if bounds.upper <= 0:
+def combined(parts: Iterable[tuple[int, Expr]], constant: int = 0) -> View:
+    """``sum(k * e for k, e in parts) + constant`` as a view."""
+    total: Terms = {}
+    for k, node in parts:
+        terms, extra = linear(node)
+        constant += k * extra
+        for mono, c in terms.items():
+            total[mono] = total.get(mono, 0) + k * c
+    return {m: c for m, c in total.items() if c}, constant
+
+
+def nonpositive(store: Store, view: View, steps: int = STEPS, depth: int = DEPTH) -> bool:
+    """Whether the facts show that ``view`` is at most 0."""
+    return _search(store, *view, Budget(steps), depth)
+
+
+def nonpositive_by_steps(store: Store, view: View) -> bool:
+    """The same for a view whose bounds are known not to tell."""
+    return _steps(store, *view, Budget(), DEPTH)
+
+
+def _search(store: Store, terms: Terms, constant: int, budget: Budget, depth: int) -> bool:
+    low, high = view_bounds(store, terms, constant)
+    if high <= 0:
         return True
-    if bounds.lower > 0 or depth == 0:
+    return low <= 0 and _steps(store, terms, constant, budget, depth)
+
+
+def _steps(store: Store, terms: Terms, constant: int, budget: Budget, depth: int) -> bool:
+    if depth == 0:
         return False
-    terms, constant = linear(d)
-    if not any(_can_step(store, mono) for mono in terms):
+    for mono in terms:
+        if mono.op != "symbol" or mono in store.terms:
+            break
+    else:
         return False
-    budget = budget or Budget()
-    if not budget.take(d):
+    if not budget.take(terms, constant):
         return False
     for step in (_factored, _cases, _with_facts, _without_division):
-        if step(store, d, terms, constant, budget, depth - 1):
+        if step(store, terms, constant, budget, depth - 1):
             return True
     return False
 
 
-def _can_step(store: Store, mono: Expr) -> bool:
-    return mono.op != "symbol" or mono in store.terms
+def _replaced(view: View, mono: Expr, parts: Iterable[tuple[int, Expr]], constant: int = 0) -> View:
+    """``view`` without the term of ``mono``, plus ``parts`` and ``constant``."""
+    total = dict(view[0])
+    del total[mono]
+    constant += view[1]
+    for k, node in parts:
+        terms, extra = linear(node)
+        constant += k * extra
+        for m, c in terms.items():
+            new = total.get(m, 0) + k * c
+            if new:
+                total[m] = new
+            else:
+                total.pop(m, None)
+    return total, constant
+
+
+def _interacts(store: Store, mono: Expr, terms: Terms) -> bool:
+    """Whether what takes the place of ``mono`` can meet another term or a recorded inequality."""
+    symbols = mono.free_symbols
+    if not store.compared.isdisjoint(symbols):
+        return True
+    return any(o is not mono and not symbols.isdisjoint(o.free_symbols) for o in terms)
 
 
 # -- 2. common factors ----------------------------------------------------------------------------
@@ -75,7 +138,12 @@ def _can_step(store: Store, mono: Expr) -> bool:
 
 def common_factor(d: Expr) -> tuple[Expr, Expr] | None:
     """``(g, r)`` with ``d = g * r`` and ``g`` the greatest common monomial, or None."""
-    terms, constant = linear(d)
+    split = _split(*linear(d))
+    return None if split is None else (monomial(split[0]), from_linear(*split[1]))
+
+
+def _split(terms: Terms, constant: int) -> tuple[list[Expr], View] | None:
+    """The atoms that all terms share, and the rest; None if there are none."""
     if constant or not terms:
         return None
     shared: list[Expr] | None = None
@@ -104,7 +172,7 @@ def common_factor(d: Expr) -> tuple[Expr, Expr] | None:
             one += c
         else:
             rest[left] = c
-    return monomial(shared), from_linear(rest, one)
+    return shared, (rest, one)
 
 
 def divide_out(mono: Expr, atoms: list[Expr] | tuple[Expr, ...]) -> Expr | None:
@@ -117,31 +185,31 @@ def divide_out(mono: Expr, atoms: list[Expr] | tuple[Expr, ...]) -> Expr | None:
     return monomial(left) if left else ONE
 
 
-def _factored(
-    store: Store, d: Expr, terms: Terms, constant: int, budget: Budget, depth: int
-) -> bool:
-    split = common_factor(d)
-    if split is None or split[1].is_constant:
+def _factored(store: Store, terms: Terms, constant: int, budget: Budget, depth: int) -> bool:
+    if len(terms) < 2:  # the bounds have said all
         return False
-    g, rest = split
-    sign = range_of(store, g)
+    split = _split(terms, constant)
+    if split is None:
+        return False
+    atoms, (rest, one) = split
+    sign = range_of(store, monomial(atoms))
     if sign.lower >= 0:
-        return nonpositive(store, rest, budget, depth)
+        return _search(store, rest, one, budget, depth)
     if sign.upper <= 0:
-        return nonpositive(store, scaled_sum(((-1, rest),)), budget, depth)
+        return _search(store, {m: -c for m, c in rest.items()}, -one, budget, depth)
     return False
 
 
 # -- 3. cases -------------------------------------------------------------------------------------
 
 
-def _cases(store: Store, d: Expr, terms: Terms, constant: int, budget: Budget, depth: int) -> bool:
+def _cases(store: Store, terms: Terms, constant: int, budget: Budget, depth: int) -> bool:
     for mono, c in terms.items():
-        if mono.op not in ("max", "min", "ite"):
+        if mono.op not in ("max", "min", "ite") or not _interacts(store, mono, terms):
             continue
         choices = mono.args[1:] if mono.op == "ite" else mono.args
-        variants = (scaled_sum(((1, d), (-c, mono), (c, choice))) for choice in choices)
-        shown = (nonpositive(store, v, budget, depth) for v in variants)
+        variants = (_replaced((terms, constant), mono, ((c, choice),)) for choice in choices)
+        shown = (_search(store, *v, budget, depth) for v in variants)
         one_is_enough = (mono.op == "max" and c < 0) or (mono.op == "min" and c > 0)
         return any(shown) if one_is_enough else all(shown)
     return False
@@ -150,63 +218,74 @@ def _cases(store: Store, d: Expr, terms: Terms, constant: int, budget: Budget, d
 # -- 4. recorded inequalities ---------------------------------------------------------------------
 
 
-def _with_facts(
-    store: Store, d: Expr, terms: Terms, constant: int, budget: Budget, depth: int
-) -> bool:
-    candidates = list(_combinations(store, d, terms))
-    if any(range_of(store, c).upper <= 0 for c in candidates):
-        return True
-    candidates.sort(key=lambda c: len(linear(c)[0]))
-    return any(nonpositive(store, c, budget, depth) for c in candidates)
+def _with_facts(store: Store, terms: Terms, constant: int, budget: Budget, depth: int) -> bool:
+    candidates: list[View] = []
+    for view in _combinations(store, terms, constant):
+        low, high = view_bounds(store, *view)
+        if high <= 0:
+            return True
+        if low <= 0:
+            candidates.append(view)
+    candidates.sort(key=lambda view: len(view[0]))
+    return any(_steps(store, *view, budget, depth) for view in candidates)
 
 
-def _combinations(store: Store, d: Expr, terms: Terms) -> Iterator[Expr]:
+def _combinations(store: Store, terms: Terms, constant: int) -> Iterator[View]:
     for mono, c in terms.items():
         for fact in store.terms.get(mono, ()):
-            f = linear(fact)[0][mono]
+            fact_terms, fact_constant = linear(fact)
+            f = fact_terms[mono]
             if c * f > 0:
                 g = math.gcd(c, f)
-                yield scaled_sum(((abs(f) // g, d), (-abs(c) // g, fact)))
+                a, b = abs(f) // g, -abs(c) // g
+                total = {m: a * k for m, k in terms.items()}
+                for m, k in fact_terms.items():
+                    total[m] = total.get(m, 0) + b * k
+                left = {m: k for m, k in total.items() if k}
+                yield left, a * constant + b * fact_constant
 
 
 # -- 5. divisions ---------------------------------------------------------------------------------
 
 
 def _without_division(
-    store: Store, d: Expr, terms: Terms, constant: int, budget: Budget, depth: int
+    store: Store, terms: Terms, constant: int, budget: Budget, depth: int
 ) -> bool:
     for mono, c in terms.items():
-        if mono.op not in ("floordiv", "mod"):
+        if mono.op not in ("floordiv", "mod") or not _interacts(store, mono, terms):
             continue
-        x, divisor = mono.args
-        if divisor.is_constant:
-            relaxed = [_relaxed(d, mono, c, x, divisor.value)]
+        if mono.args[1].is_constant:
+            relaxed = [_relaxed(store, (terms, constant), mono, c)]
         else:
-            relaxed = _relaxed_symbolic(store, d, mono, c)
-        if any(nonpositive(store, r, budget, depth) for r in relaxed):
+            relaxed = _relaxed_symbolic(store, (terms, constant), mono, c)
+        if any(_search(store, *r, budget, depth) for r in relaxed):
             return True
     return False
 
 
-def _relaxed_symbolic(store: Store, d: Expr, mono: Expr, c: int) -> list[Expr]:
-    """No smaller than ``d``, without ``x // y`` or ``x % y``, for ``y >= 1`` and ``c > 0``."""
+def _relaxed_symbolic(store: Store, view: View, mono: Expr, c: int) -> list[View]:
+    """No smaller than ``view``, without ``x // y`` or ``x % y``, for ``y >= 1`` and ``c > 0``."""
     x, y = mono.args
-    found: list[Expr] = []
-    if c < 0 or range_of(store, y).lower < 1:
+    found: list[View] = []
+    least = range_of(store, y).lower
+    if c < 0 or least < 0:  # 0 is no divisor, so y >= 0 is y >= 1
         return found
     if mono.op == "mod":  # x % y <= y - 1
-        found.append(scaled_sum(((1, d), (-c, mono), (c, y)), -c))
-    if range_of(store, x).lower >= 0:  # x // y <= x and x % y <= x
-        found.append(scaled_sum(((1, d), (-c, mono), (c, x))))
+        found.append(_replaced(view, mono, ((c, y),), -c))
+    if range_of(store, x).lower >= 0:  # x % y <= x, and x // y <= x // k for 1 <= k <= y
+        most = floordiv_int(x, const(int(least))) if mono.op == "floordiv" and least > 1 else x
+        found.append(_replaced(view, mono, ((c, most),)))
     return found
 
 
-def _relaxed(d: Expr, mono: Expr, c: int, x: Expr, n: int) -> Expr:
-    """Something no smaller than ``d`` (times ``n``) without the division ``mono``."""
+def _relaxed(store: Store, view: View, mono: Expr, c: int) -> View:
+    """Something no smaller than ``view`` (times ``n``) without the division ``mono``."""
+    x, divisor = mono.args
+    n = divisor.value
     if mono.op == "mod":
-        from stillframe.symbolic.operators import floordiv
-
-        return scaled_sum(((1, d), (-c, mono), (c, x), (-c * n, floordiv(x, n))))
-    # n*c*(x//n) <= c*x for c > 0, and <= c*(x - n + 1) for c < 0
-    slack = 0 if c > 0 else c * (1 - n)
-    return scaled_sum(((n, d), (-n * c, mono), (c, x)), slack)
+        return _replaced(view, mono, ((c, x), (-c * n, floordiv_int(x, divisor))))
+    # n*(x//n) is x - x%n: at most x, at least x - n + 1, and exactly known with the remainder
+    r = residue(store, x, n)
+    slack = -c * r if r is not None else 0 if c > 0 else c * (1 - n)
+    scaled = {m: n * k for m, k in view[0].items()}
+    return _replaced((scaled, n * view[1]), mono, ((c, x),), slack)

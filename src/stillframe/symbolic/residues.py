@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from stillframe.symbolic.arith import factors, from_linear, linear
+from stillframe.symbolic.arith import Terms, factors, from_linear, linear
 from stillframe.symbolic.bounds import range_of
 from stillframe.symbolic.expr import Expr
 from stillframe.symbolic.store import Store
@@ -33,24 +33,45 @@ def residue(store: Store, node: Expr, m: int) -> int | None:
     """``node % m`` if it is known, for an integer ``node`` and ``m >= 1``."""
     if m == 1:
         return 0
-    terms, total = linear(node)
-    if not terms:
-        return total % m
-    whole = primitive_form(node)
-    if whole is not None and whole[0] in store.congruences:
-        form, k, constant = whole
-        modulus, r = store.congruences[form]
-        if (k * modulus) % m == 0:
-            return (k * r + constant) % m
-    if node.op == "add" or len(terms) > 1 or total:
-        for mono, coefficient in terms.items():
-            part = _scaled_residue(store, mono, coefficient, m)
-            if part is None:
-                return None
-            total += part
-        return total % m
-    ((mono, coefficient),) = terms.items()
-    return _scaled_residue(store, mono, coefficient, m)
+    if store.congruences:
+        whole = primitive_form(node)
+        if whole is not None and whole[0] in store.congruences:
+            form, k, constant = whole
+            modulus, r = store.congruences[form]
+            if (k * modulus) % m == 0:
+                return (k * r + constant) % m
+    known, rest, constant = residue_parts(store, *linear(node), m)
+    return None if rest else (known + constant) % m
+
+
+def residue_parts(store: Store, terms: Terms, constant: int, m: int) -> tuple[int, Terms, int]:
+    """``(r, rest, constant)``: the sum is ``r + rest + constant`` modulo ``m``.
+
+    ``rest`` holds the terms of which nothing is known. A remainder in a term is undone where ``m``
+    cannot tell: ``k * (y % n)`` is ``k * y`` modulo ``m`` if ``m`` divides ``k * n``; then
+    ``x + (-x) % 8`` is 0 modulo 8.
+    """
+    if any(_hides(mono, c, m) for mono, c in terms.items()):
+        total: Terms = {}
+        for mono, c in terms.items():
+            inner, extra = linear(mono.args[0]) if _hides(mono, c, m) else ({mono: 1}, 0)
+            constant += c * extra
+            for x, k in inner.items():
+                total[x] = total.get(x, 0) + c * k
+        terms = total
+    known = 0
+    rest: Terms = {}
+    for mono, c in terms.items():
+        part = _scaled_residue(store, mono, c, m)
+        if part is None:
+            rest[mono] = c
+        else:
+            known += part
+    return known % m, rest, constant
+
+
+def _hides(mono: Expr, c: int, m: int) -> bool:
+    return mono.op == "mod" and mono.args[1].is_constant and (c * mono.args[1].value) % m == 0
 
 
 def _scaled_residue(store: Store, mono: Expr, coefficient: int, m: int) -> int | None:
@@ -104,15 +125,18 @@ def moduli(store: Store, node: Expr) -> list[int]:
     """Moduli worth trying on ``node``: those of the facts and of its coefficients."""
     terms, _ = linear(node)
     found = {abs(c) for c in terms.values()}
+    congruences = store.congruences
     for mono, c in terms.items():
+        if mono.op == "symbol" and not congruences:
+            continue
         for atom in factors(mono):
-            modulus, _ = store.congruences.get(atom, (1, 0))
+            modulus, _ = congruences.get(atom, (1, 0))
             found.add(modulus * abs(c))
             found.add(modulus)
             if atom.op == "mod" and atom.args[1].is_constant:
                 found.add(atom.args[1].value * abs(c))
-    if store.congruences:
+    if congruences:
         whole = primitive_form(node)
-        if whole is not None and whole[0] in store.congruences:
-            found.add(store.congruences[whole[0]][0] * abs(whole[1]))
+        if whole is not None and whole[0] in congruences:
+            found.add(congruences[whole[0]][0] * abs(whole[1]))
     return sorted(m for m in found if m > 1)

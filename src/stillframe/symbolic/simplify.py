@@ -11,12 +11,14 @@ from collections.abc import Callable
 
 from stillframe.symbolic import arith
 from stillframe.symbolic.arith import Terms, factors, from_linear, linear, scaled_sum
-from stillframe.symbolic.bounds import float_range, range_of
+from stillframe.symbolic.bounds import range_of
+from stillframe.symbolic.compare import at_most_zero, differs_from_zero, equals_zero
 from stillframe.symbolic.expr import ONE, ZERO, Expr, const
+from stillframe.symbolic.float_bounds import float_range, number_range
 from stillframe.symbolic.interval import INF
 from stillframe.symbolic.operators import CONSTRUCTORS, floordiv, max_, min_, mod, mul, neg
-from stillframe.symbolic.prove import Budget, common_factor, divide_out, nonpositive
-from stillframe.symbolic.residues import residue
+from stillframe.symbolic.prove import View, combined, common_factor, divide_out, nonpositive
+from stillframe.symbolic.residues import residue, residue_parts
 from stillframe.symbolic.store import Store
 
 Rule = Callable[[Store, Expr], "Expr | None"]
@@ -55,6 +57,11 @@ def _simplify(store: Store, node: Expr) -> Expr:
 def _operands(store: Store, node: Expr) -> Expr:
     if not node.args:
         return node
+    if node.diff is not None:
+        d = simplify(store, node.diff)
+        return node if d is node.diff else _TESTS[node.op](d)
+    if node.op == "add" and node.sort == "int":
+        return _terms(store, node)
     args = [simplify(store, a) if a.__class__ is Expr else a for a in node.args]
     if all(new is old for new, old in zip(args, node.args, strict=True)):
         return node
@@ -64,6 +71,26 @@ def _operands(store: Store, node: Expr) -> Expr:
         return node
 
 
+def _terms(store: Store, node: Expr) -> Expr:
+    """A sum with its monomials rewritten."""
+    terms, constant = linear(node)
+    parts: list[tuple[int, Expr]] = []
+    changed = False
+    for mono, c in terms.items():
+        simple = simplify(store, mono)
+        changed = changed or simple is not mono
+        parts.append((c, simple))
+    return scaled_sum(parts, constant) if changed else node
+
+
+_TESTS: dict[str, Callable[[Expr], Expr]] = {
+    "eq": equals_zero,
+    "ne": differs_from_zero,
+    "le": at_most_zero,
+    "lt": at_most_zero,
+}
+
+
 def _once(store: Store, node: Expr) -> Expr | None:
     """One rewriting of ``node``, whose operands are simplified; None if nothing applies."""
     if node.is_constant:
@@ -71,11 +98,11 @@ def _once(store: Store, node: Expr) -> Expr | None:
     value = store.values.get(node)
     if value is not None:
         return simplify(store, value)
-    if node.sort == "int":
+    if node.sort == "int" and (node.op not in ("add", "mul") or node in store.ranges):
         bounds = range_of(store, node)
         if bounds.is_single:
             return const(int(bounds.lower))
-    if node.sort == "float" and node.op != "ite":
+    if node.sort == "float" and node.op not in ("ite", "max", "min"):
         return None
     for rule in RULES.get(node.op, ()):
         new = rule(store, node)
@@ -94,8 +121,8 @@ def known_nonzero(store: Store, node: Expr) -> bool:
     return False
 
 
-def _shown(store: Store, d: Expr) -> bool:
-    return nonpositive(store, d, Budget(_STEPS), 2)
+def _shown(store: Store, view: View) -> bool:
+    return nonpositive(store, view, _STEPS, 2)
 
 
 # -- sums -----------------------------------------------------------------------------------------
@@ -148,7 +175,7 @@ def _below_divisor(store: Store, node: Expr) -> Expr | None:
     x, y = node.args
     if y.is_constant or range_of(store, x).lower < 0:
         return None
-    if _shown(store, scaled_sum(((1, x), (-1, y)), 1)):
+    if _shown(store, combined(((1, x), (-1, y)), 1)):
         return ZERO if node.op == "floordiv" else x
     return None
 
@@ -237,19 +264,10 @@ def _known_residue(store: Store, node: Expr) -> Expr | None:
     r = residue(store, x, n.value)
     if r is not None:
         return const(r)
-    if not store.congruences:
+    known, rest, constant = residue_parts(store, *linear(x), n.value)
+    if rest == linear(x)[0]:
         return None
-    terms, constant = linear(x)
-    kept: Terms = {}
-    for mono, c in terms.items():
-        part = residue(store, from_linear({mono: c}, 0), n.value)
-        if part is None:
-            kept[mono] = c
-        else:
-            constant += part
-    if len(kept) == len(terms):
-        return None
-    return mod(from_linear(kept, constant), n)
+    return mod(from_linear(rest, known + constant), n)
 
 
 # -- choices --------------------------------------------------------------------------------------
@@ -257,17 +275,29 @@ def _known_residue(store: Store, node: Expr) -> Expr | None:
 
 def _dominated(store: Store, node: Expr) -> Expr | None:
     """Arguments of ``max`` (``min``) that are never above (below) another one are dropped."""
-    if node.sort != "int":
-        return None
+    if node.sort == "float":
+        return _dominated_float(store, node)
     sign = 1 if node.op == "max" else -1
     kept = list(node.args)
     for arg in node.args:
         others = [o for o in kept if o is not arg]
-        if any(_shown(store, scaled_sum(((sign, arg), (-sign, o)))) for o in others):
+        if any(_shown(store, combined(((sign, arg), (-sign, o)))) for o in others):
             kept = others
     if len(kept) == len(node.args):
         return None
     return (max_ if node.op == "max" else min_)(*kept)
+
+
+def _dominated_float(store: Store, node: Expr) -> Expr | None:
+    """The same for two floats that are not NaN. Equal zeros differ in sign, so they do not count."""
+    first, second = node.args
+    a, b = float_range(store, first), float_range(store, second)
+    if a is None or b is None:
+        return None
+    larger, smaller = (first, second) if node.op == "max" else (second, first)
+    if a[0] > b[1] or (a[0] == b[1] != 0):
+        return larger
+    return smaller if b[0] > a[1] or (b[0] == a[1] != 0) else None
 
 
 def _chosen(store: Store, node: Expr) -> Expr | None:
@@ -385,7 +415,7 @@ def _same_float(store: Store, node: Expr) -> Expr | None:
     if node.diff is None and node.args[0] is node.args[1]:
         if node.op == "lt":
             return const(False)
-        if float_range(store, node.args[0]) is not None:
+        if number_range(store, node.args[0]) is not None:
             return const(node.op != "ne")
     return None
 

@@ -11,7 +11,8 @@ Everything in a :class:`Store` is a statement about integers that holds for ever
 
 Statements change only through :meth:`Store.put` and :meth:`Store.drop`, which keep the indices and
 drop the memos that may have become wrong. Two indices make unrelated facts cost nothing:
-``mentions`` finds the statements about a symbol, ``terms`` the inequalities with a monomial.
+``mentions`` finds the statements about a symbol, ``terms`` the inequalities with a monomial
+(``compared`` are the symbols in them).
 
 What a memo may depend on: a range depends on the ranges and representatives of its own symbols; a
 decision or simplification depends on any statement that a chain of shared symbols leads to. The
@@ -52,6 +53,7 @@ class Store:
         "_ranged",
         "_ranged_of",
         "arms",
+        "compared",
         "congruences",
         "decided",
         "generation",
@@ -83,6 +85,7 @@ class Store:
         """Empty indices and memos."""
         self.mentions: dict[Expr, dict[Expr, None]] = {}
         self.terms: dict[Expr, dict[Expr, None]] = {}
+        self.compared: set[Expr] = set()
         self.splits: dict[Expr, None] = {}
         self.arms: dict[Expr, tuple[Store, ...]] = {}
         self.known_ranges: dict[Expr, Range] = {}
@@ -126,6 +129,7 @@ class Store:
         elif table is self.inequalities:
             for mono in linear(key)[0]:
                 self.terms.setdefault(mono, {})[key] = None
+            self.compared |= key.free_symbols
         elif table is self.literals and key.op == "or" and value:
             self.splits[key] = None
         mentions = self.mentions
