@@ -8,6 +8,7 @@ somebody's capture.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -140,6 +141,13 @@ def dispatch_modes() -> list[TorchDispatchMode]:
     return list(_get_current_dispatch_mode_stack())
 
 
+def function_modes() -> list[Any]:
+    """The active function modes of this thread, outermost first."""
+    from torch.overrides import _get_current_function_mode_stack
+
+    return list(_get_current_function_mode_stack())
+
+
 @contextlib.contextmanager
 def modes_taken_off(matches: Callable[[Any], bool]) -> Iterator[list[Any]]:
     """The dispatch and function modes that match are off inside; the others keep their order.
@@ -199,21 +207,68 @@ def compiling_flags() -> Iterator[None]:
         compiler._is_compiling_flag, compiler._is_exporting_flag = old
 
 
-# Functions that take subgraphs and compile them on entry; a capture has to stand in for them.
-CONTROL_FLOW = ("cond", "while_loop")
+# The operators that take subgraphs, of those that a graph may call.
+HIGHER_ORDER = ("cond",)
+
+
+def higher_order_operators() -> dict[str, Any]:
+    """The operators of a graph that take subgraphs, by name."""
+    return {name: getattr(torch.ops.higher_order, name) for name in HIGHER_ORDER}
+
+
+class _ThreadSwitch(threading.local):
+    """Whether this thread calls higher-order operators without compiling them first."""
+
+    on = False
+
+
+_uncompiled = _ThreadSwitch()
+_uncompiled_lock = threading.Lock()
+_uncompiled_users = 0
+_compiling: dict[str, Any] = {}
+
+
+def _compile_and_call(function: Any, args: Any, kwargs: Any = None) -> Any:
+    """In place of torch's function that compiles a call of a higher-order operator."""
+    if not _uncompiled.on:
+        return _compiling["call"](function, args, kwargs)
+    return function(*args, **(kwargs or {}))
+
+
+def _cond(pred: Any, true_fn: Any, false_fn: Any, operands: Any = ()) -> Any:
+    """In place of ``torch.cond``, which would import all of torch's compiler."""
+    if not _uncompiled.on:
+        return _compiling["cond"](pred, true_fn, false_fn, operands)
+    if isinstance(pred, (bool, int, float)):
+        return (true_fn if pred else false_fn)(*operands)
+    return torch.ops.higher_order.cond(pred, true_fn, false_fn, operands)
 
 
 @contextlib.contextmanager
-def control_flow_replaced(stand_in: Callable[[str], Callable[..., Any]]) -> Iterator[None]:
-    """``torch.cond`` and ``torch.while_loop`` are ``stand_in(name)`` inside."""
-    old = {name: getattr(torch, name) for name in CONTROL_FLOW if hasattr(torch, name)}
+def control_flow_uncompiled() -> Iterator[None]:
+    """``torch.cond``, ``while_loop``, ``scan``... call their operator as it is inside.
+
+    Outside of a recording, in other threads too, they compile the functions that they are given.
+    """
+    from torch._higher_order_ops import utils
+
+    global _uncompiled_users
+    with _uncompiled_lock:
+        if _uncompiled_users == 0:
+            _compiling.update(call=utils._hop_compile_and_call, cond=torch.cond)
+            utils._hop_compile_and_call = _compile_and_call
+            torch.cond = _cond
+        _uncompiled_users += 1
+    old, _uncompiled.on = _uncompiled.on, True
     try:
-        for name in old:
-            setattr(torch, name, stand_in(name))
         yield
     finally:
-        for name, function in old.items():
-            setattr(torch, name, function)
+        _uncompiled.on = old
+        with _uncompiled_lock:
+            _uncompiled_users -= 1
+            if _uncompiled_users == 0:
+                utils._hop_compile_and_call = _compiling["call"]
+                torch.cond = _compiling["cond"]
 
 
 @contextlib.contextmanager

@@ -90,6 +90,8 @@ class ProgramCode:
         self.door_code = DoorCode(self.door, self.names)
         self.text: dict[torch.fx.Node, str] = {}
         self.tables: dict[tuple[str, str], StateTable] = {}
+        self.functions: list[str] = []  # the text of subgraphs
+        self._owner: torch.nn.Module = program.graph_module
         self._comment = ""
         # the local that holds the caller's grad mode, and the mode that the first switch sets
         self.grad_mode = ""
@@ -105,16 +107,11 @@ class ProgramCode:
         refusal = Refusal(self.door, self.program.root_class)
         door_lines = self.door_code.lines(refusal)
         self._name_placeholders()
-        switches = [n for n in self.graph.nodes if n.target is torch_private.set_grad_enabled]
-        if switches:
-            self.grad_mode = self.names.local("grad_mode")
-            self.inner_grad_mode = bool(switches[0].args[0])
-        body = self._body()
-        if self.grad_mode:
-            body = self._keeping_grad_mode(body)
+        body = self._body(self.graph)
         signature = self.door_code.signature()
         hooked, hooks, run = (self.names.local(n) for n in ("call_with_hooks", "hooks", "run"))
         lines = [
+            *self.functions,
             f"def {run}({signature}):",
             *(f"    {line}" for line in [*door_lines, *body]),
             "",
@@ -161,13 +158,25 @@ class ProgramCode:
 
     # -- the body -----------------------------------------------------------------------------
 
-    def _body(self) -> list[str]:
+    def _body(self, graph: torch.fx.Graph) -> list[str]:
+        """The lines of a graph, which leave the grad mode as it was."""
+        switches = [n for n in graph.nodes if n.target is torch_private.set_grad_enabled]
+        if not switches:
+            return self._statements(graph)
+        old = self.grad_mode, self.inner_grad_mode
+        self.grad_mode = self.names.local("grad_mode")
+        self.inner_grad_mode = bool(switches[0].args[0])
+        body = self._keeping_grad_mode(self._statements(graph))
+        self.grad_mode, self.inner_grad_mode = old
+        return body
+
+    def _statements(self, graph: torch.fx.Graph) -> list[str]:
         lines: list[str] = []
-        nodes = [n for n in self.graph.nodes if n.op != "placeholder"]
+        nodes = [n for n in graph.nodes if n.op != "placeholder"]
         last_uses = self._last_uses(nodes)
         for node in nodes:
             if node.op == "output":
-                lines += self._output(node)
+                lines += self._output(node) if graph is self.graph else [self._returned(node)]
                 continue
             statement = self._statement(node)
             if statement is None:
@@ -193,14 +202,11 @@ class ProgramCode:
 
     def _statement(self, node: torch.fx.Node) -> str | None:
         if node.op == "get_attr":
-            value = operator.attrgetter(str(node.target))(self.program.graph_module)
-            self.text[node] = self.names.bind(
-                str(node.target), value, f"graph_module.{node.target}"
-            )
+            self.text[node] = self._subgraph(str(node.target))
             return None
         if node.op != "call_function":
             raise SpecViolationError(f"node {node.name} is a {node.op}; only operators can be run.")
-        if node.target is aten.sym_size.int and self._known_size(node):
+        if node.target is aten.sym_size.int and node.graph is self.graph and self._known_size(node):
             return None
         special = _SPECIAL.get(node.target)
         expression = special(self, node) if special is not None else None
@@ -210,6 +216,25 @@ class ProgramCode:
             return expression
         self.text[node] = self.names.local(node.name)
         return f"{self.text[node]} = {expression}"
+
+    def _subgraph(self, name: str) -> str:
+        """Write a subgraph as a function of its own; returns the function's name."""
+        module = getattr(self._owner, name)
+        owner, self._owner = self._owner, module
+        arguments = []
+        for node in module.graph.nodes:
+            if node.op == "placeholder":
+                self.text[node] = self.names.local(node.name)
+                arguments.append(self.text[node])
+        body = self._body(module.graph)
+        self._owner = owner
+        function = self.names.local(name)
+        lines = [f"def {function}({', '.join(arguments)}):", *(f"    {line}" for line in body), ""]
+        self.functions += lines
+        return function
+
+    def _returned(self, node: torch.fx.Node) -> str:
+        return f"return {self.argument(tuple(node.args[0]))}"  # type: ignore[arg-type]
 
     def _known_size(self, node: torch.fx.Node) -> bool:
         """A size that the door has read already needs no line of its own."""
@@ -415,7 +440,15 @@ def _set_grad_enabled(code: ProgramCode, node: torch.fx.Node) -> str:
     return code.switch_grad_mode(str(code.inner_grad_mode) if inner else code.grad_mode)
 
 
+def _cond(code: ProgramCode, node: torch.fx.Node) -> str:
+    pred, true_graph, false_graph, operands = node.args
+    call = ", ".join(code.argument(value) for value in operands)  # type: ignore[union-attr]
+    true_text, false_text = code.argument(true_graph), code.argument(false_graph)
+    return f"{true_text}({call}) if {code.argument(pred)} else {false_text}({call})"
+
+
 _SPECIAL: dict[Any, _Special] = {
+    torch.ops.higher_order.cond: _cond,
     torch_private.set_grad_enabled: _set_grad_enabled,
     **dict.fromkeys(_INFIX, _infix),
     operator.getitem: _getitem,

@@ -68,18 +68,27 @@ def program_text(program: ExportedProgram) -> str:
 
 def graph_lines(program: ExportedProgram, limit: int | None = None) -> list[str]:
     """One line a node: name, shape, target and operands. Unused lifted state is left out."""
+    unused = {
+        s.arg.name for s in program.graph_signature.input_specs if s.target is not None
+    } - {n.name for n in program.graph.nodes if n.op == "placeholder" and n.users}
+    lines = _lines(program.graph_module, program.dim_names, unused)
+    return lines if limit is None or len(lines) <= limit else [*lines[:limit], "..."]
+
+
+def _lines(module: torch.fx.GraphModule, dim_names: dict[str, str], left_out: set[str]) -> list[str]:
+    """The lines of a graph; those of a subgraph stand, indented, where it is read."""
     lines: list[str] = []
-    lifted = {s.arg.name for s in program.graph_signature.input_specs if s.target is not None}
-    for node in program.graph.nodes:
-        if limit is not None and len(lines) >= limit:
-            lines.append("...")
-            break
-        shape = value_text(node.meta.get("val"), program.dim_names)
+    for node in module.graph.nodes:
+        shape = value_text(node.meta.get("val"), dim_names)
         if node.op == "placeholder":
-            if node.name not in lifted or node.users:
+            if node.name not in left_out:
                 lines.append(f"{node.name}: {shape}")
         elif node.op == "output":
             lines.append(f"return {_operands(node.args[0])}")
+        elif node.op == "get_attr":
+            lines.append(f"{node.name} = graph:")
+            inner = _lines(getattr(module, str(node.target)), dim_names, set())
+            lines += [f"  {line}" for line in inner]
         else:
             target = node.target
             name = str(target) if isinstance(target, torch._ops.OpOverload) else target.__name__

@@ -371,8 +371,10 @@ class _Capture:
             InputSpec(InputKind.USER_INPUT, _input_argument(name, leaf), None)
             for name, leaf in zip(self.user_names, inputs.leaves, strict=True)
         ]
+        for subgraph in self.recorder.subgraphs:
+            passes.run(subgraph)
         passes.run(self.recorder.graph)
-        graph_module = torch_private.lazy_graph_module(self.recorder.graph)
+        graph_module = torch_private.lazy_graph_module(self.recorder.graph, self.recorder.root)
         self._set_requires_grad(inputs)
         return ExportedProgram(
             graph_module=graph_module,
@@ -392,6 +394,7 @@ class _Capture:
             proposed_spec=self.proposed_spec,
             notes=[
                 *self.notes,
+                *self.recorder.notes,
                 *static_dims(self.verdicts),
                 *effects.notes(self.constants, self.lifted),
             ],

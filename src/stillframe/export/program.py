@@ -166,7 +166,7 @@ class ExportedProgram:
         output = graph.output(graph.graph_copy(self.graph, {}))
         output.meta = dict(next(reversed(self.graph.nodes)).meta)
         return self._replaced(
-            graph_module=torch_private.lazy_graph_module(graph),
+            graph_module=torch_private.lazy_graph_module(graph, self.graph_module),
             state_dict=state,
             constants=constants,
         )

@@ -36,14 +36,19 @@ SYMBOLIC_TARGETS: frozenset[Any] = frozenset(
 )  # fmt: skip
 
 
+HIGHER_ORDER_TARGETS: frozenset[Any] = frozenset(torch_private.higher_order_operators().values())
+
+TARGETS = SYMBOLIC_TARGETS | HIGHER_ORDER_TARGETS
+
+
 def check(program: ExportedProgram) -> None:
     """Raise :class:`SpecViolationError` for the first rule that is broken, naming the node."""
-    _check_graph(program.graph)
+    _check_graph(program.graph, program.graph_module)
     _check_inputs(program)
     _check_outputs(program)
 
 
-def _check_graph(graph: torch.fx.Graph) -> None:
+def _check_graph(graph: torch.fx.Graph, owner: torch.nn.Module) -> None:
     past_placeholders = False
     for node in graph.nodes:
         if node.op == "placeholder":
@@ -52,14 +57,31 @@ def _check_graph(graph: torch.fx.Graph) -> None:
         elif node.op == "call_function":
             past_placeholders = True
             target = node.target
-            if not isinstance(target, torch._ops.OpOverload) and target not in SYMBOLIC_TARGETS:
+            if not isinstance(target, torch._ops.OpOverload) and target not in TARGETS:
                 raise SpecViolationError(f"node {node.name} calls {target}, which is no operator.")
+        elif node.op == "get_attr":
+            past_placeholders = True
+            _check_subgraph(node, owner)
         elif node.op != "output":
             raise SpecViolationError(
                 f"node {node.name} is a {node.op}; only operators are allowed."
             )
         if "val" not in node.meta:
             raise SpecViolationError(f"node {node.name} has no metadata `val`.")
+
+
+def _check_subgraph(node: torch.fx.Node, owner: torch.nn.Module) -> None:
+    """An attribute is a subgraph, keeps the rules itself, and goes to higher-order operators."""
+    module = getattr(owner, str(node.target), None)
+    if not isinstance(module, torch.fx.GraphModule):
+        raise SpecViolationError(f"node {node.name} reads {node.target}, which is no subgraph.")
+    for user in node.users:
+        if user.target not in HIGHER_ORDER_TARGETS:
+            raise SpecViolationError(f"node {user.name} uses the subgraph {node.name} as a value.")
+    _check_graph(module.graph, module)
+    output = next(reversed(module.graph.nodes))
+    if output.op != "output" or not isinstance(output.args[0], (tuple, list)):
+        raise SpecViolationError(f"the subgraph {node.name} must end in an output of a tuple.")
 
 
 def _check_inputs(program: ExportedProgram) -> None:

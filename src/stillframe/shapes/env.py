@@ -12,9 +12,10 @@ narrowed what the user declared (``export/constraints.py``).
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -283,6 +284,29 @@ class ShapeEnv:
                 self._checked_sizes.add(size)
                 if self.facts.range_of(size).lower < 0:
                     self.expect_true(ge(size, 0))
+
+    @contextlib.contextmanager
+    def forgetting(self, assumed: Expr | None = None) -> Iterator[None]:
+        """What is learnt inside is forgotten afterwards, but for guards: they hold everywhere.
+
+        For a part of the program that does not run in every call.
+
+        Args:
+            assumed: a condition that holds inside.
+        """
+        facts, checked, known = self.facts, self._checked_sizes, len(self.guards)
+        self.facts, self._checked_sizes = facts.copy(), set(checked)
+        if assumed is not None:
+            try:
+                self.facts.assume(assumed)
+            except Contradiction:  # the part never runs: nothing needs to be known in it
+                self.facts = facts.copy()
+        try:
+            yield
+        finally:
+            self.facts, self._checked_sizes = facts, checked
+            for guard in self.guards[known:]:
+                facts.assume(guard.expr)
 
     def _record(self, cond: Expr, kind: str) -> None:
         self._check_open()

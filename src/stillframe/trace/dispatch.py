@@ -25,11 +25,12 @@ from stillframe.errors import DataDependentError, InvalidInput, NotSupported
 from stillframe.fake.mode import FakeMode
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import ShapeEnv
-from stillframe.trace import folding, metadata, operators
+from stillframe.trace import folding, higher_order, metadata, operators
 from stillframe.trace.folding import CONSTANT_NUMEL_LIMIT
 from stillframe.trace.functions import FunctionMode
-from stillframe.trace.recorder import Recorder, RecordingMode
+from stillframe.trace.recorder import Recorder
 from stillframe.trace.scope import ModuleScope, tracking
+from stillframe.trace.subgraphs import graph_of, refuse_escaped
 
 aten = torch.ops.aten
 
@@ -93,8 +94,6 @@ class DispatchRecorder(Recorder):
         self.options = options
         self.runs_on = runs_on
         self.functions = CallMode(self)
-        self.mode = RecordingMode(self)
-        self.root = torch.nn.Module()
         self.enable_tracing = True
         self.trace_state: dict[str, Any] = {}
         self._names = {} if root is None else {id(p): n for n, p in root.named_parameters()}
@@ -124,7 +123,7 @@ class DispatchRecorder(Recorder):
                 if symbolic:
                     enter(torch_private.compiling_flags())
                 enter(torch_private.autocast_cache_disabled())
-                enter(torch_private.control_flow_replaced(self.functions.refuse_control_flow))
+                enter(higher_order.intercepted())
                 if self.options.pre_dispatch:
                     enter(torch_private.below_autograd())
                 elif symbolic:
@@ -142,9 +141,24 @@ class DispatchRecorder(Recorder):
     def finish(self) -> None:
         """Write the stack traces and detach the metadata. Call once, at the end."""
         super().finish()
-        for node in self.graph.nodes:
-            if "val" in node.meta:
-                node.meta["val"] = metadata.detached(node.meta["val"])
+        for graph in (self.graph, *self.subgraphs):
+            for node in graph.nodes:
+                if "val" in node.meta:
+                    node.meta["val"] = metadata.detached(node.meta["val"])
+
+    @contextlib.contextmanager
+    def answering_with_fakes(self) -> Iterator[None]:
+        """Operators are answered with fakes inside, also in a trace of real tensors."""
+        if self.runs_on is not None:
+            yield
+            return
+        self.runs_on = self.fake_mode
+        below = not self.options.pre_dispatch
+        try:
+            with torch_private.python_kernels_first() if below else contextlib.nullcontext():
+                yield
+        finally:
+            self.runs_on = None
 
     # -- nodes of values ------------------------------------------------------------------------
 
@@ -174,20 +188,20 @@ class DispatchRecorder(Recorder):
         """The node of a tensor or the place in a tuple that it comes from, or None if untracked."""
         if type(tensor) is FakeTensor:
             held = tensor.fx_node
-            if held is None:
-                return None
-            graph = held.graph if type(held) is torch.fx.Node else held.node.graph
-            return held if graph is self.graph else None
+            return None if held is None or graph_of(held) is not self.graph else held
         slot = self._slots.get(tensor)
-        return None if slot is None else slot.node
+        held = None if slot is None else slot.node
+        return None if held is None or graph_of(held) is not self.graph else held
 
     def _tensor_node(self, tensor: torch.Tensor) -> torch.fx.Node:
         held = self._held(tensor)
+        if held is None and self.subgraph is not None:
+            return self.subgraph.capture(tensor)  # type: ignore[no-any-return]
         if held is None:
             return self._attribute(tensor)
         if type(held) is torch.fx.Node:
             return held
-        node = self._take_item(held, tensor)  # type: ignore[arg-type]
+        node = self._take_item(held)
         self.bind_tensor(tensor, node)
         return node
 
@@ -198,7 +212,9 @@ class DispatchRecorder(Recorder):
         """``held`` (a node, or a place in its tuple) computes ``tensor`` from now on."""
         if type(tensor) is FakeTensor:
             old = tensor.fx_node
-            if old is not None and self._held(tensor) is None:  # another trace's: give it back
+            if self.subgraph is not None:
+                self.subgraph.remember(tensor)
+            elif old is not None and self._held(tensor) is None:  # another trace's: give it back
                 self._displaced.append((tensor, old))
             tensor.fx_node = held
             return
@@ -216,6 +232,7 @@ class DispatchRecorder(Recorder):
         known = self._attributes.get(id(tensor))
         if known is not None:
             return known[1]
+        self._refuse_escaped(tensor)
         self._refuse_alias(tensor)
         name = self._attribute_name(tensor)
         node = self.graph.get_attr(name)
@@ -237,6 +254,11 @@ class DispatchRecorder(Recorder):
             count += 1
         setattr(self.root, f"{prefix}{count}", tensor)
         return f"{prefix}{count}"
+
+    def _refuse_escaped(self, tensor: torch.Tensor) -> None:
+        if type(tensor) is FakeTensor and tensor.fx_node is not None:
+            if graph_of(tensor.fx_node) in self.subgraphs:
+                raise refuse_escaped(self.floor)
 
     def _refuse_alias(self, tensor: torch.Tensor) -> None:
         """An unknown tensor over memory of a traced one was made behind the dispatcher's back."""
@@ -310,6 +332,8 @@ class DispatchRecorder(Recorder):
         facts = operators.facts_of(func)
         if self.env.deferred:
             self.flush_asserts()
+        if self.subgraph is not None:
+            self.subgraph.check_writes(func, facts, args, kwargs)
         constant = self.runs_on is None and facts.may_fold and self._all_constant(args, kwargs)
         result = self._compute(func, args, kwargs)
         if facts.pure_constant and not _has_value(result):
@@ -342,7 +366,7 @@ class DispatchRecorder(Recorder):
         """The result of an operator: fakes, or what the real kernel gives."""
         if self.runs_on is None or self._has_subclass(args):
             return func(*args, **kwargs)
-        if not self.options.allow_non_fake_inputs:
+        if not self.options.allow_non_fake_inputs and self.options.mode != "real":
             self._refuse_real(func, args)
             self._refuse_real(func, kwargs.values())
         return self.runs_on.run(func, args, kwargs)

@@ -8,7 +8,6 @@ mode sees both. It records ``torch.no_grad`` and friends as nodes (and carries t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from stillframe import stack, torch_private
 from stillframe.errors import NotSupported
+from stillframe.trace import higher_order
 
 if TYPE_CHECKING:
     from stillframe.trace.recorder import Recorder
@@ -45,7 +45,7 @@ class FunctionMode(TorchFunctionMode):
         if handler is not None:
             return handler(self, func, args, kwargs or {})
         if isinstance(func, torch._ops.HigherOrderOperator):
-            raise self._no_subgraphs(func.name())
+            return higher_order.call(self.recorder, func, args, kwargs or {})
         name = getattr(func, "__name__", "")
         if name == "__get__":
             return func(*args, **(kwargs or {}))
@@ -56,22 +56,6 @@ class FunctionMode(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         finally:
             self.current = old
-
-    def refuse_control_flow(self, name: str) -> Callable[..., Any]:
-        """What stands in for ``torch.cond`` and the like during a recording."""
-
-        def refuse(*args: Any, **kwargs: Any) -> Any:
-            raise self._no_subgraphs(f"torch.{name}")
-
-        return refuse
-
-    def _no_subgraphs(self, name: str) -> NotSupported:
-        return NotSupported(
-            f"The higher-order operator {name} in forward is not supported yet.",
-            why="a graph cannot hold subgraphs yet",
-            where=stack.summary(stack.raw_stack(self.recorder.floor)),
-            hints=["choose with torch.where where both sides are cheap"],
-        )
 
 
 def _set_grad_enabled(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> None:

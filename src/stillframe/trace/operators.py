@@ -110,7 +110,8 @@ def has_effect(node: torch.fx.Node) -> bool:
         if torch.Tag.nondeterministic_seeded in target.tags:
             return True
         return bool(facts_of(target).writes) or not target._schema.returns
-    return target in _EFFECTFUL
+    # what is inside a subgraph may check, or draw random numbers
+    return target in _EFFECTFUL or isinstance(target, torch._ops.HigherOrderOperator)
 
 
 _EFFECTFUL = {torch_private.set_grad_enabled}

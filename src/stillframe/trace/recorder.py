@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,14 +23,32 @@ from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.shapes.node import SymNode
 from stillframe.symbolic import Expr
-from stillframe.trace import folding, operators
+from stillframe.trace import folding, higher_order, operators
 from stillframe.trace.functions import FunctionMode
 from stillframe.trace.scope import ModuleScope, tracking
+from stillframe.trace.subgraphs import Subgraph, graph_of, refuse_escaped
 from stillframe.trace.symbols import SymbolNodes
 
 aten = torch.ops.aten
 
 LiftConstant = Callable[[torch.Tensor, FakeTensor], torch.fx.Node]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where nodes are made: the graph of the program, or that of a subgraph.
+
+    Attributes:
+        graph: the graph.
+        symbols: its nodes of symbolic values.
+        root: holds the modules and tensors that the graph reads as attributes.
+        subgraph: the subgraph, if it is one.
+    """
+
+    graph: torch.fx.Graph
+    symbols: SymbolNodes
+    root: torch.nn.Module
+    subgraph: Subgraph | None = None
 
 
 class Recorder:
@@ -44,7 +63,9 @@ class Recorder:
         fake_mode: answers the operators; a new one by default.
 
     Attributes:
-        graph: the fx graph.
+        graph, symbols, root, subgraph: where nodes are made now, see :class:`Place`.
+        subgraphs: the graphs of all subgraphs.
+        notes: what a reader of the graph should know.
         written: fakes that an in-place operator changed, by identity.
         state_values: the real buffers and constants behind fakes, by identity of the fake.
         checked_values: of these, the integers that the program relies on and checks.
@@ -63,8 +84,13 @@ class Recorder:
         self.graph = torch.fx.Graph()
         self.scope = scope
         self.floor = floor
-        self.symbols = SymbolNodes(self._create_symbolic)
+        self.symbols = SymbolNodes(self.create_symbolic)
+        self.root = torch.nn.Module()
+        self.subgraph: Subgraph | None = None
+        self.subgraphs: list[torch.fx.Graph] = []
+        self.notes: list[str] = []
         self.functions = FunctionMode(self)
+        self.mode = RecordingMode(self)
         self.written: dict[int, FakeTensor] = {}
         self.state_values: dict[int, torch.Tensor] = {}
         self.checked_values: dict[int, Any] = {}
@@ -83,10 +109,10 @@ class Recorder:
             with (
                 torch_private.compiling_flags(),
                 torch_private.autocast_cache_disabled(),
-                torch_private.control_flow_replaced(self.functions.refuse_control_flow),
+                higher_order.intercepted(),
                 torch_private.below_autograd(),
                 tracking(self.scope),
-                RecordingMode(self),
+                self.mode,
                 self.functions,
             ):
                 yield
@@ -104,6 +130,46 @@ class Recorder:
             if text:
                 node.meta["stack_trace"] = text
         self._stacks.clear()
+
+    # -- where nodes are made -----------------------------------------------------------------
+
+    @property
+    def place(self) -> Place:
+        """Where nodes are made now."""
+        return Place(self.graph, self.symbols, self.root, self.subgraph)
+
+    @contextlib.contextmanager
+    def working_on(self, place: Place) -> Iterator[None]:
+        """Nodes are made at ``place`` inside."""
+        old = self.place
+        self._go_to(place)
+        try:
+            yield
+        finally:
+            self._go_to(old)
+
+    def _go_to(self, place: Place) -> None:
+        self.graph, self.symbols, self.root = place.graph, place.symbols, place.root
+        self.subgraph = place.subgraph
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Both modes are active inside, also if one of them called."""
+        with contextlib.ExitStack() as entered:
+            if self.mode not in torch_private.dispatch_modes():
+                entered.enter_context(self.mode)
+            if self.functions not in torch_private.function_modes():
+                entered.enter_context(self.functions)
+            yield
+
+    @contextlib.contextmanager
+    def answering_with_fakes(self) -> Iterator[None]:
+        """Operators are answered with fakes inside, also in a trace of real tensors."""
+        yield
+
+    def describe(self, node: torch.fx.Node, value: Any) -> None:
+        """Write the metadata of a node for the value that it computes."""
+        node.meta["val"] = value
 
     # -- inputs -------------------------------------------------------------------------------
 
@@ -136,7 +202,7 @@ class Recorder:
         self._stacks.append((node, stack.raw_stack(self.floor) if place is None else place))
         return node
 
-    def _create_symbolic(self, target: Any, args: tuple[Any, ...], value: Any) -> torch.fx.Node:
+    def create_symbolic(self, target: Any, args: tuple[Any, ...], value: Any) -> torch.fx.Node:
         node = self.create(target, args, {})
         node.meta["val"] = self.env.wrap(value)
         return node
@@ -146,7 +212,7 @@ class Recorder:
         kind = type(value)
         if kind is FakeTensor:
             node = value.fx_node
-            if type(node) is torch.fx.Node:
+            if type(node) is torch.fx.Node and node.graph is self.graph:
                 return node
             return self._node_of(value)
         if kind is int or kind is float or kind is bool or value is None or kind is str:
@@ -169,8 +235,13 @@ class Recorder:
 
     def _node_of(self, fake: FakeTensor, real: torch.Tensor | None = None) -> torch.fx.Node:
         node = fake.fx_node
+        if node is None or graph_of(node) is not self.graph:
+            if self.subgraph is not None:
+                return self.subgraph.capture(fake if real is None else real)
+            if node is not None and graph_of(node) in self.subgraphs:
+                raise refuse_escaped(self.floor)
         if isinstance(node, operators.Item):
-            node = fake.fx_node = self._take_item(node, fake)
+            node = fake.fx_node = self._take_item(node)
         elif node is None:
             if real is None:
                 raise InternalError("a fake tensor without a node reached the recorder")
@@ -178,7 +249,15 @@ class Recorder:
             fake.fx_node = node
         return node  # type: ignore[no-any-return]
 
-    def _take_item(self, item: operators.Item, fake: FakeTensor) -> torch.fx.Node:
+    def item_node(self, node: torch.fx.Node, index: int) -> torch.fx.Node:
+        """The node of one element of the tuple that ``node`` returns."""
+        return self._take_item(operators.Item(node, (index,)))
+
+    def track(self, result: Any, node: torch.fx.Node) -> None:
+        """``node`` computes ``result``: a tensor, or a container of them."""
+        self._track(result, node)
+
+    def _take_item(self, item: operators.Item) -> torch.fx.Node:
         node = item.node
         for index in item.path:
             key = (node, index)
@@ -201,6 +280,8 @@ class Recorder:
                 return handled
         if self.env.deferred:
             self.flush_asserts()
+        if self.subgraph is not None:
+            self.subgraph.check_writes(func, facts, args, kwargs)
         result = self.fake_mode.run(func, args, kwargs)
         if facts.pure_constant and not _has_tensor(result):
             return result
@@ -224,6 +305,8 @@ class Recorder:
 
     def _track(self, result: Any, node: torch.fx.Node) -> None:
         if type(result) is FakeTensor:
+            if self.subgraph is not None:
+                self.subgraph.remember(result)
             result.fx_node = node
             self.env.check_sizes(result.sizes)
         elif isinstance(result, (list, tuple)):
@@ -232,6 +315,8 @@ class Recorder:
     def _track_items(self, results: Any, node: torch.fx.Node, path: tuple[int, ...]) -> None:
         for i, item in enumerate(results):
             if type(item) is FakeTensor:
+                if self.subgraph is not None:
+                    self.subgraph.remember(item)
                 item.fx_node = operators.Item(node, (*path, i))
                 self.env.check_sizes(item.sizes)
             elif isinstance(item, (list, tuple)):
@@ -304,6 +389,8 @@ def new_placeholder(graph: torch.fx.Graph, name: str) -> torch.fx.Node:
 class RecordingMode(torch_private.PlainDispatchMode):
     """Hands every operator of the thread to a recorder."""
 
+    supports_higher_order_operators = True
+
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.recorder = recorder
@@ -315,6 +402,8 @@ class RecordingMode(torch_private.PlainDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if isinstance(func, torch._ops.HigherOrderOperator):
+            return higher_order.record(self.recorder, func, args, kwargs or {})
         return self.recorder.record(func, args, kwargs or {})
 
 

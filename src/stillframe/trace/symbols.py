@@ -54,10 +54,14 @@ class SymbolNodes:
 
     Args:
         create: makes a ``call_function`` node from (target, args, value) at the current place.
+        outside: in a subgraph, the node of a symbol that is bound in the graph around it.
     """
 
-    def __init__(self, create: CreateNode) -> None:
+    def __init__(
+        self, create: CreateNode, outside: Callable[[Expr], torch.fx.Node] | None = None
+    ) -> None:
         self._create = create
+        self._outside = outside
         self._nodes: dict[Expr, torch.fx.Node] = {}
         self._sizes: dict[Expr, tuple[Any, Callable[[], torch.fx.Node], tuple[int, ...]]] = {}
         self._derived: dict[Expr, tuple[Expr, int, int]] = {}
@@ -121,6 +125,8 @@ class SymbolNodes:
     def _solve(self, symbol: Expr) -> torch.fx.Node:
         """A symbol that only shows as ``k*s + c`` among the sizes of inputs."""
         derived = self._derived.get(symbol)
+        if derived is None and self._outside is not None:
+            return self._outside(symbol)
         if derived is None:
             raise InternalError(f"the symbol {symbol} is bound by no input and no operator")
         size, scale, offset = derived

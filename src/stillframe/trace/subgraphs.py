@@ -1,0 +1,273 @@
+"""Subgraphs: functions that a higher-order operator takes, each traced to a graph of its own.
+
+While a :class:`Subgraph` is open, the recorder makes its nodes there. What the function takes from
+outside is not copied into it: the first use of an outside value makes a placeholder, and the value
+becomes an operand of the higher-order operator. What is learnt about sizes inside holds inside only
+(another arm may run), except for guards, which every call of the whole graph satisfies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from stillframe import stack, torch_private
+from stillframe.errors import NotSupported, SideEffectError
+from stillframe.fake.tensor import FakeStorage, FakeTensor
+from stillframe.shapes.env import to_size
+from stillframe.symbolic import Expr, Range
+from stillframe.trace import metadata, operators
+from stillframe.trace.symbols import SymbolNodes
+
+if TYPE_CHECKING:
+    from stillframe.trace.recorder import Recorder
+
+aten = torch.ops.aten
+
+
+class Subgraph:
+    """One function of a higher-order operator as a graph.
+
+    Args:
+        recorder: records the trace; its present graph is the one outside.
+        owner: what the function belongs to, for errors: ``"torch.cond"``.
+
+    Attributes:
+        graph, root: the graph, and the module that holds its own subgraphs.
+        inputs: placeholders of the explicit operands.
+        captured: node outside -> placeholder, for what the function closes over.
+        values: node outside -> the value itself.
+        outputs: the leaves of the result (fakes, symbolic numbers, constants).
+        ranges: of each output, what was known of its sizes inside.
+        out_spec: the structure of the result.
+        own_symbols: symbols made inside; outside they mean nothing.
+    """
+
+    def __init__(self, recorder: Recorder, owner: str) -> None:
+        self.recorder = recorder
+        self.owner = owner
+        self.graph = torch.fx.Graph()
+        self.root = torch.nn.Module()
+        self.symbols = SymbolNodes(recorder.create_symbolic, self._captured_symbol)
+        self.inputs: list[torch.fx.Node] = []
+        self.captured: dict[torch.fx.Node, torch.fx.Node] = {}
+        self.values: dict[torch.fx.Node, Any] = {}
+        self.outputs: list[Any] = []
+        self.ranges: list[tuple[Range, ...]] = []
+        self.out_spec: pytree.TreeSpec | None = None
+        self.own_symbols: frozenset[Expr] = frozenset()
+        self._outside: dict[int, FakeStorage] = {}
+        self._rebound: list[tuple[FakeTensor, Any]] = []
+        self._around = recorder.place
+        recorder.subgraphs.append(self.graph)
+
+    @property
+    def subgraph(self) -> Subgraph:
+        """Itself: as a place where nodes are made."""
+        return self
+
+    # -- tracing --------------------------------------------------------------------------------
+
+    def trace(
+        self, function: Callable[..., Any], values: Sequence[Any], assumed: Expr | None = None
+    ) -> Subgraph:
+        """Run ``function(*values)`` and keep its operators here.
+
+        Args:
+            values: as the function sees them, see :func:`inside`.
+            assumed: a condition that holds whenever the function runs.
+
+        Raises:
+            SideEffectError: the function changes a tensor that it did not make.
+            NotSupported: a result that a graph cannot return.
+        """
+        recorder, env = self.recorder, self.recorder.env
+        with self._opened(), env.forgetting(assumed):
+            before = set(env.symbols)
+            for i, value in enumerate(values):
+                self._add_input(value, f"arg{i}_1")
+            result = function(*values)
+            leaves, self.out_spec = pytree.tree_flatten(result)
+            operands = [self._output(leaf) for leaf in leaves]
+            recorder.flush_asserts()
+            self.recorder.describe(self.graph.output(tuple(operands)), tuple(self.outputs))
+            self.own_symbols = frozenset(set(env.symbols) - before)
+            self.ranges = [tuple(env.facts.range_of(s) for s in _sizes(v)) for v in self.outputs]
+        return self
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[None]:
+        """The recorder works here; outside, it then finds everything as it was."""
+        recorder = self.recorder
+        recorder.flush_asserts()
+        with recorder.working_on(self), recorder.answering_with_fakes():
+            try:
+                yield
+            finally:
+                for fake, held in reversed(self._rebound):
+                    fake.fx_node = held
+
+    def _add_input(self, value: Any, name: str) -> None:
+        node = self._placeholder(name, value)
+        self.inputs.append(node)
+        if isinstance(value, FakeTensor):
+            value.fx_node = node
+            self._outside[id(value.storage_)] = value.storage_
+
+    def _placeholder(self, name: str, value: Any) -> torch.fx.Node:
+        """A placeholder after the others; sizes can be read off it."""
+        first = next((n for n in self.graph.nodes if n.op != "placeholder"), None)
+        place = contextlib.nullcontext() if first is None else self.graph.inserting_before(first)
+        with place:
+            node = self.graph.placeholder(name)
+        node.target = node.name  # fx makes names unique, and not targets
+        self.recorder.describe(node, value)
+        if isinstance(value, FakeTensor):
+            self.symbols.bind_sizes(value.sizes, lambda: node)
+        elif isinstance(to_size(value), Expr):
+            self.symbols.bind(to_size(value), node)
+        return node
+
+    def _output(self, leaf: Any) -> Any:
+        """An output of the graph: never memory that is reached in another way, too."""
+        if isinstance(leaf, torch.Tensor):
+            if torch_private.is_functorch_wrapper(leaf):
+                raise self._refused(
+                    "returns a tensor that is inside a transform of torch.func",
+                    "pass what it uses as an operand",
+                )
+            node = self.recorder.operand(leaf)
+            fake = self.recorder.fake_mode.adopt(leaf)
+            if id(fake.storage_) in self._outside:
+                leaf = self.recorder.record(aten.clone.default, (leaf,), {})
+                fake, node = leaf, self.recorder.operand(leaf)
+            self._outside[id(fake.storage_)] = fake.storage_
+            self.outputs.append(fake)
+            return node
+        if not (leaf is None or isinstance(leaf, (int, float, torch.SymInt, torch.SymBool))):
+            raise self._refused(
+                f"returns a {type(leaf).__name__}", "return tensors, integers and None"
+            )
+        self.outputs.append(leaf)
+        return self.recorder.operand(leaf)
+
+    def _refused(self, what: str, hint: str) -> NotSupported:
+        return NotSupported(
+            f"A function given to {self.owner} {what}.",
+            where=stack.summary(stack.raw_stack(self.recorder.floor)),
+            hints=[hint],
+        )
+
+    # -- values from outside ----------------------------------------------------------------------
+
+    def capture(self, value: Any) -> Any:
+        """The placeholder here of a value from outside."""
+        with self.recorder.working_on(self._around):
+            outer = self.recorder.operand(value)
+        if not isinstance(outer, torch.fx.Node):
+            return outer
+        if isinstance(value, torch.Tensor):
+            storage = self.recorder.fake_mode.adopt(value).storage_
+            self._outside[id(storage)] = storage
+        return self.placeholder_of(outer, value)
+
+    def placeholder_of(self, outer: torch.fx.Node, value: Any) -> torch.fx.Node:
+        """The placeholder that stands for a node outside; made if there is none."""
+        known = self.captured.get(outer)
+        if known is None:
+            seen = metadata.value_of_result(self.recorder.env, value)
+            known = self.captured[outer] = self._placeholder(outer.name, seen)
+            self.values[outer] = value
+        return known
+
+    def _captured_symbol(self, symbol: Expr) -> torch.fx.Node:
+        node = self.capture(self.recorder.env.wrap(symbol))
+        assert isinstance(node, torch.fx.Node)
+        return node
+
+    def remember(self, fake: FakeTensor) -> None:
+        """``fake`` is about to get a node here; if it has one elsewhere, it gets that back."""
+        if fake.fx_node is not None and graph_of(fake.fx_node) is not self.graph:
+            self._rebound.append((fake, fake.fx_node))
+
+    def check_writes(self, func: Any, facts: Any, args: Any, kwargs: Any) -> None:
+        """Refuse an in-place operator on memory that the function did not make."""
+        for tensor in operators.written_arguments(facts, args, kwargs):
+            fake = self.recorder.fake_mode.adopt(tensor)
+            elsewhere = fake.fx_node is None or graph_of(fake.fx_node) is not self.graph
+            if elsewhere or id(fake.storage_) in self._outside:
+                raise SideEffectError(
+                    f"A function given to {self.owner} changes a tensor from outside in place "
+                    f"({func}).",
+                    why="the graph says what such a function returns, not what else it changes",
+                    where=stack.summary(stack.raw_stack(self.recorder.floor)),
+                    hints=["return the new value, and copy it into the tensor afterwards"],
+                )
+
+    def module(self, name: str) -> torch.fx.GraphModule:
+        """The graph as a module."""
+        return torch_private.lazy_graph_module(self.graph, self.root, name)
+
+
+def graph_of(held: Any) -> torch.fx.Graph:
+    """The graph of what a fake holds: a node, or a place in the tuple of one."""
+    node: torch.fx.Node = held if type(held) is torch.fx.Node else held.node
+    return node.graph
+
+
+def inside(recorder: Recorder, value: Any) -> Any:
+    """A value as a function of a higher-order operator sees it: a fake of the same metadata."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    fake = recorder.fake_mode.adopt(value)
+    return FakeTensor.make(
+        recorder.env, fake.sizes, fake.strides, fake.offset, fake.dtype, fake.device,
+        fake.requires_grad,
+    )  # fmt: skip
+
+
+def close(*subgraphs: Subgraph) -> list[tuple[torch.fx.Node, Any]]:
+    """Give all subgraphs placeholders for what any of them closes over, in one order.
+
+    Returns:
+        ``(node outside, value)`` in that order, after the explicit operands.
+    """
+    values: dict[torch.fx.Node, Any] = {}
+    for subgraph in subgraphs:
+        values.update(subgraph.values)
+    for subgraph in subgraphs:
+        last = subgraph.inputs[-1] if subgraph.inputs else None
+        for outer, value in values.items():
+            node = subgraph.placeholder_of(outer, value)
+            if last is None:
+                first = next(iter(subgraph.graph.nodes))
+                if first is not node:
+                    first.prepend(node)
+            else:
+                last.append(node)
+            last = node
+    return list(values.items())
+
+
+def _sizes(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, FakeTensor):
+        return value.sizes
+    size = to_size(value)
+    is_integer = type(size) is int or (isinstance(size, Expr) and size.sort == "int")
+    return (size,) if is_integer else ()
+
+
+def refuse_escaped(owner_floor: Any) -> SideEffectError:
+    """The error for a tensor that was made inside a subgraph and is used outside."""
+    return SideEffectError(
+        "A tensor that a function of a higher-order operator made is used outside of it, and the "
+        "function did not return it.",
+        why="which arm runs, and how often, is known only when the program runs",
+        where=stack.summary(stack.raw_stack(owner_floor)),
+        hints=["return it from the function"],
+    )
+
