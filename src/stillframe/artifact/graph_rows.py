@@ -22,7 +22,7 @@ from stillframe.fake.tensor import FakeStorage, FakeTensor
 from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.symbolic import Expr, parse, to_python
 
-_LETTERS = {"placeholder": "p", "call_function": "c", "output": "o"}
+_LETTERS = {"placeholder": "p", "call_function": "c", "output": "o", "get_attr": "g"}
 _OPS = {letter: op for op, letter in _LETTERS.items()}
 
 
@@ -46,21 +46,23 @@ class Strings:
 
 
 class GraphWriter:
-    """Rows of one graph.
+    """Rows of one graph and of its subgraphs.
 
     Attributes:
+        graphs: rows of the subgraphs, inner ones first.
         strings, module_stacks: tables that the rows refer to.
         storages: for each piece of memory, how often the program writes it.
         env: the shape environment of the metadata, if any tensor was met.
     """
 
-    def __init__(self, graph: torch.fx.Graph) -> None:
+    def __init__(self, module: torch.fx.GraphModule) -> None:
+        self.graphs: list[list[NodeRow]] = []
         self.strings = Strings()
         self.module_stacks: list[list[tuple[str, str, str]]] = []
         self.storages: list[int] = []
         self.env: ShapeEnv | None = None
-        self._nodes = list(graph.nodes)
-        self._index = {node: i for i, node in enumerate(self._nodes)}
+        self._module = module
+        self._index: dict[torch.fx.Node, int] = {}
         self._encoder = Encoder(self._index.__getitem__)
         self._storage_index: dict[int, int] = {}
         self._stack_index: dict[tuple[tuple[str, str, str], ...], int] = {}
@@ -73,7 +75,23 @@ class GraphWriter:
         Raises:
             ArtifactError: a node, an operand or metadata that a file cannot hold.
         """
-        return [self._row(node) for node in self._nodes]
+        return self._rows(self._module)
+
+    def _rows(self, module: torch.fx.GraphModule) -> list[NodeRow]:
+        nodes = list(module.graph.nodes)
+        self._index.update((node, i) for i, node in enumerate(nodes))
+        return [
+            self._subgraph(node, module) if node.op == "get_attr" else self._row(node)
+            for node in nodes
+        ]
+
+    def _subgraph(self, node: torch.fx.Node, module: torch.fx.GraphModule) -> NodeRow:
+        inner = getattr(module, str(node.target), None)
+        if not isinstance(inner, torch.fx.GraphModule):
+            raise ArtifactError(f"A file cannot hold the attribute {node.target} of a graph.")
+        self.graphs.append(self._rows(inner))
+        name = self.strings.add(str(node.target))
+        return NodeRow("g", node.name, name, [len(self.graphs) - 1], {})
 
     def _row(self, node: torch.fx.Node) -> NodeRow:
         letter = _LETTERS.get(node.op)
@@ -169,6 +187,8 @@ class GraphReader:
         self.env = env
         self.symbols = {str(s): s for s in env.symbols}
         self._nodes: list[torch.fx.Node] = []
+        self._root = torch.nn.Module()
+        self._graphs: list[torch.fx.GraphModule] = []
         self._storages: list[FakeStorage] = []
         for written in document.storages:
             storage = FakeStorage()
@@ -185,11 +205,17 @@ class GraphReader:
         Raises:
             ArtifactError: a row that makes no sense, or an operator that is not registered here.
         """
+        for rows in self.document.graphs:
+            self._graphs.append(self._read(rows))
+        return self._read(self.document.nodes)
+
+    def _read(self, rows: list[NodeRow]) -> torch.fx.GraphModule:
         graph = torch.fx.Graph()
+        self._nodes, self._root = [], torch.nn.Module()
         readers: dict[str, Callable[[torch.fx.Graph, NodeRow], torch.fx.Node]] = {
-            "p": self._placeholder, "c": self._call, "o": self._output,
+            "p": self._placeholder, "c": self._call, "o": self._output, "g": self._subgraph,
         }  # fmt: skip
-        for row in self.document.nodes:
+        for row in rows:
             reader = readers.get(row.op)
             if reader is None:
                 raise ArtifactError(f"the file has a node of unknown kind {row.op!r}.")
@@ -198,7 +224,7 @@ class GraphReader:
             self._nodes.append(reader(graph, row))
         if not self._nodes or self._nodes[-1].op != "output":
             raise ArtifactError("the graph in the file does not end in an output.")
-        return torch_private.lazy_graph_module(graph)
+        return torch_private.lazy_graph_module(graph, self._root)
 
     def _placeholder(self, graph: torch.fx.Graph, row: NodeRow) -> torch.fx.Node:
         node = graph.placeholder(row.name)
@@ -221,6 +247,18 @@ class GraphReader:
             meta["stack_trace"] = self._string(row.trace)
         if row.unbacked:
             meta["unbacked_bindings"] = {self.expression(s): tuple(p) for s, p in row.unbacked}
+        return node
+
+    def _subgraph(self, graph: torch.fx.Graph, row: NodeRow) -> torch.fx.Node:
+        name, index = self._string(row.target), row.args[0] if row.args else None
+        if not name.isidentifier() or hasattr(self._root, name):
+            raise ArtifactError(f"the file has a subgraph with the name {name[:40]!r}.")
+        if type(index) is not int or not 0 <= index < len(self._graphs):
+            raise ArtifactError(f"the file has no subgraph for {name[:40]!r}.")
+        self._root.add_module(name, self._graphs[index])
+        node = graph.get_attr(name)
+        node.name = row.name
+        node.meta["val"] = None
         return node
 
     def _output(self, graph: torch.fx.Graph, row: NodeRow) -> torch.fx.Node:

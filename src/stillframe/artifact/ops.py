@@ -13,7 +13,7 @@ import torch
 
 from stillframe import torch_private
 from stillframe.errors import ArtifactError
-from stillframe.export.verifier import SYMBOLIC_TARGETS
+from stillframe.export.verifier import TARGETS
 
 _NAME = re.compile(r"([A-Za-z_]\w*)::([A-Za-z_]\w*)\.([A-Za-z_]\w*)")
 
@@ -28,7 +28,7 @@ def _builtin_name(function: Any) -> str:
 
 
 _BUILTINS: dict[str, Any] = {}
-for _function in SYMBOLIC_TARGETS:
+for _function in TARGETS:
     _name = _builtin_name(_function)
     if _name in _BUILTINS:
         raise LookupError(f"two symbolic targets are called {_name}")

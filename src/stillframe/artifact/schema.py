@@ -4,6 +4,7 @@ Version log (major.minor; a reader takes every minor of its major):
 
 - 1.0: first version.
 - 1.1: verdicts on the sizes of the inputs; symbols may be floats.
+- 1.2: subgraphs of higher-order operators: rows of kind ``g`` and the table ``graphs``.
 
 A newer minor may add fields: objects with unknown keys and rows with more columns than known are
 read, the surplus is ignored. Small things that occur often are rows (``array_like``). Sizes are
@@ -20,7 +21,7 @@ import msgspec
 from stillframe.export.containers import StructureNode
 
 FORMAT = "stillframe"
-MAJOR, MINOR = 1, 1
+MAJOR, MINOR = 1, 2
 
 PROGRAM, WEIGHTS, CONSTANTS, MANIFEST = (
     "program.json", "weights.safetensors", "constants.safetensors", "manifest.json",
@@ -125,7 +126,11 @@ Value = (
 
 
 class NodeRow(msgspec.Struct, array_like=True, frozen=True):
-    """One node. ``op`` is the first letter of fx's word; numbers are places in tables, or -1."""
+    """One node. ``op`` is the first letter of fx's word; numbers are places in tables, or -1.
+
+    A row ``g`` reads a subgraph: ``target`` is the name of the attribute, and its only argument the
+    place of the subgraph in ``graphs``, which holds subgraphs before those that read them.
+    """
 
     op: str
     name: str
@@ -294,6 +299,7 @@ class ProgramDoc(msgspec.Struct, frozen=True):
     fallbacks: dict[str, int] = {}
     verdicts: list[VerdictRow] = []
     proposed_spec: str = ""
+    graphs: list[list[NodeRow]] = []
 
 
 class MemberDoc(msgspec.Struct, frozen=True):

@@ -107,7 +107,7 @@ def _umask() -> int:
 
 
 def _document(program: ExportedProgram, tensors: TensorTable) -> schema.ProgramDoc:
-    graph = GraphWriter(program.graph)
+    graph = GraphWriter(program.graph_module)
     rows = graph.write()
     encoder = Encoder()
     constants = _constants(program)
@@ -149,6 +149,7 @@ def _document(program: ExportedProgram, tensors: TensorTable) -> schema.ProgramD
         fallbacks={str(k): int(v) for k, v in program.fallbacks.items()},
         verdicts=[_verdict(v) for v in program.verdicts],
         proposed_spec=program.proposed_spec,
+        graphs=graph.graphs,
         stored=tensors.stored,
         objects=tensors.objects,
     )

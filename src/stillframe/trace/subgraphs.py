@@ -104,7 +104,7 @@ class Subgraph:
         """The recorder works here; outside, it then finds everything as it was."""
         recorder = self.recorder
         recorder.flush_asserts()
-        with recorder.working_on(self), recorder.answering_with_fakes():
+        with recorder.working_on(self), recorder.answering_with_fakes(), recorder.listening():
             try:
                 yield
             finally:
