@@ -132,7 +132,7 @@ class _Merge:
             for d, (x, y) in enumerate(zip(a.strides, b.strides, strict=True))
         ]  # fmt: skip
         offset = self._number(a.offset, b.offset, None, (index, "offset"))
-        grad = a.requires_grad or b.requires_grad
+        grad = self.recorder.above_autograd and (a.requires_grad or b.requires_grad)
         return FakeTensor.make(self.env, sizes, strides, offset, a.dtype, a.device, grad)
 
     def _ranges(self, index: int, dim: int) -> Range:

@@ -146,6 +146,11 @@ class DispatchRecorder(Recorder):
                 if "val" in node.meta:
                     node.meta["val"] = metadata.detached(node.meta["val"])
 
+    @property
+    def above_autograd(self) -> bool:
+        """Whether operators are recorded before autograd takes effect."""
+        return self.options.pre_dispatch
+
     @contextlib.contextmanager
     def answering_with_fakes(self) -> Iterator[None]:
         """Operators are answered with fakes inside, also in a trace of real tensors."""

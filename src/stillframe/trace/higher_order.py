@@ -23,6 +23,7 @@ from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import to_size
 from stillframe.symbolic import Expr, not_
 from stillframe.trace import arms
+from stillframe.trace import higher_order_grad as grad
 from stillframe.trace.subgraphs import Subgraph, close, inside
 
 if TYPE_CHECKING:
@@ -97,6 +98,14 @@ class Operands:
         values, spec = pytree.tree_flatten(tuple(operands))
         return Operands(values, [recorder.operand(v) for v in values], spec)
 
+    def extended(self, captured: Sequence[tuple[torch.fx.Node, Any]]) -> Operands:
+        """With what the functions close over behind."""
+        return Operands(
+            [*self.values, *(value for _, value in captured)],
+            [*self.nodes, *(node for node, _ in captured)],
+            self.spec,
+        )
+
 
 def attach(recorder: Recorder, subgraph: Subgraph, prefix: str) -> torch.fx.Node:
     """Make the subgraph an attribute of the graph around it; returns the node that reads it."""
@@ -152,29 +161,28 @@ def _cond(recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict[str, 
     _check_predicate(pred)
     operands = Operands.of(recorder, container)
     holds = _known_inside(recorder, pred)
-    graphs = [
-        _arm(recorder, function, operands, condition)
-        for function, condition in (
-            (true_fn, holds), (false_fn, None if holds is None else not_(holds)),
-        )
-    ]  # fmt: skip
-    captured = close(*graphs)
-    nodes = [
-        attach(recorder, graph, prefix)
-        for graph, prefix in zip(graphs, ("true_graph", "false_graph"), strict=True)
-    ]
-    results = arms.merged(recorder, *graphs)
-    if is_real(recorder):
-        modules = [module_of(recorder, node) for node in nodes]
-        values = (*operands.values, *(value for _, value in captured))
-        results = arms.Results(run_real(op, (pred, *modules, values)))
-    call_args = (
-        recorder.operand(pred), *nodes, (*operands.nodes, *(node for node, _ in captured)),
-    )  # fmt: skip
-    values = make_node(recorder, op, call_args, results)
-    spec = graphs[0].out_spec
-    assert spec is not None
-    return pytree.tree_unflatten(values, spec)
+    true_graph = _arm(recorder, true_fn, operands, holds)
+    false_graph = _arm(recorder, false_fn, operands, None if holds is None else not_(holds))
+    operands = operands.extended(close(true_graph, false_graph))
+    true_node = attach(recorder, true_graph, "true_graph")
+    false_node = attach(recorder, false_graph, "false_graph")
+    modules = [module_of(recorder, node) for node in (true_node, false_node)]
+
+    def forward() -> list[Any]:
+        results = arms.merged(recorder, true_graph, false_graph)
+        if is_real(recorder):
+            results = arms.Results(run_real(op, (pred, *modules, tuple(operands.values))))
+        call_args = (recorder.operand(pred), true_node, false_node, tuple(operands.nodes))
+        return make_node(recorder, op, call_args, results)
+
+    def backward(values: Sequence[Any], grads: Sequence[Any], needs: Sequence[int]) -> Any:
+        grad.refuse_random(recorder, "torch.cond", *modules)
+        functions = [grad.vjp(module, len(values), needs) for module in modules]
+        return record(recorder, op, (pred, *functions, (*values, *grads)), {})
+
+    values = grad.tied(recorder, operands.values, forward, backward)
+    assert true_graph.out_spec is not None
+    return pytree.tree_unflatten(values, true_graph.out_spec)
 
 
 def _arm(
@@ -211,8 +219,3 @@ def _known_inside(recorder: Recorder, pred: Any) -> Expr | None:
         return None
     hints = recorder.env.hints
     return None if any(s in hints for s in condition.free_symbols) else condition
-
-
-def operand_nodes(captured: Sequence[tuple[torch.fx.Node, Any]]) -> tuple[torch.fx.Node, ...]:
-    """The nodes of what the functions close over."""
-    return tuple(node for node, _ in captured)

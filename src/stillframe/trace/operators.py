@@ -114,6 +114,16 @@ def has_effect(node: torch.fx.Node) -> bool:
     return target in _EFFECTFUL or isinstance(target, torch._ops.HigherOrderOperator)
 
 
+def draws_random_numbers(node: torch.fx.Node, module: torch.nn.Module) -> bool:
+    """Whether a node of a graph module draws random numbers, itself or in a subgraph."""
+    if node.op == "get_attr":
+        inner = getattr(module, str(node.target), None)
+        if isinstance(inner, torch.fx.GraphModule):
+            return any(draws_random_numbers(n, inner) for n in inner.graph.nodes)
+    tags = getattr(node.target, "tags", ())
+    return torch.Tag.nondeterministic_seeded in tags
+
+
 _EFFECTFUL = {torch_private.set_grad_enabled}
 
 

@@ -162,6 +162,11 @@ class Recorder:
                 entered.enter_context(self.functions)
             yield
 
+    @property
+    def above_autograd(self) -> bool:
+        """Whether operators are recorded before autograd takes effect."""
+        return True
+
     @contextlib.contextmanager
     def answering_with_fakes(self) -> Iterator[None]:
         """Operators are answered with fakes inside, also in a trace of real tensors."""
