@@ -208,7 +208,9 @@ def compiling_flags() -> Iterator[None]:
 
 
 # The operators that take subgraphs, of those that a graph may call.
-HIGHER_ORDER = ("cond",)
+HIGHER_ORDER = (
+    "cond", "while_loop", "while_loop_stack_output", "map_impl", "scan", "associative_scan",
+)  # fmt: skip
 
 
 def higher_order_operators() -> dict[str, Any]:

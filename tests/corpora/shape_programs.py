@@ -373,9 +373,7 @@ def torch_verdict(row: Program) -> str:
     args, kwargs = row.example_call
     try:
         spec = row.dims(Specs(torch.export, (args, kwargs), {}))
-        exported = torch.export.export(
-            row.make(), args, kwargs, dynamic_shapes=spec, strict=False
-        )
+        exported = torch.export.export(row.make(), args, kwargs, dynamic_shapes=spec, strict=False)
     except Exception as e:
         return f"refuses {type(e).__name__}"
     module = exported.module()

@@ -7,7 +7,7 @@ import dataclasses
 from typing import NamedTuple
 
 import torch
-from tests.corpora.shape_programs import Narrowed, Specialised, Table, call, net, x_
+from tests.corpora.shape_programs import Table, call, net, x_
 from torch import nn
 
 # fmt: off

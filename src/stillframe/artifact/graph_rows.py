@@ -263,6 +263,10 @@ class GraphReader:
 
     def _output(self, graph: torch.fx.Graph, row: NodeRow) -> torch.fx.Node:
         values = self._decoder.value(row.args[0]) if len(row.args) == 1 else None
+        if isinstance(values, torch.fx.Node):  # the condition of a loop
+            single: torch.fx.Node = graph.output(values)
+            single.meta["val"] = values.meta["val"]
+            return single
         if not isinstance(values, (list, tuple)):
             raise ArtifactError("the output of the graph in the file is no tuple.")
         node: torch.fx.Node = graph.output(tuple(values))

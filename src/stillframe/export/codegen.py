@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 
 from stillframe import torch_private
 from stillframe.errors import NotSupported, SpecViolationError
-from stillframe.export import bindings
+from stillframe.export import bindings, control_flow
 from stillframe.export.door import Door
 from stillframe.export.door_code import DoorCode
 from stillframe.export.refusal import Refusal
@@ -234,7 +234,8 @@ class ProgramCode:
         return function
 
     def _returned(self, node: torch.fx.Node) -> str:
-        return f"return {self.argument(tuple(node.args[0]))}"  # type: ignore[arg-type]
+        result = node.args[0]
+        return f"return {self.argument(tuple(result) if isinstance(result, list) else result)}"
 
     def _known_size(self, node: torch.fx.Node) -> bool:
         """A size that the door has read already needs no line of its own."""
@@ -447,8 +448,15 @@ def _cond(code: ProgramCode, node: torch.fx.Node) -> str:
     return f"{true_text}({call}) if {code.argument(pred)} else {false_text}({call})"
 
 
+def _loop(code: ProgramCode, node: torch.fx.Node) -> str:
+    name = node.target.name()  # type: ignore[union-attr]
+    function = code.names.bind(name, control_flow.LOOPS[name], f"a loop over steps: {name}")
+    return f"{function}({', '.join(code.argument(arg) for arg in node.args)})"
+
+
 _SPECIAL: dict[Any, _Special] = {
     torch.ops.higher_order.cond: _cond,
+    **{getattr(torch.ops.higher_order, name): _loop for name in control_flow.LOOPS},
     torch_private.set_grad_enabled: _set_grad_enabled,
     **dict.fromkeys(_INFIX, _infix),
     operator.getitem: _getitem,

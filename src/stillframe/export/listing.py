@@ -68,14 +68,16 @@ def program_text(program: ExportedProgram) -> str:
 
 def graph_lines(program: ExportedProgram, limit: int | None = None) -> list[str]:
     """One line a node: name, shape, target and operands. Unused lifted state is left out."""
-    unused = {
-        s.arg.name for s in program.graph_signature.input_specs if s.target is not None
-    } - {n.name for n in program.graph.nodes if n.op == "placeholder" and n.users}
+    unused = {s.arg.name for s in program.graph_signature.input_specs if s.target is not None} - {
+        n.name for n in program.graph.nodes if n.op == "placeholder" and n.users
+    }
     lines = _lines(program.graph_module, program.dim_names, unused)
     return lines if limit is None or len(lines) <= limit else [*lines[:limit], "..."]
 
 
-def _lines(module: torch.fx.GraphModule, dim_names: dict[str, str], left_out: set[str]) -> list[str]:
+def _lines(
+    module: torch.fx.GraphModule, dim_names: dict[str, str], left_out: set[str]
+) -> list[str]:
     """The lines of a graph; those of a subgraph stand, indented, where it is read."""
     lines: list[str] = []
     for node in module.graph.nodes:

@@ -6,7 +6,7 @@ the result itself tells when the program runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -141,24 +141,82 @@ class _Merge:
 
     def _number(self, a: Size, b: Size, bounds: Range | None, place: tuple[Any, ...]) -> Size:
         """``a`` if both are the same number in every call, else a new symbol."""
-        if self._same(a, b):
+        if same_number(self.recorder, a, b, self.local):
             return a
         bounds = Range(0) if bounds is None else bounds
         symbol = self.env.new_unbacked(bounds.lower, bounds.upper)
         self.found.places[symbol] = place
         return symbol
 
-    def _same(self, a: Size, b: Size) -> bool:
-        if type(a) is int and type(b) is int:
-            return a == b
-        for size in (a, b):
-            if isinstance(size, Expr) and not self.local.isdisjoint(size.free_symbols):
-                return False
-        same = sym.eq(a, b)
-        return same is True or self.env.facts.decide(sym.const(same)) is True
-
     def _disagreement(self, index: int, what: str, a: Any, b: Any) -> InvalidInput:
         return _disagree(self.recorder, self.first.owner, f"{what} (result {index})", a, b)
+
+
+def same_number(recorder: Recorder, a: Size, b: Size, own_symbols: frozenset[Expr]) -> bool:
+    """Whether two numbers are one in every call; those of symbols made inside never are."""
+    if type(a) is int and type(b) is int:
+        return a == b
+    for size in (a, b):
+        if isinstance(size, Expr) and not own_symbols.isdisjoint(size.free_symbols):
+            return False
+    return recorder.env.facts.decide(sym.const(sym.eq(a, b))) is True
+
+
+def after_loop(recorder: Recorder, outputs: Sequence[Any]) -> Results:
+    """The results of a loop whose last step, if there was any, returned ``outputs``."""
+    results = Results([])
+    for index, value in enumerate(outputs):
+        if isinstance(value, FakeTensor):
+            results.values.append(_dense(recorder, value, value.sizes))
+            continue
+        symbol = recorder.env.new_unbacked(float("-inf"))
+        results.places[symbol] = (index,)
+        results.values.append(recorder.env.wrap(symbol))
+    return results
+
+
+def stacked(recorder: Recorder, body: Subgraph, length: Size | None, carries: int = 0) -> Results:
+    """The results of a loop that stacks what its steps return.
+
+    Args:
+        length: the number of steps; None if only the data can tell.
+        carries: so many of the results are those of the last step alone.
+
+    Raises:
+        NotSupported: a result whose size may change from step to step, or that is no tensor.
+    """
+    results = Results([])
+    for index, value in enumerate(body.outputs):
+        if value is None:
+            results.values.append(None)
+            continue
+        if not isinstance(value, FakeTensor) or _has_own_size(value, body.own_symbols):
+            raise NotSupported(
+                f"A step of {body.owner} returns {value} (result {index}), which cannot be stacked "
+                "with those of other steps.",
+                where=stack.summary(stack.raw_stack(recorder.floor)),
+                hints=["return tensors whose sizes do not depend on data"],
+            )
+        sizes: tuple[Size, ...] = value.sizes
+        if index >= carries:
+            steps = length
+            if steps is None:
+                steps = recorder.env.new_unbacked(1)
+                results.places[steps] = (index, "size", 0)
+            sizes = (steps, *sizes)
+        results.values.append(_dense(recorder, value, sizes))
+    return results
+
+
+def _has_own_size(value: FakeTensor, own_symbols: frozenset[Expr]) -> bool:
+    sizes = [s for s in value.sizes if isinstance(s, Expr)]
+    return any(not own_symbols.isdisjoint(s.free_symbols) for s in sizes)
+
+
+def _dense(recorder: Recorder, like: FakeTensor, sizes: Sequence[Size]) -> FakeTensor:
+    needs = recorder.above_autograd and like.requires_grad
+    strides = layout.contiguous_strides(sizes)
+    return FakeTensor.make(recorder.env, sizes, strides, 0, like.dtype, like.device, needs)
 
 
 def _kind(value: Any) -> str:

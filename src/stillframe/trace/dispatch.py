@@ -201,7 +201,7 @@ class DispatchRecorder(Recorder):
     def _tensor_node(self, tensor: torch.Tensor) -> torch.fx.Node:
         held = self._held(tensor)
         if held is None and self.subgraph is not None:
-            return self.subgraph.capture(tensor)  # type: ignore[no-any-return]
+            return self.subgraph.capture_tensor(tensor)
         if held is None:
             return self._attribute(tensor)
         if type(held) is torch.fx.Node:
@@ -545,9 +545,7 @@ def _lift_fresh(
         recorder._slots[result].constant = small
     else:
         fake = recorder.fake_mode.adopt(fresh)
-        result = FakeTensor.make(
-            recorder.env, fake.sizes, fake.strides, 0, fake.dtype, fake.device
-        )
+        result = FakeTensor.make(recorder.env, fake.sizes, fake.strides, 0, fake.dtype, fake.device)
         result.constant = fresh.detach().clone() if small else None
         result.fx_node = copy
     recorder.describe(copy, result)

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -26,29 +25,12 @@ from stillframe.symbolic import Expr
 from stillframe.trace import folding, higher_order, operators
 from stillframe.trace.functions import FunctionMode
 from stillframe.trace.scope import ModuleScope, tracking
-from stillframe.trace.subgraphs import Subgraph, graph_of, refuse_escaped
+from stillframe.trace.subgraphs import Place, Subgraph, graph_of, refuse_escaped
 from stillframe.trace.symbols import SymbolNodes
 
 aten = torch.ops.aten
 
 LiftConstant = Callable[[torch.Tensor, FakeTensor], torch.fx.Node]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where nodes are made: the graph of the program, or that of a subgraph.
-
-    Attributes:
-        graph: the graph.
-        symbols: its nodes of symbolic values.
-        root: holds the modules and tensors that the graph reads as attributes.
-        subgraph: the subgraph, if it is one.
-    """
-
-    graph: torch.fx.Graph
-    symbols: SymbolNodes
-    root: torch.nn.Module
-    subgraph: Subgraph | None = None
 
 
 class Recorder:
@@ -242,7 +224,7 @@ class Recorder:
         node = fake.fx_node
         if node is None or graph_of(node) is not self.graph:
             if self.subgraph is not None:
-                return self.subgraph.capture(fake if real is None else real)
+                return self.subgraph.capture_tensor(fake if real is None else real)
             if node is not None and graph_of(node) in self.subgraphs:
                 raise refuse_escaped(self.floor)
         if isinstance(node, operators.Item):

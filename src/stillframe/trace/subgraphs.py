@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +28,23 @@ if TYPE_CHECKING:
     from stillframe.trace.recorder import Recorder
 
 aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where nodes are made: the graph of the program, or that of a subgraph.
+
+    Attributes:
+        graph: the graph.
+        symbols: its nodes of symbolic values.
+        root: holds the modules and tensors that the graph reads as attributes.
+        subgraph: the subgraph, if it is one.
+    """
+
+    graph: torch.fx.Graph
+    symbols: SymbolNodes
+    root: torch.nn.Module
+    subgraph: Subgraph | None = None
 
 
 class Subgraph:
@@ -65,21 +83,22 @@ class Subgraph:
         self._around = recorder.place
         recorder.subgraphs.append(self.graph)
 
-    @property
-    def subgraph(self) -> Subgraph:
-        """Itself: as a place where nodes are made."""
-        return self
-
     # -- tracing --------------------------------------------------------------------------------
 
     def trace(
-        self, function: Callable[..., Any], values: Sequence[Any], assumed: Expr | None = None
+        self,
+        function: Callable[..., Any],
+        values: Sequence[Any],
+        assumed: Expr | None = None,
+        *,
+        bare: bool = False,
     ) -> Subgraph:
         """Run ``function(*values)`` and keep its operators here.
 
         Args:
             values: as the function sees them, see :func:`inside`.
             assumed: a condition that holds whenever the function runs.
+            bare: the graph returns its only result itself, and no tuple of it.
 
         Raises:
             SideEffectError: the function changes a tensor that it did not make.
@@ -94,7 +113,9 @@ class Subgraph:
             leaves, self.out_spec = pytree.tree_flatten(result)
             operands = [self._output(leaf) for leaf in leaves]
             recorder.flush_asserts()
-            self.recorder.describe(self.graph.output(tuple(operands)), tuple(self.outputs))
+            bare = bare and len(operands) == 1
+            output = self.graph.output(operands[0] if bare else tuple(operands))
+            recorder.describe(output, self.outputs[0] if bare else tuple(self.outputs))
             self.own_symbols = frozenset(set(env.symbols) - before)
             self.ranges = [tuple(env.facts.range_of(s) for s in _sizes(v)) for v in self.outputs]
         return self
@@ -104,7 +125,8 @@ class Subgraph:
         """The recorder works here; outside, it then finds everything as it was."""
         recorder = self.recorder
         recorder.flush_asserts()
-        with recorder.working_on(self), recorder.answering_with_fakes(), recorder.listening():
+        here = Place(self.graph, self.symbols, self.root, self)
+        with recorder.working_on(here), recorder.answering_with_fakes(), recorder.listening():
             try:
                 yield
             finally:
@@ -127,7 +149,7 @@ class Subgraph:
         node.target = node.name  # fx makes names unique, and not targets
         self.recorder.describe(node, value)
         if isinstance(value, FakeTensor):
-            self.symbols.bind_sizes(value.sizes, lambda: node)
+            self.symbols.bind_layout(value, lambda: node)
         elif isinstance(to_size(value), Expr):
             self.symbols.bind(to_size(value), node)
         return node
@@ -174,6 +196,12 @@ class Subgraph:
             storage = self.recorder.fake_mode.adopt(value).storage_
             self._outside[id(storage)] = storage
         return self.placeholder_of(outer, value)
+
+    def capture_tensor(self, value: torch.Tensor) -> torch.fx.Node:
+        """The placeholder here of a tensor from outside."""
+        node = self.capture(value)
+        assert isinstance(node, torch.fx.Node)
+        return node
 
     def placeholder_of(self, outer: torch.fx.Node, value: Any) -> torch.fx.Node:
         """The placeholder that stands for a node outside; made if there is none."""
@@ -270,4 +298,3 @@ def refuse_escaped(owner_floor: Any) -> SideEffectError:
         where=stack.summary(stack.raw_stack(owner_floor)),
         hints=["return it from the function"],
     )
-

@@ -86,6 +86,15 @@ class SymbolNodes:
             if isinstance(size, Expr):
                 self.bind_size(size, tensor, dim)
 
+    def bind_layout(self, value: Any, tensor: Callable[[], torch.fx.Node]) -> None:
+        """Bind what can be read off a fake: sizes first, then strides and offset."""
+        self.bind_sizes(value.sizes, tensor)
+        for dim, stride in enumerate(value.strides):
+            if isinstance(stride, Expr):
+                self.bind_query(stride, torch.ops.aten.sym_stride.int, tensor, dim)
+        if isinstance(value.offset, Expr):
+            self.bind_query(value.offset, torch.ops.aten.sym_storage_offset.default, tensor)
+
     def bind_derived(self, symbol: Expr, size: Expr, scale: int, offset: int) -> None:
         """``size`` (a bound size) is ``scale * symbol + offset``."""
         self._derived.setdefault(symbol, (size, scale, offset))
