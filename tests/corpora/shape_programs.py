@@ -12,10 +12,9 @@ The rows stand in ``shape_programs_*.py``, by theme; ``test_shape_table.py`` and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tests.corpora.soundness_programs import Call, call, difference, x_
@@ -30,6 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 Sizes = tuple[int, ...]
+Refusal = TypeVar("Refusal", bound=sf.StillframeError)
 Case = tuple[Any, ...]
 
 
@@ -90,7 +90,7 @@ class Narrowed:
 
     Attributes:
         requires: the condition that the message must state.
-        suggests: the spec that the error must suggest, as text: ``b = Dim('b', min=2)``.
+        suggests: what the spec of the error must say, as text: ``b = Dim('b', min=2)``.
     """
 
     requires: str
@@ -100,17 +100,17 @@ class Narrowed:
     def admit(self, row: Program) -> Admitted:
         error = refused(row, sf.ConstraintViolationError)
         assert self.requires in error.what, error
-        assert self.suggests in "; ".join(error.hints), error
-        return Admitted(export(row.make(), row.example_call, row.dims, pasted(error)), row.make)
+        assert self.suggests in error.spec, error
+        return Admitted(export_pasted(row, error), row.make)
 
 
 @dataclass(frozen=True)
 class Relation:
-    """Refused: two declared dims are tied. The corrected spec exports.
+    """Refused: two declared dims are tied. Both the spec that the error suggests and ours export.
 
     Attributes:
         requires: the relation that the message must state.
-        dims: the corrected spec.
+        dims: a corrected spec by hand; the calls are made on the program of the suggested one.
         kind: ``equality`` for equal dims, ``derived`` for ``k*d + c``.
     """
 
@@ -121,8 +121,8 @@ class Relation:
     def admit(self, row: Program) -> Admitted:
         error = refused(row, sf.ConstraintViolationError)
         assert self.requires in error.what, error
-        assert self.requires in "; ".join(error.hints), error
-        return Admitted(export(row.make(), row.example_call, self.dims), row.make)
+        assert not export(row.make(), row.example_call, self.dims).guards
+        return Admitted(export_pasted(row, error), row.make)
 
 
 @dataclass(frozen=True)
@@ -299,7 +299,7 @@ def export(
     return sf.export(mod, args, kwargs, dynamic_shapes=spec, strict=False)
 
 
-def refused(row: Program, error: type[sf.StillframeError]) -> sf.StillframeError:
+def refused(row: Program, error: type[Refusal]) -> Refusal:
     """The error with which the row's export is refused; it must be of this class."""
     try:
         export(row.make(), row.example_call, row.dims)
@@ -308,13 +308,20 @@ def refused(row: Program, error: type[sf.StillframeError]) -> sf.StillframeError
     raise AssertionError(f"{row.name}: exports; expected {error.__name__}")
 
 
-def pasted(error: sf.StillframeError) -> dict[str, Any]:
-    """The dims that the error's hints give, by name, read as the Python they are."""
-    found: dict[str, Any] = {}
-    for hint in error.hints:
-        if re.match(r"\w+ = ", hint):
-            exec(hint, {"Dim": sf.Dim}, found)
-    return found
+def export_pasted(row: Program, error: sf.ConstraintViolationError) -> sf.ExportedProgram:
+    """The row exported with the spec that the error suggests, read as the Python it is."""
+    assert error.spec in "\n".join(error.hints), "the spec is part of the message"
+    names: dict[str, Any] = {"Dim": sf.Dim}
+    exec(error.spec, names)
+    args, kwargs = row.example_call
+    return sf.export(
+        row.make(),
+        args,
+        kwargs,
+        dynamic_shapes=names["dynamic_shapes"],
+        assume=names.get("assume", []),
+        strict=False,
+    )
 
 
 def wrong_inside(row: Program, admitted: Admitted) -> list[str]:
@@ -373,9 +380,7 @@ def torch_verdict(row: Program) -> str:
     args, kwargs = row.example_call
     try:
         spec = row.dims(Specs(torch.export, (args, kwargs), {}))
-        exported = torch.export.export(
-            row.make(), args, kwargs, dynamic_shapes=spec, strict=False
-        )
+        exported = torch.export.export(row.make(), args, kwargs, dynamic_shapes=spec, strict=False)
     except Exception as e:
         return f"refuses {type(e).__name__}"
     module = exported.module()

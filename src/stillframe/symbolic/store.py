@@ -267,4 +267,3 @@ class Store:
         for symbols in self._ranged_of.pop(symbol, ()):
             for node in self._ranged.pop(symbols, ()):
                 self.known_ranges.pop(node, None)
-

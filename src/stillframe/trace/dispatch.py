@@ -516,9 +516,7 @@ def _lift_fresh(
         recorder._slots[result].constant = small
     else:
         fake = recorder.fake_mode.adopt(fresh)
-        result = FakeTensor.make(
-            recorder.env, fake.sizes, fake.strides, 0, fake.dtype, fake.device
-        )
+        result = FakeTensor.make(recorder.env, fake.sizes, fake.strides, 0, fake.dtype, fake.device)
         result.constant = fresh.detach().clone() if small else None
         result.fx_node = copy
     recorder.describe(copy, result)

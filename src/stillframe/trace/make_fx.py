@@ -237,9 +237,7 @@ class _Trace:
 
     def _build(self, out_spec: pytree.TreeSpec) -> torch.fx.GraphModule:
         graph = self.recorder.graph
-        graph.set_codegen(
-            torch_private.container_code(self.argument_names, self.in_spec, out_spec)
-        )
+        graph.set_codegen(torch_private.container_code(self.argument_names, self.in_spec, out_spec))
         name = getattr(self.f, "__name__", type(self.f).__name__)
         module = torch_private.lazy_graph_module(graph, self.recorder.root, _identifier(name))
         if self.options.mode != "real":
