@@ -31,7 +31,6 @@ from stillframe.symbolic import (
     Range,
     const,
     evaluate,
-    ge,
     ne,
     not_,
     symbol,
@@ -111,7 +110,8 @@ class ShapeEnv:
         self._nodes: dict[Expr, SymNode] = {}
         self._wrapped: dict[Expr, Any] = {}
         self._fresh_unbacked: list[Expr] = []
-        self._checked_sizes: set[Expr] = set()
+        #: Set by a rule whose operator may raise at other sizes; reset by the recorder.
+        self.may_raise = False
 
     # -- symbols ------------------------------------------------------------------------------
 
@@ -272,17 +272,12 @@ class ShapeEnv:
         self.deferred.append(DeferredAssert(cond, text, raw))
         return True
 
-    def check_sizes(self, sizes: Sequence[Size]) -> None:
-        """Sizes of a result: none is negative, whatever the program does with it.
-
-        Eager raises where one would be. A program in which nobody reads the result has no operator
-        left that could, so the condition is recorded.
-        """
-        for size in sizes:
-            if type(size) is Expr and size.op != "symbol" and size not in self._checked_sizes:
-                self._checked_sizes.add(size)
-                if self.facts.range_of(size).lower < 0:
-                    self.expect_true(ge(size, 0))
+    def may_be_negative(self, sizes: Sequence[Size]) -> bool:
+        """Whether the facts do not exclude that one of the sizes is negative."""
+        return any(
+            type(size) is Expr and size.op != "symbol" and self.facts.range_of(size).lower < 0
+            for size in sizes
+        )
 
     def _record(self, cond: Expr, kind: str) -> None:
         self._check_open()

@@ -101,10 +101,16 @@ def special(*operators: Any) -> Callable[[Special], Special]:
     return register
 
 
+#: Key of a node's metadata: at some sizes that the program admits, the operator may raise.
+MAY_RAISE = "may_raise"
+
+
 def has_effect(node: torch.fx.Node) -> bool:
     """Whether a node must stay in the graph although nobody uses its result."""
     if node.op != "call_function":
         return node.op in ("placeholder", "output")
+    if MAY_RAISE in node.meta:
+        return True
     target = node.target
     if isinstance(target, torch._ops.OpOverload):
         if torch.Tag.nondeterministic_seeded in target.tags:

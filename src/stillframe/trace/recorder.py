@@ -201,6 +201,7 @@ class Recorder:
                 return handled
         if self.env.deferred:
             self.flush_asserts()
+        self.env.may_raise = False
         result = self.fake_mode.run(func, args, kwargs)
         if facts.pure_constant and not _has_tensor(result):
             return result
@@ -218,6 +219,8 @@ class Recorder:
             folding.fold(self, func, args, kwargs, result)
         fresh = self.env.take_fresh_unbacked()
         self._track(result, node)
+        if self.env.may_raise:
+            node.meta[operators.MAY_RAISE] = True
         if fresh:
             self._bind_unbacked(fresh, node, result)
         return result
@@ -225,15 +228,19 @@ class Recorder:
     def _track(self, result: Any, node: torch.fx.Node) -> None:
         if type(result) is FakeTensor:
             result.fx_node = node
-            self.env.check_sizes(result.sizes)
+            self._check_sizes(result)
         elif isinstance(result, (list, tuple)):
             self._track_items(result, node, ())
+
+    def _check_sizes(self, result: FakeTensor) -> None:
+        if self.env.may_be_negative(result.sizes):
+            self.env.may_raise = True
 
     def _track_items(self, results: Any, node: torch.fx.Node, path: tuple[int, ...]) -> None:
         for i, item in enumerate(results):
             if type(item) is FakeTensor:
                 item.fx_node = operators.Item(node, (*path, i))
-                self.env.check_sizes(item.sizes)
+                self._check_sizes(item)
             elif isinstance(item, (list, tuple)):
                 self._track_items(item, node, (*path, i))
 

@@ -31,13 +31,15 @@ def plausible(ctx: RuleContext, cond: Expr | bool) -> bool:
     """Whether ``cond`` may hold: known, or true in the example, or up to the data.
 
     For conditions on which the result does not depend: where they fail, the operator itself raises
-    when the program runs. So nothing is recorded.
+    when the program runs. So no guard is recorded, only that the operator may raise: it stays in
+    the graph even if nobody uses its result.
     """
     if not isinstance(cond, Expr):
         return bool(cond)
     known = ctx.known(cond)
     if known is not None:
         return known
+    ctx.env.may_raise = True
     hint = ctx.env.hint_of(cond)
     return hint is None or bool(hint)
 

@@ -166,6 +166,8 @@ def expanded(ctx: RuleContext, x: FakeTensor, target: Sequence[Size]) -> FakeTen
                 strides[d] = sizes[d + 1] * strides[d + 1] if d + 1 < len(target) else 1
             continue
         own = x.sizes[d - lead]
+        if isinstance(want, Expr) and ctx.env.may_be_negative((want,)):
+            ctx.env.expect_true(ge(want, 0))  # -1 would not be a size
         keeps = own == want or (type(want) is int and want == -1)
         sizes[d] = own if keeps else want
         if keeps or _keeps_size(ctx, own, want, d, x.sizes, target):
