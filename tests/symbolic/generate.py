@@ -196,9 +196,7 @@ def question(
         return join(left, right)
     if kind < 0.26:
         k = rng.choice((2, 3, 4, 8))
-        return sym.eq(
-            sym.mod(small_int(rng, symbols, 1, floats=floats), k), rng.randrange(k)
-        )
+        return sym.eq(sym.mod(small_int(rng, symbols, 1, floats=floats), k), rng.randrange(k))
     if floats and kind < 0.36:
         return float_question(rng, symbols)
     return rng.choice(_COMPARE)(

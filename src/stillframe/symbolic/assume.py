@@ -349,4 +349,3 @@ def _readd(store: Store, table: dict[Expr, None], test: Expr) -> None:
             raise Impossible("the facts exclude each other")
     elif test.diff is not None:
         store.put(table, test.diff)
-

@@ -59,10 +59,11 @@ def _relevant(store: Store, node: Expr) -> list[Expr]:
     found = [
         split
         for split in store.splits
-        if len(split.args) <= MAX_ARMS
-        and any(store.group(s) in groups for s in split.free_symbols)
+        if len(split.args) <= MAX_ARMS and any(store.group(s) in groups for s in split.free_symbols)
     ]
-    found.sort(key=lambda split: (split.free_symbols.isdisjoint(node.free_symbols), len(split.args)))
+    found.sort(
+        key=lambda split: (split.free_symbols.isdisjoint(node.free_symbols), len(split.args))
+    )
     return found
 
 
@@ -77,9 +78,7 @@ def _by_splits(store: Store, node: Expr, budget: _Budget, depth: int) -> bool | 
     return None
 
 
-def _agreed(
-    worlds: tuple[Store, ...], node: Expr, budget: _Budget, depth: int
-) -> bool | None:
+def _agreed(worlds: tuple[Store, ...], node: Expr, budget: _Budget, depth: int) -> bool | None:
     """The answer that all ``worlds`` give."""
     agreed: bool | None = None
     for world in worlds:

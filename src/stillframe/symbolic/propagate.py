@@ -121,9 +121,7 @@ def _narrow_ends(store: Store, d: Expr, changed: list[Expr]) -> None:
         narrow(store, mono, Range(-INF, k - 1), changed)
 
 
-def _narrow_to_residue(
-    store: Store, form: Expr, modulus: int, r: int, changed: list[Expr]
-) -> None:
+def _narrow_to_residue(store: Store, form: Expr, modulus: int, r: int, changed: list[Expr]) -> None:
     """The ends of the range of ``x`` move to numbers that are ``r`` modulo ``modulus``."""
     if form.op == "add":
         return

@@ -231,18 +231,23 @@ def _with_facts(store: Store, terms: Terms, constant: int, budget: Budget, depth
 
 
 def _combinations(store: Store, terms: Terms, constant: int) -> Iterator[View]:
+    tried: set[tuple[Expr, int, int]] = set()
     for mono, c in terms.items():
         for fact in store.terms.get(mono, ()):
             fact_terms, fact_constant = linear(fact)
             f = fact_terms[mono]
-            if c * f > 0:
-                g = math.gcd(c, f)
-                a, b = abs(f) // g, -abs(c) // g
-                total = {m: a * k for m, k in terms.items()}
-                for m, k in fact_terms.items():
-                    total[m] = total.get(m, 0) + b * k
-                left = {m: k for m, k in total.items() if k}
-                yield left, a * constant + b * fact_constant
+            if c * f <= 0:
+                continue
+            g = math.gcd(c, f)
+            a, b = abs(f) // g, -abs(c) // g
+            if (fact, a, b) in tried:  # one step often cancels many terms
+                continue
+            tried.add((fact, a, b))
+            total = {m: a * k for m, k in terms.items()}
+            for m, k in fact_terms.items():
+                total[m] = total.get(m, 0) + b * k
+            left = {m: k for m, k in total.items() if k}
+            yield left, a * constant + b * fact_constant
 
 
 # -- 5. divisions ---------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ class Store:
         """Keys of the statements that mention one of ``symbols`` (also of some dropped ones)."""
         seen: dict[Expr, None] = {}
         for s in symbols:
-            seen.update(self.mentions.get(s, ()))  # type: ignore[arg-type]
+            seen.update(self.mentions.get(s, ()))
         return iter(seen)
 
     # -- trying and copying -----------------------------------------------------------------------
@@ -267,4 +267,3 @@ class Store:
         for symbols in self._ranged_of.pop(symbol, ()):
             for node in self._ranged.pop(symbols, ()):
                 self.known_ranges.pop(node, None)
-
