@@ -15,6 +15,7 @@ from stillframe.symbolic.bounds import range_of
 from stillframe.symbolic.compare import (
     at_most_zero,
     differs_from_zero,
+    equals_zero,
     le,
     not_,
     or_,
@@ -174,8 +175,11 @@ def _review_splits(store: Store) -> None:
 def _record_at_most_zero(store: Store, d: Expr) -> None:
     terms, constant = linear(d)
     if len(terms) != 1:
-        store.put(store.inequalities, d)
         opposite = scaled_sum(((-1, d),))
+        if d in store.nonzero or opposite in store.nonzero:  # d <= 0 and d != 0
+            _record(store, at_most_zero(scaled_sum(((1, d),), 1)))
+            return
+        store.put(store.inequalities, d)
         if opposite in store.inequalities:
             _record_zero(store, d)
         else:
@@ -203,6 +207,10 @@ def _record_nonzero(store: Store, d: Expr) -> None:
         if mono.op == "mul":  # a product that is not zero has no factor that is
             for atom in dict.fromkeys(mono.args):
                 _record(store, differs_from_zero(atom))
+    for bounded in (d, scaled_sum(((-1, d),))):
+        if bounded in store.inequalities:  # d <= 0 and d != 0
+            store.drop(store.inequalities, bounded)
+            _record(store, at_most_zero(scaled_sum(((1, bounded),), 1)))
     propagate(store, d.free_symbols)
 
 
@@ -224,6 +232,8 @@ def _record_zero(store: Store, d: Expr) -> None:
             x, n = mono.args[0], mono.args[1].value
             _record(store, le(value.value * n, x))
             _record(store, le(x, value.value * n + n - 1))
+        elif mono.op == "mul" and value.value == 0:  # one of the factors is 0
+            _record(store, or_(*[equals_zero(atom) for atom in mono.args]))
         narrow(store, mono, Range(value.value, value.value), [])
     else:
         for sign in (1, -1):

@@ -4,7 +4,8 @@ The search works on linear views (``arith.py``), not on nodes: most sums that it
 once. Every step is an implication, tried in order of cost, all of them under one budget:
 
 1. the bounds of ``d``;
-2. a common factor of known sign is divided out;
+2. a common factor of known sign is divided out; where a factor ``x >= 0`` can be 0, the rest is
+   only wanted for ``x >= 1``, and ``x + 1`` takes its place (``s <= s*s``);
 3. ``max``, ``min`` and ``ite`` are replaced by their arguments: if ``k * max(x, y) + r <= 0`` is to
    be shown for ``k > 0``, both arguments must do (the maximum is one of them); for ``k < 0`` one
    that does is enough (the maximum is no smaller);
@@ -12,6 +13,8 @@ once. Every step is an implication, tried in order of cost, all of them under on
    where ``a`` and ``b`` cancel a term (one elimination step of Fourier and Motzkin);
 5. ``n * (x // n)`` lies between ``x - n + 1`` and ``x`` (or is ``x - x % n``), ``x % n`` is
    ``x - n * (x // n)``, and ``x % y <= y - 1`` for a symbolic ``y >= 1``.
+
+Where a step multiplies ``d`` by ``a``, ``a*d <= a - 1`` is enough, as ``d`` is an integer.
 
 Steps 3 and 5 put something in the place of a term that has the same bounds, so they are only tried
 where it can meet the symbols of another term or of a recorded inequality.
@@ -193,11 +196,34 @@ def _factored(store: Store, terms: Terms, constant: int, budget: Budget, depth: 
         return False
     atoms, (rest, one) = split
     sign = range_of(store, monomial(atoms))
-    if sign.lower >= 0:
-        return _search(store, rest, one, budget, depth)
     if sign.upper <= 0:
-        return _search(store, {m: -c for m, c in rest.items()}, -one, budget, depth)
+        rest, one = {m: -c for m, c in rest.items()}, -one
+    elif sign.lower < 0:
+        return False
+    if _search(store, rest, one, budget, depth):
+        return True
+    if len(atoms) == 1 and sign.lower == 0:
+        shifted = _shifted(rest, one, atoms[0])
+        return shifted is not None and _search(store, *shifted, budget, depth)
     return False
+
+
+def _shifted(terms: Terms, constant: int, atom: Expr) -> View | None:
+    """The view with ``atom + 1`` for ``atom``; None if it is in a power, or not in it at all."""
+    total = dict(terms)
+    found = False
+    for mono, c in terms.items():
+        if atom not in factors(mono):
+            continue
+        found = True
+        left = divide_out(mono, (atom,))
+        if left is None or atom in factors(left):
+            return None
+        if left is ONE:
+            constant += c
+        else:
+            total[left] = total.get(left, 0) + c
+    return ({m: c for m, c in total.items() if c}, constant) if found else None
 
 
 # -- 3. cases -------------------------------------------------------------------------------------
@@ -231,18 +257,23 @@ def _with_facts(store: Store, terms: Terms, constant: int, budget: Budget, depth
 
 
 def _combinations(store: Store, terms: Terms, constant: int) -> Iterator[View]:
+    tried: set[tuple[Expr, int, int]] = set()
     for mono, c in terms.items():
         for fact in store.terms.get(mono, ()):
             fact_terms, fact_constant = linear(fact)
             f = fact_terms[mono]
-            if c * f > 0:
-                g = math.gcd(c, f)
-                a, b = abs(f) // g, -abs(c) // g
-                total = {m: a * k for m, k in terms.items()}
-                for m, k in fact_terms.items():
-                    total[m] = total.get(m, 0) + b * k
-                left = {m: k for m, k in total.items() if k}
-                yield left, a * constant + b * fact_constant
+            if c * f <= 0:
+                continue
+            g = math.gcd(c, f)
+            a, b = abs(f) // g, -abs(c) // g
+            if (fact, a, b) in tried:  # one step often cancels many terms
+                continue
+            tried.add((fact, a, b))
+            total = {m: a * k for m, k in terms.items()}
+            for m, k in fact_terms.items():
+                total[m] = total.get(m, 0) + b * k
+            left = {m: k for m, k in total.items() if k}
+            yield left, a * constant + b * fact_constant - (a - 1)
 
 
 # -- 5. divisions ---------------------------------------------------------------------------------
@@ -287,5 +318,6 @@ def _relaxed(store: Store, view: View, mono: Expr, c: int) -> View:
     # n*(x//n) is x - x%n: at most x, at least x - n + 1, and exactly known with the remainder
     r = residue(store, x, n)
     slack = -c * r if r is not None else 0 if c > 0 else c * (1 - n)
+    slack -= n - 1
     scaled = {m: n * k for m, k in view[0].items()}
     return _replaced((scaled, n * view[1]), mono, ((c, x),), slack)
