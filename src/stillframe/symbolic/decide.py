@@ -139,7 +139,9 @@ def _zero(store: Store, d: Expr) -> bool | None:
     view = linear(d)
     split = common_factor(d)
     if split is not None and (len(view[0]) > 1 or d.op == "mul"):
-        return _zero_product(store, *split)
+        by_factors = _zero_product(store, *split)
+        if by_factors is not None:
+            return by_factors
     terms, constant = view
     if nonpositive_by_steps(store, view):
         if nonpositive(store, (view[0], view[1] + 1)):

@@ -49,6 +49,8 @@ class FunctionMode(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name == "__get__":
             return func(*args, **(kwargs or {}))
+        if kwargs:
+            kwargs = {k: bool(v) if type(v) is torch.SymBool else v for k, v in kwargs.items()}
         self._counts[name] += 1
         old = self.current
         self.current = (f"{name}_{self._counts[name]}", f"{type(func).__name__}.{name}")
