@@ -11,6 +11,7 @@ anybody else's node get torch's method, as if this module did not exist.
 
 from __future__ import annotations
 
+import dis
 import numbers
 import os
 import sys
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
+# The instructions of f-strings: the first up to Python 3.12, the others since 3.13.
+_F_STRING = ("FORMAT_VALUE", "FORMAT_SIMPLE", "FORMAT_WITH_SPEC", "CONVERT_VALUE")
 
 # What a rule gets (the environment, operands) and gives; NotImplemented lets Python go on.
 Rule = Callable[..., Any]
@@ -239,7 +242,7 @@ def _hash(env: ShapeEnv, value: Expr) -> int:
 def _text(env: ShapeEnv, value: Expr) -> str:
     """``str(n)``: a program cannot make text, so the value becomes fixed if the user's line asks.
 
-    Libraries ask for messages; they, and everybody after the capture, get the expression.
+    Libraries, f-strings and everybody after the capture want a message: they get the expression.
     """
     if env.frozen or not _asked_by_user():
         return sym.to_python(value)
@@ -254,13 +257,18 @@ def _format(env: ShapeEnv, value: Expr, spec: str) -> str:
 
 
 def _asked_by_user() -> bool:
-    """Whether the operator stands in user code, not in torch, here or in the standard library."""
+    """Whether user code asks, not torch, stillframe or the standard library, nor an f-string.
+
+    ``f"{x.shape}"`` asks each size, and is an argument of nearly every assertion in a model.
+    """
     frame = sys._getframe(3)  # this function, the rule, the method
+    code = frame.f_code
     innermost = stack.raw_stack()
-    if not innermost or innermost[0] is not frame.f_code:
+    if not innermost or innermost[0] is not code:
         return False
-    name = frame.f_code.co_filename
-    return not name.startswith(_STANDARD_LIBRARY) or "site-packages" in name
+    if dis.opname[code.co_code[frame.f_lasti]] in _F_STRING:
+        return False
+    return not code.co_filename.startswith(_STANDARD_LIBRARY) or "site-packages" in code.co_filename
 
 
 def _choice(env: ShapeEnv, test: Expr, then: Any, other: Any) -> Any:
