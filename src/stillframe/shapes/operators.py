@@ -72,7 +72,11 @@ def _power(env: ShapeEnv, a: Any, b: Any, modulus: Any = None) -> Any:
         result = sym.power(base, exponent)
         return result if modulus is None else env.facts.simplify(sym.mod(result, modulus))
     if modulus is not None:
-        _refuse(env, "pow(a, b, m) of symbolic values needs integers and an exponent from 0 on.")
+        _refuse(
+            env,
+            "pow(a, b, m) of symbolic values needs integers and an exponent from 0 on.",
+            "compute an inverse modulo m outside of forward",
+        )
     if not whole and exponent.is_constant and exponent.value == int(exponent.value):
         return sym.power(base, exponent)
     if not whole and not env.expect_true(sym.ge(base, 0)):
