@@ -208,6 +208,13 @@ def _invert(env: ShapeEnv, value: Expr) -> Any:
     return sym.sub(-1, value)
 
 
+def _absolute(env: ShapeEnv, value: Expr) -> Any:
+    """``max(n, -n, 0)``, which shows that it is not negative."""
+    if value.sort == "float":
+        return sym.absolute(value)
+    return env.facts.simplify(sym.max_(value, sym.neg(value), 0))
+
+
 def _round(env: ShapeEnv, value: Expr, ndigits: Any = None) -> Any:
     number = sym.add(value, 0)
     if number.sort == "int":
@@ -282,7 +289,7 @@ def _choice(env: ShapeEnv, test: Expr, then: Any, other: Any) -> Any:
 _UNARY: dict[str, Rule] = {
     "neg": lambda env, value: sym.neg(value),
     "pos": lambda env, value: sym.add(value, 0),
-    "abs": lambda env, value: env.facts.simplify(sym.absolute(value)),
+    "abs": _absolute,
     "invert": _invert,
     "round": _round,
 }
