@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+import stillframe.shapes.operators  # noqa: F401  puts Python's operators on torch's classes
 from stillframe import stack
 from stillframe.errors import DataDependentError, InternalError
 from stillframe.shapes.node import SymNode
