@@ -89,7 +89,13 @@ if TYPE_CHECKING:
         TokenArgument,
     )
     from stillframe.export.verify import VerificationReport
-    from stillframe.shapes.dims import AdditionalInputs, Dim, ShapesCollection, auto, dims
+    from stillframe.shapes.dims import (
+        AdditionalInputs,
+        Dim,
+        ShapesCollection,
+        dims,
+    )
+    from stillframe.shapes.dims import auto as auto
 
 
 def export(

@@ -142,19 +142,20 @@ def _most_general(request: Request) -> ExportedProgram:
     """
     capture = _Capture(request, moved=None)
     if not capture.inputs.moved:
-        return capture.run()
+        return _run(capture)
+    moved = capture.inputs.moved
     try:
-        program = capture.run()
+        program = _run(capture)
         if capture.admits_example():
             return program
     except Exception:  # whatever it was, the example's own sizes say it better
         pass
-    best = _Capture(request, moved=frozenset()).run()
+    best = _run(_Capture(request, moved=frozenset()))
     kept: frozenset[str] = frozenset()
-    for key in capture.inputs.moved if len(capture.inputs.moved) > 1 else ():
+    for key in moved if len(moved) > 1 else ():
         attempt = _Capture(request, moved=kept | {key})
         try:
-            program = attempt.run()
+            program = _run(attempt)
         except Exception:
             continue
         if attempt.admits_example():
@@ -162,11 +163,33 @@ def _most_general(request: Request) -> ExportedProgram:
     return best
 
 
+def _run(capture: _Capture) -> ExportedProgram:
+    """Run a capture, a second time if a function of torch wants a plain boolean of sizes.
+
+    torch's own argument parser refuses a symbolic one before anybody else sees the call. Then
+    comparisons of sizes are decided when they are made, with guards where facts leave them open.
+    """
+    try:
+        return capture.run()
+    except NotSupported as e:
+        if "bool, not SymBool" not in str(e.__cause__):
+            raise
+    capture.restart()
+    capture.env.decide_at_once = True
+    return capture.run()
+
+
 class _Capture:
     """One capture in progress."""
 
     def __init__(self, request: Request, moved: frozenset[str] | None) -> None:
         self.request = request
+        self.moved = moved
+        self.restart()
+
+    def restart(self) -> None:
+        """Everything as before the run."""
+        request, moved = self.request, self.moved
         self.root = root = request.root
         self.args, self.kwargs = args, kwargs = request.args, request.kwargs
         self.call_spec = CallSpec.from_call(root.forward, args, kwargs)

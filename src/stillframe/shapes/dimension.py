@@ -118,11 +118,13 @@ for _name, _function in {
 }.items():  # fmt: skip
     setattr(_Size, f"__{_name}__", _arithmetic(_function))
     setattr(_Size, f"__r{_name}__", _arithmetic(_function, reflected=True))
+
+
 def _power(self: _Size, exponent: object) -> Any:
     """A whole, constant power: products of a size with itself print so."""
     if not _is_int(exponent) or exponent < 0:  # type: ignore[operator]
         return NotImplemented
-    return make_size(sym.power(self.expression(), exponent), self.roots())  # type: ignore[arg-type]
+    return make_size(sym.power(self.expression(), exponent), self.roots())
 
 
 setattr(_Size, "__pow__", _power)

@@ -111,6 +111,8 @@ class ShapeEnv:
         self._nodes: dict[Expr, SymNode] = {}
         self._wrapped: dict[Expr, Any] = {}
         self._fresh_unbacked: list[Expr] = []
+        #: Comparisons of sizes give plain booleans, for functions of torch that take nothing else.
+        self.decide_at_once = False
         #: Set by a rule whose operator may raise at other sizes; reset by the recorder.
         self.may_raise = False
 
@@ -279,6 +281,18 @@ class ShapeEnv:
             type(size) is Expr and size.op != "symbol" and self.facts.range_of(size).lower < 0
             for size in sizes
         )
+
+    def expect_divisor(self, divisor: Any) -> None:
+        """Python divides by it: where the range was left open, 0 is left out of it.
+
+        A declared range means what it says; there the program divides, and raises, as Python does.
+        """
+        if not isinstance(divisor, Expr) or divisor.sort != "int" or self.is_unbacked(divisor):
+            return
+        policies = {self.symbols[s].policy for s in divisor.free_symbols}
+        bounds = self.facts.range_of(divisor)
+        if "declared" not in policies and 0 in bounds and self.hint_of(divisor) != 0:
+            self.evaluate(unwrap(ne(divisor, 0)))
 
     def _record(self, cond: Expr, kind: str) -> None:
         self._check_open()

@@ -61,8 +61,28 @@ def _simplified(function: Callable[[Any, Any], Expr]) -> Rule:
     return lambda env, a, b: env.facts.simplify(function(a, b))
 
 
+def _compared(function: Callable[[Any, Any], Expr]) -> Rule:
+    def rule(env: ShapeEnv, a: Any, b: Any) -> Any:
+        result = function(a, b)
+        if env.decide_at_once and not env.is_unbacked(result):
+            return sym.const(env.evaluate(sym.unwrap(result)))
+        return result
+
+    return rule
+
+
+def _divided(function: Callable[[Any, Any], Expr]) -> Rule:
+    """For divisions: Python raises where the divisor is 0, so an open range may leave 0 out."""
+
+    def rule(env: ShapeEnv, a: Any, b: Any) -> Any:
+        env.expect_divisor(b)
+        return env.facts.simplify(function(a, b))
+
+    return rule
+
+
 def _divmod(env: ShapeEnv, a: Any, b: Any) -> Any:
-    return tuple(env.facts.simplify(f(a, b)) for f in (sym.floordiv, sym.mod))
+    return tuple(_divided(f)(env, a, b) for f in (sym.floordiv, sym.mod))
 
 
 def _power(env: ShapeEnv, a: Any, b: Any, modulus: Any = None) -> Any:
@@ -130,9 +150,9 @@ _ARITHMETIC: dict[str, Rule] = {
     "add": _plain(sym.add),
     "sub": _plain(sym.sub),
     "mul": _plain(sym.mul),
-    "truediv": _plain(sym.truediv),
-    "floordiv": _simplified(sym.floordiv),
-    "mod": _simplified(sym.mod),
+    "truediv": _divided(sym.truediv),
+    "floordiv": _divided(sym.floordiv),
+    "mod": _divided(sym.mod),
     "divmod": _divmod,
     "pow": _power,
     "lshift": _shift(sym.mul),
@@ -142,7 +162,7 @@ _ARITHMETIC: dict[str, Rule] = {
     "xor": _bitwise("^", sym.ne, bits.xor_mask),
 }
 _COMPARISONS: dict[str, Rule] = {
-    name: _plain(getattr(sym, name)) for name in ("eq", "ne", "lt", "le", "gt", "ge")
+    name: _compared(getattr(sym, name)) for name in ("eq", "ne", "lt", "le", "gt", "ge")
 }
 
 
