@@ -22,6 +22,7 @@ import torch
 
 from stillframe import stack
 from stillframe import symbolic as sym
+from stillframe import torch_private as _  # noqa: F401  it leaves torch's frames out of stacks
 from stillframe.errors import NotSupported
 from stillframe.shapes import bits
 from stillframe.shapes.node import SymNode
