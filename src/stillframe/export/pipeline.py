@@ -45,6 +45,7 @@ from stillframe.export.state import (
     non_persistent,
     swapped_state,
 )
+from stillframe.export.texts import check_texts
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.dims import resolve_spec
 from stillframe.shapes.env import ShapeEnv, to_size
@@ -140,6 +141,7 @@ class _Capture:
                 self._rebind_buffers(watch, outputs)
             finally:
                 random_state.restore()
+        check_texts(self.env, outputs, out_spec)
         outputs_specs = self._make_output(outputs)
         self.recorder.finish()
         guards = constraints.check_guards(self.env)

@@ -96,6 +96,7 @@ class ShapeEnv:
         self.hints: dict[Expr, int] = {}
         self.guards: list[Guard] = []
         self.deferred: list[DeferredAssert] = []
+        self.texts: set[str] = set()  # what f-strings got in place of numbers
         self.frozen = False
         self.stack_floor: FrameType | None = None
         self._nodes: dict[Expr, SymNode] = {}

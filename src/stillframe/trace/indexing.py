@@ -31,7 +31,7 @@ def select_first(tensor: torch.Tensor, index: Any) -> tuple[torch.Tensor, Any]:
     rest: list[Any] = []
     for part, taken in zip(parts, dims, strict=True):
         if _is_unknown(part):
-            at = part.item() if isinstance(part, torch.Tensor) else part
+            at: Any = part.item() if isinstance(part, torch.Tensor) else part
             view = view.select(dim, at)
         else:
             rest.append(part)
