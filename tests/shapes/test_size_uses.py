@@ -81,6 +81,14 @@ OF_SIZE: dict[str, Function] = {
     "repeat(n, 1)": lambda x: x.repeat(x.shape[0], 1),
     "repeat_interleave": lambda x: x.repeat_interleave(x.shape[0], 0),
     "pad": lambda x: torch.nn.functional.pad(x, (0, 0, 0, 20 - x.shape[0])),
+    "torch.tensor(n)": lambda x: torch.tensor(x.shape[0]) + x,
+    "torch.tensor([n, 2])": lambda x: torch.tensor([x.shape[0], 2]),
+    "torch.tensor([[n], [2.5]])": lambda x: torch.tensor([[x.shape[0]], [2.5]]),
+    "torch.tensor(n > 3)": lambda x: torch.tensor([x.shape[0] > 3, True]),
+    "torch.tensor(n / 2)": lambda x: torch.tensor(x.shape[0] / 2, dtype=torch.float64),
+    "torch.as_tensor(n)": lambda x: torch.as_tensor(data=x.shape[0], dtype=torch.int32),
+    "x.new_tensor([n, 1])": lambda x: x.new_tensor([x.shape[0], 1]),
+    "x.new_tensor(n, dtype)": lambda x: x.new_tensor(data=x.shape[0], dtype=torch.int16),
     "numel": lambda x: x / x.numel(),
     "a message": lambda x: (f"{x.shape[0]} of {x.shape}", x + 1)[1],
 }
@@ -141,7 +149,6 @@ REFUSED: dict[str, tuple[Function, type[StillframeError], str]] = {
         ConstraintViolationError,
         r"Dim\('n', min=2",
     ),
-    "torch.tensor(n)": (lambda x: torch.tensor(x.shape[0]) + x, ConstraintViolationError, "n == 7"),
     "x[[n - 1]]": (lambda x: x[[x.shape[0] - 1]], ConstraintViolationError, "n == 7"),
 }
 
