@@ -46,6 +46,7 @@ from stillframe.export.state import (
     non_persistent,
     swapped_state,
 )
+from stillframe.export.texts import check_texts
 from stillframe.export.verdicts import Verdict, static_dims, verdicts
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.dims import LeafSpec, resolve_spec, spec_from_leaves
@@ -226,6 +227,7 @@ class _Capture:
                 self._rebind_buffers(watch, outputs)
             finally:
                 random_state.restore()
+        check_texts(self.env, outputs, out_spec)
         outputs_specs = self._make_output(outputs)
         self.recorder.finish()
         guards = self._check_guards()

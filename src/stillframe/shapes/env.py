@@ -106,6 +106,7 @@ class ShapeEnv:
         self.guards: list[Guard] = []
         self.supposed: list[Guard] = []
         self.deferred: list[DeferredAssert] = []
+        self.texts: set[str] = set()  # what f-strings got in place of numbers
         self.frozen = False
         self.stack_floor: FrameType | None = None
         self._nodes: dict[Expr, SymNode] = {}

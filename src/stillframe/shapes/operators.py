@@ -16,12 +16,14 @@ import numbers
 import os
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
 from stillframe import stack
 from stillframe import symbolic as sym
+from stillframe import torch_private as _  # noqa: F401  it leaves torch's frames out of stacks
 from stillframe.errors import NotSupported
 from stillframe.shapes import bits
 from stillframe.shapes.node import SymNode
@@ -273,33 +275,37 @@ def _hash(env: ShapeEnv, value: Expr) -> int:
 def _text(env: ShapeEnv, value: Expr) -> str:
     """``str(n)``: a program cannot make text, so the value becomes fixed if the user's line asks.
 
-    Libraries, f-strings and everybody after the capture want a message: they get the expression.
+    Libraries and everybody after the capture want a message: they get the expression.
     """
-    if env.frozen or not _asked_by_user():
+    frame = sys._getframe(2)  # this function, the method
+    if env.frozen or not _is_user(frame):
         return sym.to_python(value)
+    if dis.opname[frame.f_code.co_code[frame.f_lasti]] in _F_STRING:
+        return _placeholder(env, value)  # `f"{x.shape}"` asks each size
     return str(_fixed(env, value))
 
 
 def _format(env: ShapeEnv, value: Expr, spec: str) -> str:
-    """In an f-string, which is nearly always a message, the expression; a number if formatted."""
-    if not spec:
-        return sym.to_python(value)
-    return format(_fixed(env, value), spec)
+    """In an f-string, the argument of nearly every assertion in a model: no number is needed."""
+    if spec:
+        return format(_fixed(env, value), spec)
+    return sym.to_python(value) if env.frozen else _placeholder(env, value)
 
 
-def _asked_by_user() -> bool:
-    """Whether user code asks, not torch, stillframe or the standard library, nor an f-string.
+def _placeholder(env: ShapeEnv, value: Expr) -> str:
+    """A text in place of the number; the end of the capture looks whether it got out."""
+    text = f"<{sym.to_python(value)}>"
+    env.texts.add(text)
+    return text
 
-    ``f"{x.shape}"`` asks each size, and is an argument of nearly every assertion in a model.
-    """
-    frame = sys._getframe(3)  # this function, the rule, the method
-    code = frame.f_code
+
+def _is_user(frame: FrameType) -> bool:
+    """Whether it runs user code: not torch, stillframe or the standard library."""
     innermost = stack.raw_stack()
-    if not innermost or innermost[0] is not code:
+    if not innermost or innermost[0] is not frame.f_code:
         return False
-    if dis.opname[code.co_code[frame.f_lasti]] in _F_STRING:
-        return False
-    return not code.co_filename.startswith(_STANDARD_LIBRARY) or "site-packages" in code.co_filename
+    name = frame.f_code.co_filename
+    return not name.startswith(_STANDARD_LIBRARY) or "site-packages" in name
 
 
 def _choice(env: ShapeEnv, test: Expr, then: Any, other: Any) -> Any:

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from stillframe import stack, torch_private
 from stillframe.errors import NotSupported
+from stillframe.trace import indexing, literals
 
 if TYPE_CHECKING:
     from stillframe.trace.recorder import Recorder
@@ -46,6 +47,15 @@ class FunctionMode(TorchFunctionMode):
             return handler(self, func, args, kwargs or {})
         if isinstance(func, torch._ops.HigherOrderOperator):
             raise self._no_subgraphs(func.name())
+        if func is indexing.GETITEM or func is indexing.SETITEM:
+            tensor, index = indexing.select_first(args[0], args[1])
+            if index is ... and func is indexing.GETITEM and tensor is not args[0]:
+                return tensor
+            args = (tensor, index, *args[2:])
+        elif func in literals.MAKERS:
+            made = literals.of_symbols(func, args, kwargs or {})
+            if made is not None:
+                return made
         name = getattr(func, "__name__", "")
         if name == "__get__":
             return func(*args, **(kwargs or {}))
