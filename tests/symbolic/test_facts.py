@@ -359,5 +359,13 @@ def test_agrees_with_z3() -> None:
     assert tally.answered > 500
 
 
+def test_simplification_agrees_with_sympy() -> None:
+    pytest.importorskip("sympy")
+    from tests.symbolic.oracle_sympy import check_simplified
+
+    for seed in range(200):
+        check_simplified(seed)
+
+
 def test_expr_is_what_simplify_returns(facts: Facts) -> None:
     assert isinstance(facts.simplify(3), Expr)

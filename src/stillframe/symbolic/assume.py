@@ -21,7 +21,7 @@ from stillframe.symbolic.compare import (
     or_,
 )
 from stillframe.symbolic.decide import decide
-from stillframe.symbolic.expr import Expr, const, order_key
+from stillframe.symbolic.expr import Expr, order_key
 from stillframe.symbolic.interval import FULL, INF, Range
 from stillframe.symbolic.propagate import Impossible, narrow, propagate, solved
 from stillframe.symbolic.residues import primitive_form
@@ -225,21 +225,27 @@ def _record_zero(store: Store, d: Expr) -> None:
         return
     if len(terms) == 1:
         ((mono, c),) = terms.items()
-        value = const(-constant // c)
-        if mono.op == "mod" and mono.args[1].is_constant:
-            _record_congruence(store, mono.args[0], mono.args[1].value, value.value)
-        elif mono.op == "floordiv" and mono.args[1].is_constant:
-            x, n = mono.args[0], mono.args[1].value
-            _record(store, le(value.value * n, x))
-            _record(store, le(x, value.value * n + n - 1))
-        elif mono.op == "mul" and value.value == 0:  # one of the factors is 0
-            _record(store, or_(*[equals_zero(atom) for atom in mono.args]))
-        narrow(store, mono, Range(value.value, value.value), [])
+        _record_number(store, mono, -constant // c)
     else:
         for sign in (1, -1):
             store.put(store.inequalities, scaled_sum(((sign, d),)))
         _congruence_of_equation(store, d)
     _renormalise(store, d.free_symbols)
+
+
+def _record_number(store: Store, mono: Expr, number: int) -> None:
+    """``mono == number``, for anything but a symbol."""
+    if mono.op in ("floordiv", "mod") and mono.args[1].is_constant:
+        x, n = mono.args[0], mono.args[1].value
+        if mono.op == "mod":
+            _record_congruence(store, x, n, number)
+        else:
+            _record(store, le(number * n, x))
+            _record(store, le(x, number * n + n - 1))
+        return
+    if mono.op == "mul" and number == 0:  # one of the factors is 0
+        _record(store, or_(*[equals_zero(atom) for atom in mono.args]))
+    narrow(store, mono, Range(number, number), [])
 
 
 def _solvable(d: Expr) -> Expr | None:

@@ -17,7 +17,7 @@ from stillframe.symbolic import cases as _cases
 from stillframe.symbolic import decide as _decide
 from stillframe.symbolic import simplify as _simplify
 from stillframe.symbolic.arith import scaled_sum
-from stillframe.symbolic.bounds import range_of
+from stillframe.symbolic.bounds import meet, range_of
 from stillframe.symbolic.compare import (
     at_most_zero,
     differs_from_zero,
@@ -64,6 +64,9 @@ class Facts:
         store = self._store
         try:
             found = range_of(store, node)
+            simple = _simplify.simplify(store, node)
+            if simple is not node:
+                found = meet(found, range_of(store, simple))
             return _cases.narrowed(store, node, found) if store.splits else found
         except RecursionError:  # too deep for this stack: nothing is known
             return FULL
