@@ -23,10 +23,12 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 import stillframe as sf
+from stillframe.symbolic import Expr
 
 __all__ = [
-    "Case", "DataDependent", "Narrowed", "Ok", "Program", "Relation", "Specialised", "Specs",
-    "Table", "call", "ints", "net", "x_",
+    "Case", "DataDependent", "EXAMPLE_01", "NOT_ONE", "NOT_ONE_CALL", "Narrowed", "Ok", "Program",
+    "Relation", "Specialised", "Specs", "Table", "UNROLLED", "call", "function", "ints", "net",
+    "x_",
 ]  # fmt: skip
 
 Sizes = tuple[int, ...]
@@ -288,6 +290,24 @@ def ints(*shape: int, below: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, below, shape, generator=generator)
 
 
+# -- reasons that several rows share --------------------------------------------------------------
+
+EXAMPLE_01 = (
+    "theirs makes a constant of an example size of 0 or 1; the declared range says that it varies"
+)
+NOT_ONE = (
+    "theirs assumes that an inner size is not 0 or 1 and refuses the range for it; "
+    "the program does not ask"
+)
+NOT_ONE_CALL = (
+    "theirs exports, then refuses declared sizes at which an inner size is 0 or 1; "
+    "the program does not ask"
+)
+UNROLLED = (
+    "theirs takes the recurrent operator apart and unrolls time; the kernel runs at every length"
+)
+
+
 # -- stillframe -----------------------------------------------------------------------------------
 
 
@@ -344,6 +364,21 @@ def wrong_outside(row: Program, admitted: Admitted) -> list[str]:
     return found
 
 
+def unvaried(row: Program, admitted: Admitted) -> list[str]:
+    """Dims of more than one size that have the same in all calls inside, by path."""
+    program = admitted.program
+    calls = [pytree.tree_leaves(row.inputs(*sizes)) for sizes in row.inside]
+    inputs = [n for n in program.graph.nodes if n.op == "placeholder"][-len(calls[0]) :]
+    found = []
+    for index, node in enumerate(inputs):
+        for dim, size in enumerate(getattr(node.meta["val"], "sizes", ())):
+            sizes = program.range_constraints.get(size) if isinstance(size, Expr) else None
+            if sizes is not None and not sizes.is_single:
+                seen = {leaves[index].shape[dim] for leaves in calls}
+                found += [f"{node.name}.size({dim})"] if len(seen) == 1 else []
+    return found
+
+
 def observed(mod: Any, arguments: Call) -> dict[str, Any] | Exception:
     """The outputs of a call and its inputs afterwards, or what it raised."""
     torch.manual_seed(7)
@@ -373,9 +408,7 @@ def torch_verdict(row: Program) -> str:
     args, kwargs = row.example_call
     try:
         spec = row.dims(Specs(torch.export, (args, kwargs), {}))
-        exported = torch.export.export(
-            row.make(), args, kwargs, dynamic_shapes=spec, strict=False
-        )
+        exported = torch.export.export(row.make(), args, kwargs, dynamic_shapes=spec, strict=False)
     except Exception as e:
         return f"refuses {type(e).__name__}"
     module = exported.module()
