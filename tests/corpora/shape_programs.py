@@ -26,10 +26,26 @@ import stillframe as sf
 from stillframe.symbolic import Expr
 
 __all__ = [
-    "Case", "DataDependent", "EXAMPLE_01", "NOT_ONE", "NOT_ONE_CALL", "Narrowed", "Ok", "Program",
-    "Relation", "Specialised", "Specs", "Table", "UNROLLED", "call", "function", "ints", "net",
+    "Admitted",
+    "Case",
+    "DataDependent",
+    "EXAMPLE_01",
+    "NOT_ONE",
+    "NOT_ONE_CALL",
+    "Narrowed",
+    "Ok",
+    "Program",
+    "Relation",
+    "Specialised",
+    "Specs",
+    "Table",
+    "UNROLLED",
+    "call",
+    "function",
+    "ints",
+    "net",
     "x_",
-]  # fmt: skip
+]
 
 Sizes = tuple[int, ...]
 Case = tuple[Any, ...]

@@ -13,11 +13,16 @@ import warnings
 import pytest
 import torch
 from tests.corpora.shape_programs import (
+    Admitted,
     Program,
+    Table,
+    call,
+    function,
     torch_verdict,
     unvaried,
     wrong_inside,
     wrong_outside,
+    x_,
 )
 from tests.corpora.shape_programs_all import PROGRAMS
 
@@ -48,6 +53,31 @@ def test_rows_are_complete() -> None:
     assert [name for name, count in names.items() if count > 1] == []
     assert [r.name for r in PROGRAMS if len(set(r.inside)) < 5 or len(r.outside) < 3] == []
     assert [r.name for r in PROGRAMS if bool(r.why) != _differs(r)] == []
+
+
+def test_the_judge_sees_what_is_wrong() -> None:
+    """A program of another module, calls that are not refused, and a dim that never varies."""
+    table = Table()
+    table(
+        "doubled",
+        lambda x: x * 2,
+        lambda n: call(x_(n)),
+        lambda d: ({0: d("n", max=9)},),
+        3,
+        (1, 2, 3, 4, 5),
+        {1: "x", 10: "x", 12: "y"},
+    )
+    (row,) = table
+    admitted = row.verdict.admit(row)
+    assert wrong_inside(row, admitted) == []
+    other = Admitted(admitted.program, function(lambda x: x * 3))
+    assert len(wrong_inside(row, other)) == 5
+    not_refused, unnamed = wrong_outside(row, admitted)
+    assert "(1,)" in not_refused and "instead of a CallError" in not_refused
+    assert "(12,)" in unnamed and "does not name y" in unnamed
+    assert unvaried(row, admitted) == []
+    row.inside[:] = [(4,)] * 5
+    assert unvaried(row, admitted) == ["x.size(0)"]
 
 
 def _differs(row: Program) -> bool:
