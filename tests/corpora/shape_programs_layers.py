@@ -10,6 +10,7 @@ from tests.corpora.shape_programs import (
     NOT_ONE,
     NOT_ONE_CALL,
     UNROLLED,
+    DataDependent,
     Narrowed,
     Relation,
     Specialised,
@@ -174,6 +175,17 @@ row("local windows of four, of any length", lambda x: attention(*[x.unflatten(1,
 row("shifted windows, padded to four",
     lambda x: F.pad(x, (0, 0, 0, -x.shape[1] % 4)).unflatten(1, (-1, 4)).mean(2), seq, bs, (3, 5), BS, OUT_BS, torch="refuses AssertionError",
     why="theirs fails inside on an empty range; s + -s % 4 is a multiple of 4 at every s")
+
+MASKED = net(lambda self, x: self.layer(x, src_mask=nn.Transformer.generate_square_subsequent_mask(x.shape[1])), layer=lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True))
+row("a TransformerEncoderLayer with a causal mask", MASKED, seq, bs, (3, 5), NOT_EMPTY, OUT_BS)
+row("a TransformerDecoderLayer of two lengths", net(lambda self, x, y: self.layer(x, y), layer=lambda: nn.TransformerDecoderLayer(8, 2, 16, batch_first=True)),
+    pair, bst, (3, 5, 4), NOT_EMPTY_BST, OUT_BST)
+row("nn.TransformerEncoder looks whether its mask is causal",
+    net(lambda self, x: self.encoder(x, mask=nn.Transformer.generate_square_subsequent_mask(x.shape[1])),
+        encoder=lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1, enable_nested_tensor=False)),
+    seq, bs, (3, 5), NOT_EMPTY, OUT_BS,
+    DataDependent("torch._check(u0 == 1)", net(lambda self, x: self.encoder(x, mask=nn.Transformer.generate_square_subsequent_mask(x.shape[1]), is_causal=True),
+        encoder=lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1, enable_nested_tensor=False))), torch="refuses GuardOnDataDependentSymNode")
 
 # -- convolutions ---------------------------------------------------------------------------------
 

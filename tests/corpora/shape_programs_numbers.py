@@ -97,6 +97,40 @@ row("a size as a factor of two dims", lambda x, y: x.shape[0] * y.sum() - y.shap
 row("ceil of a quotient of two sizes", lambda x, y: x * -(-x.shape[0] // y.shape[0]), two,
     lambda d: ({0: d("n", max=12)}, {0: d("m", min=1, max=12)}), (4, 6), [(4, 6), (6, 4), (0, 3), (1, 12), (5, 5)], {(13, 2): "x", (2, 0): "y", (2, 2, 5): "x"})
 
+row("a row in the middle: x[n // 2]", lambda x: x[x.shape[0] // 2] * 2, one, up_to(12, 1), 5, (1, 2, 5, 8, 12), {0: "x", 13: "x", (3, 5): "x"}, torch="refuses UserError",
+    xfail="trace/functions.py: indexing by a symbolic number specialises it; select.int takes it",
+    why="n // 2 is a row for every n from 1 on; theirs cannot tell and guards")
+row("a row in the middle by select", lambda x: x.select(0, x.shape[0] // 2) * 2, one, up_to(12, 1), 5, (1, 2, 5, 8, 12), {0: "x", 13: "x", (3, 5): "x"}, torch="refuses UserError",
+    why="n // 2 is a row for every n from 1 on; theirs cannot tell and guards")
+row("torch.sym_ite of a size", lambda x: x * torch.sym_ite(x.shape[0] > 3, 2, 3), one, up_to(12), 5, SIZES, OUT,
+    xfail="shapes/node.py: sym_ite of plain numbers ends in a raw AssertionError")
+row("bits of a size", lambda x: x * (x.shape[0] & 3) + (x.shape[0] << 1) - (x.shape[0] >> 1), one, up_to(12), 5, SIZES, OUT,
+    xfail="shapes/node.py: & and | and << and >> of a size end in a raw AttributeError")
+row("x.shape.numel()", lambda x: x * x.shape.numel(), one, up_to(12), 5, SIZES, OUT, torch="refuses UserError",
+    xfail="trace/functions.py: torch.Size.numel reads plain ints",
+    why="the number of elements is a product of sizes at every size")
+row("round(n / 3, 2)", lambda x: x * round(x.shape[0] / 3, 2), one, up_to(12), 5, SIZES, OUT,
+    xfail="shapes/node.py: round with digits is refused (NotSupported)")
+row("math.prod and sum of a shape", lambda x: x * math.prod(x.shape) - sum(x.shape), one, up_to(12), 5, SIZES, OUT)
+row("a shape turned around", lambda x: x.reshape(x.shape[::-1]).reshape(torch.Size([x.shape[0]]) + x.shape[1:]), one, up_to(12), 5, SIZES, OUT, torch="refuses UserError",
+    why="both shapes hold 4*n elements at every n; theirs guards that n is not 4")
+row("a comparison of shapes that are the same", lambda x: x * 2 if x.shape == x.sin().shape else x, one, up_to(12), 5, SIZES, OUT)
+row("slices by what may be negative", lambda x: (x[: x.shape[0] - 3], x[x.shape[0] - 3 :], x[-(x.shape[0] - 3) :]), one, up_to(12), 5, (*SIZES, 3, 4), OUT, torch="refuses UserError",
+    why="Python's rule for negative bounds is one formula; theirs takes the example's side of it")
+row("roll and tril by what may be negative", lambda x: x.roll(x.shape[0] - 3, 0) + x.tril(x.shape[0] - 3), one, up_to(12), 5, (*SIZES, 3, 4), OUT)
+row("zeros of what may be negative", lambda x: torch.zeros(x.shape[0] - 3) + x.sum(), one, up_to(12), 5, (3, 4, 5, 8, 12), {2: "x", 0: "x", 13: "x"},
+    Narrowed("n >= 3", "n = Dim('n', min=3, max=12)"), torch="refuses UserError")
+row("2 ** what may be negative is a float then", lambda x: x * 2 ** (x.shape[0] - 3), one, up_to(12), 5, (3, 4, 5, 8, 12), {2: "x", 0: "x", 13: "x"},
+    Narrowed("n >= 3", "n = Dim('n', min=3, max=12)"), torch="refuses UserError")
+row("a number among the sizes", lambda x: x * 2 if 4 in x.shape[:1] else x, one, up_to(12), 5, (5, 6, 8, 9, 12), {4: "x", 3: "x", 13: "x"},
+    Narrowed("n != 4", "n = Dim('n', min=5, max=12)"), torch="refuses UserError",
+    xfail="export/constraints.py _fix: for n != 4 it could suggest the side that the example is on")
+row("expand of a slice of one", lambda x: x[:1].expand(x.shape[0] + 2, 4), one, up_to(12), 5, (1, 2, 5, 8, 12), {0: "x", 13: "x", (3, 5): "x"},
+    Narrowed("n", "n = Dim('n', min=1, max=12)"),
+    xfail="symbolic/requirement.py does not read min(1, n) == 1 as n >= 1, so the fix is to leave n static",
+    why="without a row there is nothing to expand; theirs promises the whole range and raises in the operator")
+row("sorted sizes", lambda x: x * sorted([x.shape[0], 8])[0], one, up_to(12), 5, (0, 1, 2, 5, 7, 8), {9: "x", 12: "x", 13: "x"}, Narrowed("n", "n = Dim('n', max=8)"), torch="refuses UserError")
+
 # -- branches and asserts on sizes ----------------------------------------------------------------
 
 

@@ -104,6 +104,15 @@ row("squeeze of a dim that may be 0 and 1", lambda x: x.squeeze(0), one,
     xfail="export/constraints.py _fix: for b != 1 it could suggest the side that the example is on",
     why="the rank of the result depends on b == 1; their graph claims one rank for both")
 
+for form, forward in (
+    ("broadcast", lambda x: x + torch.ones(x.shape[0] + 1, 1)),
+    ("expanded", lambda x: x.expand(x.shape[0] + 1, -1) * 2),
+    ("copied", lambda x: torch.ones(x.shape[0] + 1, x.shape[1]).copy_(x)),
+):
+    row(f"one row {form} to one more: only one row can be", forward, lambda b, s: call(x_(b, s)),
+        lambda d: ({0: d("b", max=9), 1: d("s", max=9)},), (1, 4), [(1, 0), (1, 1), (1, 4), (1, 8), (1, 9)],
+        {(2, 4): "x", (0, 4): "x", (1, 10): "x"}, Specialised("b", "x.size(0)", 1), torch="refuses UserError")
+
 # -- cat, stack, split ----------------------------------------------------------------------------
 
 row("cat of two lengths", lambda x, y: torch.cat([x, y]).relu(), two,
