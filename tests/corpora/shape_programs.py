@@ -38,6 +38,7 @@ __all__ = [
     "Relation",
     "Specialised",
     "Specs",
+    "TWO_OR_MORE",
     "Table",
     "UNROLLED",
     "call",
@@ -318,6 +319,10 @@ NOT_ONE = (
 NOT_ONE_CALL = (
     "theirs exports, then refuses declared sizes at which an inner size is 0 or 1; "
     "the program does not ask"
+)
+TWO_OR_MORE = (
+    "theirs takes every dynamic size for 2 or more and checks that nowhere: "
+    "another number at 1 or 0"
 )
 UNROLLED = (
     "theirs takes the recurrent operator apart and unrolls time; the kernel runs at every length"
