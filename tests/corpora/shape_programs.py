@@ -22,11 +22,30 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 import stillframe as sf
+from stillframe.symbolic import Expr
 
 __all__ = [
-    "Case", "DataDependent", "Narrowed", "Ok", "Program", "Relation", "Specialised", "Specs",
-    "Table", "call", "ints", "net", "x_",
-]  # fmt: skip
+    "Admitted",
+    "Case",
+    "DataDependent",
+    "EXAMPLE_01",
+    "NOT_ONE",
+    "NOT_ONE_CALL",
+    "Narrowed",
+    "Ok",
+    "Program",
+    "Relation",
+    "Specialised",
+    "Specs",
+    "TWO_OR_MORE",
+    "Table",
+    "UNROLLED",
+    "call",
+    "function",
+    "ints",
+    "net",
+    "x_",
+]
 
 Sizes = tuple[int, ...]
 Refusal = TypeVar("Refusal", bound=sf.StillframeError)
@@ -288,6 +307,28 @@ def ints(*shape: int, below: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, below, shape, generator=generator)
 
 
+# -- reasons that several rows share --------------------------------------------------------------
+
+EXAMPLE_01 = (
+    "theirs makes a constant of an example size of 0 or 1; the declared range says that it varies"
+)
+NOT_ONE = (
+    "theirs assumes that an inner size is not 0 or 1 and refuses the range for it; "
+    "the program does not ask"
+)
+NOT_ONE_CALL = (
+    "theirs exports, then refuses declared sizes at which an inner size is 0 or 1; "
+    "the program does not ask"
+)
+TWO_OR_MORE = (
+    "theirs takes every dynamic size for 2 or more and checks that nowhere: "
+    "another number at 1 or 0"
+)
+UNROLLED = (
+    "theirs takes the recurrent operator apart and unrolls time; the kernel runs at every length"
+)
+
+
 # -- stillframe -----------------------------------------------------------------------------------
 
 
@@ -348,6 +389,21 @@ def wrong_outside(row: Program, admitted: Admitted) -> list[str]:
             found.append(f"{sizes}: {got!r} instead of a CallError")
         elif f"{path}: " not in got.what and f" of {path}" not in got.what:
             found.append(f"{sizes}: the message does not name {path}: {got}")
+    return found
+
+
+def unvaried(row: Program, admitted: Admitted) -> list[str]:
+    """Dims of more than one size that have the same in all calls inside, by path."""
+    program = admitted.program
+    calls = [pytree.tree_leaves(row.inputs(*sizes)) for sizes in row.inside]
+    inputs = [n for n in program.graph.nodes if n.op == "placeholder"][-len(calls[0]) :]
+    found = []
+    for index, node in enumerate(inputs):
+        for dim, size in enumerate(getattr(node.meta["val"], "sizes", ())):
+            sizes = program.range_constraints.get(size) if isinstance(size, Expr) else None
+            if sizes is not None and not sizes.is_single:
+                seen = {leaves[index].shape[dim] for leaves in calls}
+                found += [f"{node.name}.size({dim})"] if len(seen) == 1 else []
     return found
 
 

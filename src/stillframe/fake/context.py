@@ -244,10 +244,10 @@ class RuleContext:
         if known is True:
             return a if type(a) is int else b
         env = self.env
-        if known is None and isinstance(a, Expr) and env.hint_of(a) == 1 != _hint(env, b):
+        if isinstance(a, Expr) and env.hint_of(a) == 1 != _hint(env, b):
             self.require(eq(a, 1), "")
             return b
-        if known is None and isinstance(b, Expr) and env.hint_of(b) == 1 != _hint(env, a):
+        if isinstance(b, Expr) and env.hint_of(b) == 1 != _hint(env, a):
             self.require(eq(b, 1), "")
             return a
         self.require(

@@ -378,7 +378,7 @@ def fit(ctx: RuleContext, given: Sizes, target: Sizes) -> None:
 
 def _only_if_one(ctx: RuleContext, size: Expr, into: Size) -> bool:
     """Whether ``size`` must be a broadcast 1 because the example says so; that is then required."""
-    if ctx.known(eq(size, into)) is None and ctx.env.hint_of(size) == 1:
+    if ctx.known(eq(size, into)) is not True and ctx.env.hint_of(size) == 1:
         hint = ctx.env.hint_of(into) if isinstance(into, Expr) else into
         if hint != 1:
             ctx.require(eq(size, 1), "")

@@ -188,7 +188,7 @@ def _keeps_size(
         f"non-singleton dimension {dim}.  Target sizes: {listed(target)}.  Tensor sizes: "
         f"{listed(sizes)}"
     )
-    if isinstance(own, Expr) and ctx.known(eq(own, want)) is None and ctx.env.hint_of(own) == 1:
+    if isinstance(own, Expr) and ctx.known(eq(own, want)) is not True and ctx.env.hint_of(own) == 1:
         if (ctx.env.hint_of(want) if isinstance(want, Expr) else want) != 1:
             ctx.require(eq(own, 1), text)
             return False
