@@ -8,17 +8,18 @@ path. ``self.buffer = new`` is the one change that can be expressed: as a copy i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
-from stillframe import stack
+from stillframe import stack, torch_private
 from stillframe.errors import NotSupported, SideEffectError
 from stillframe.export.signature import InputKind, InputSpec
 from stillframe.export.state import Change, RandomState
 from stillframe.fake.tensor import FakeTensor
+from stillframe.trace.operators import facts_of
 
 _STRICT = "strict=True will express it, once it is supported"
 
@@ -89,6 +90,33 @@ def check_rebinding(change: Change, old: FakeTensor, outputs: list[Any]) -> None
                 f"forward assigns self.{change.path} and returns its old value.",
                 hints=["return a clone"],
             )
+
+
+def refuse_written_leaves(graph: torch.fx.Graph, leaves: Mapping[str, str]) -> None:
+    """Refuse in-place operators on tensors that autograd watches, which torch itself refuses.
+
+    Args:
+        graph: as recorded under the caller's grad mode.
+        leaves: placeholder name -> how a person names it, for the leaves that require grad.
+
+    Raises:
+        SideEffectError: names the parameter or the input.
+    """
+    grad = torch.is_grad_enabled()
+    for node in graph.nodes:
+        if node.target is torch_private.set_grad_enabled:
+            grad = bool(node.args[0])
+        elif grad and isinstance(node.target, torch._ops.OpOverload):
+            for position, name in facts_of(node.target).writes:
+                given = node.args[position] if position < len(node.args) else node.kwargs.get(name)
+                text = leaves.get(getattr(given, "name", ""))
+                if text is not None:
+                    raise SideEffectError(
+                        f"forward writes {text} in place ({node.target}) while grad is enabled.",
+                        why="a leaf that requires grad cannot be written in place; torch raises a "
+                        "RuntimeError when the module itself is called so",
+                        hints=["write it under torch.no_grad(), or export under torch.no_grad()"],
+                    )
 
 
 def check_random(before: RandomState) -> None:

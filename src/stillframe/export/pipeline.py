@@ -84,6 +84,7 @@ def export(
     if preserve_module_call_signature:
         raise NotSupported("preserve_module_call_signature is not supported yet.")
     root = mod if isinstance(mod, torch.nn.Module) else _FunctionModule(mod)
+    _refuse_script_modules(root)
     request = Request(
         root,
         args,
@@ -98,6 +99,21 @@ def export(
     if verify:
         program.verify(root, samples=3 if verify is True else int(verify))
     return program
+
+
+def _refuse_script_modules(root: torch.nn.Module) -> None:
+    """TorchScript modules keep their state outside of Python, where it cannot be swapped.
+
+    Raises:
+        NotSupported: names the module.
+    """
+    for path, module in root.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            name = f"self.{path}" if path else "mod"
+            raise NotSupported(
+                f"{name} is a TorchScript module, which cannot be captured.",
+                hints=["export the Python module that it was made from"],
+            )
 
 
 class _FunctionModule(torch.nn.Module):
@@ -203,6 +219,7 @@ class _Capture:
                 self._rebind_buffers(watch, outputs)
             finally:
                 random_state.restore()
+        effects.refuse_written_leaves(self.recorder.graph, self._leaves_that_require_grad())
         outputs_specs = self._make_output(outputs)
         self.recorder.finish()
         guards = self._check_guards()
@@ -293,6 +310,21 @@ class _Capture:
             with self.recorder.recording():
                 old.copy_(change.value)
 
+    def _leaves_that_require_grad(self) -> dict[str, str]:
+        """Placeholder name -> how a person names it, for parameters and inputs autograd watches."""
+        named = {
+            spec.arg.name: (f"the parameter self.{spec.target}", self.parameters[spec.target])
+            for spec in self.lifted
+            if spec.target in self.parameters
+        }
+        for name, leaf_spec in zip(self.user_names, self.request.leaf_specs, strict=True):
+            named[name] = (f"the input {leaf_spec.path}", leaf_spec.leaf)
+        return {
+            name: text
+            for name, (text, real) in named.items()
+            if isinstance(real, torch.Tensor) and real.requires_grad and real.is_leaf
+        }
+
     def _buffer_fake(self, fqn: str) -> FakeTensor:
         position = next(i for i, s in enumerate(self.lifted) if s.target == fqn)
         node = list(self.recorder.graph.nodes)[position]
@@ -334,7 +366,8 @@ class _Capture:
 
     def _lift_constant(self, real: torch.Tensor, fake: FakeTensor) -> torch.fx.Node:
         """A real tensor that forward used becomes an input of its own, before the user's."""
-        fqn = self._constant_name(real)
+        fqns = self._constant_names(real)
+        fqn = fqns[0]
         name = self.names.lifted(InputKind.CONSTANT_TENSOR, fqn)
         graph = self.recorder.graph
         place = self._first_user_node or next(
@@ -345,17 +378,27 @@ class _Capture:
         node.meta["val"] = fake
         self.recorder.state_values[id(fake)] = real
         self.lifted.append(InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(name), fqn, None))
-        self.constants[fqn] = real.detach()
+        self.constants.update(dict.fromkeys(fqns, real.detach()))
+        if isinstance(real, torch.nn.Parameter):
+            self.notes.append(
+                f"{fqn} is a Parameter that no module has registered: its value is a constant of "
+                "the program, and it is not trained"
+            )
         return node
 
-    def _constant_name(self, real: torch.Tensor) -> str:
-        for path, module in self.modules:
-            for name, value in module.__dict__.items():
-                if value is real:
-                    return f"{path}.{name}" if path else name
+    def _constant_names(self, real: torch.Tensor) -> list[str]:
+        """All attribute names of a constant, the first of them its own; else one made up."""
+        found = [
+            f"{path}.{name}" if path else name
+            for path, module in self.modules
+            for name, value in module.__dict__.items()
+            if value is real
+        ]
+        if found:
+            return found
         count = sum(1 for fqn in self.constants if "lifted_tensor_" in fqn)
         path = self.recorder.scope.path
-        return f"{path}.lifted_tensor_{count}" if path else f"lifted_tensor_{count}"
+        return [f"{path}.lifted_tensor_{count}" if path else f"lifted_tensor_{count}"]
 
     # -- the program --------------------------------------------------------------------------
 
