@@ -186,7 +186,7 @@ def test_a_size_of_one_that_matters_is_a_condition() -> None:
         )
     program = sf.export(f, (t(1, 3),), dynamic_shapes=({0: Dim.AUTO, 1: Dim.AUTO},))
     assert program.module()(t(1, 5)).shape == (5,)
-    with pytest.raises(sf.CallError, match="x: dim 0 is 2"):
+    with pytest.raises(sf.CallError, match=r"x: dim 0 .* is 2"):
         program.module()(t(2, 5))
 
 
