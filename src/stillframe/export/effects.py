@@ -64,34 +64,6 @@ def _last(path: str) -> str:
     return path.rpartition(".")[2]
 
 
-def check_rebinding(change: Change, old: FakeTensor, outputs: list[Any]) -> None:
-    """Whether ``self.buffer = new`` equals copying ``new`` into the buffer.
-
-    Raises:
-        SideEffectError: the new value has another shape or dtype, or the old buffer's memory is
-            returned (the copy would change what the caller holds).
-    """
-    new = change.value
-    if new.sizes != old.sizes or new.dtype != old.dtype or new.device != old.device:
-        raise SideEffectError(
-            f"forward assigns self.{change.path} a tensor of another shape or dtype: "
-            f"{old!r} becomes {new!r}.",
-            why="the buffers of a program have fixed metadata",
-            hints=["keep the shape, and write with self.buffer.copy_(new)"],
-        )
-    for output in outputs:
-        if isinstance(output, FakeTensor) and output.storage_ is old.storage_ and output is not old:
-            raise NotSupported(
-                f"forward assigns self.{change.path} and returns a view of its old value.",
-                hints=["return a clone"],
-            )
-        if output is old:
-            raise NotSupported(
-                f"forward assigns self.{change.path} and returns its old value.",
-                hints=["return a clone"],
-            )
-
-
 def refuse_written_leaves(graph: torch.fx.Graph, leaves: Mapping[str, str]) -> None:
     """Refuse in-place operators on tensors that autograd watches, which torch itself refuses.
 

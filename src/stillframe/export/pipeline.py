@@ -24,6 +24,7 @@ from stillframe.export.call_spec import CallSpec
 from stillframe.export.inputs import FakeInputs, InputMaker
 from stillframe.export.naming import Names
 from stillframe.export.program import ExportedProgram
+from stillframe.export.rebinding import Rebinding
 from stillframe.export.signature import (
     ConstantArgument,
     ExportGraphSignature,
@@ -42,6 +43,7 @@ from stillframe.export.state import (
     RandomState,
     Watch,
     fake_state,
+    memory_of,
     named_state,
     non_persistent,
     swapped_state,
@@ -216,7 +218,7 @@ class _Capture:
             try:
                 outputs, out_spec = self._run_module(inputs)
                 effects.check_random(random_state)
-                self._rebind_buffers(watch, outputs)
+                self._rebind_buffers(watch, fakes, outputs)
             finally:
                 random_state.restore()
         effects.refuse_written_leaves(self.recorder.graph, self._leaves_that_require_grad())
@@ -302,13 +304,19 @@ class _Capture:
             self.notes += watched.check(result)
             return pytree.tree_flatten(result)
 
-    def _rebind_buffers(self, watch: Watch, outputs: list[Any]) -> None:
+    def _rebind_buffers(
+        self, watch: Watch, fakes: dict[int, FakeTensor], outputs: list[Any]
+    ) -> None:
         """``self.buffer = new`` in forward becomes a copy into the buffer; the rest is refused."""
-        for change in effects.refuse_changes(watch.changes()):
-            old = self._buffer_fake(change.path)
-            effects.check_rebinding(change, old, outputs)
-            with self.recorder.recording():
-                old.copy_(change.value)
+        changes = effects.refuse_changes(watch.changes())
+        if not changes:
+            return
+        state = {**self.parameters, **self.buffers}
+        rebinding = Rebinding(self.modules, state, fakes, changes)
+        paths = (spec.path for spec in self.request.leaf_specs)
+        rebinding.check(zip(paths, self.inputs.leaves, strict=True), outputs)
+        with self.recorder.recording():
+            rebinding.record()
 
     def _leaves_that_require_grad(self) -> dict[str, str]:
         """Placeholder name -> how a person names it, for parameters and inputs autograd watches."""
@@ -324,13 +332,6 @@ class _Capture:
             for name, (text, real) in named.items()
             if isinstance(real, torch.Tensor) and real.requires_grad and real.is_leaf
         }
-
-    def _buffer_fake(self, fqn: str) -> FakeTensor:
-        position = next(i for i, s in enumerate(self.lifted) if s.target == fqn)
-        node = list(self.recorder.graph.nodes)[position]
-        fake = node.meta["val"]
-        assert isinstance(fake, FakeTensor)
-        return fake
 
     def _make_output(self, outputs: list[Any]) -> list[OutputSpec]:
         specs = []
@@ -453,17 +454,24 @@ class _Capture:
         Memory is copied as a whole, so that buffers that are views of one another stay so.
 
         Raises:
-            NotSupported: written memory is shared with a parameter.
+            NotSupported: written memory is shared with a parameter or a constant.
         """
         table = {**self.parameters, **self.buffers}
         written = {
-            _memory(real): fqn for fqn, real in table.items() if fakes[id(real)].storage_.written
+            memory_of(real): fqn for fqn, real in table.items() if fakes[id(real)].storage_.written
         }
+        for fqn in (s.target for s in self.lifted if s.kind is InputKind.CONSTANT_TENSOR):
+            if fqn is not None and memory_of(self.constants[fqn]) in written:
+                raise NotSupported(
+                    f"forward writes self.{written[memory_of(self.constants[fqn])]}, which shares "
+                    f"memory with the constant {fqn}.",
+                    hints=["register both as buffers, or give the constant memory of its own"],
+                )
         memories: dict[int, torch.UntypedStorage] = {}
         copies: dict[int, torch.Tensor] = {}
         state: dict[str, torch.Tensor] = {}
         for fqn, real in table.items():
-            memory = _memory(real)
+            memory = memory_of(real)
             if memory in written and not isinstance(real, torch.nn.Parameter):
                 if memory not in memories:
                     memories[memory] = real.untyped_storage().clone()
@@ -485,11 +493,6 @@ class _Capture:
         signature = ModuleCallSignature([], [], self.in_spec, out_spec)
         entries = [ModuleCallEntry(path, None) for path, _ in self.modules[1:]]
         return [ModuleCallEntry("", signature), *entries]
-
-
-def _memory(real: torch.Tensor) -> int:
-    """What tensors over one storage have in common."""
-    return int(real.untyped_storage()._cdata)
 
 
 _SYMBOLIC_ARGUMENTS: dict[str, Any] = {

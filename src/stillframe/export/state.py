@@ -76,6 +76,11 @@ def fake_state(env: ShapeEnv, *tables: dict[str, torch.Tensor]) -> dict[int, Fak
     return fakes
 
 
+def memory_of(real: torch.Tensor) -> int:
+    """What tensors over one storage have in common."""
+    return int(real.untyped_storage()._cdata)
+
+
 @dataclass
 class Change:
     """One thing that forward changed: attribute path, what happened, and the new value."""
