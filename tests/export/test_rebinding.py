@@ -144,14 +144,55 @@ def test_a_buffer_that_shares_memory_is_not_assigned(part: int) -> None:
         sf.export(module, (torch.zeros(4),))
 
 
-def test_a_constant_that_shares_memory_with_a_written_buffer() -> None:
+@pytest.mark.parametrize("part", [4, 1], ids=["the same memory", "a view"])
+def test_a_constant_that_shares_memory_with_a_written_buffer(part: int) -> None:
     def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
         self.n.add_(1)
         return x + self.m
 
     module = State(forward)
-    module.m = module.n.detach()
-    with pytest.raises(sf.NotSupported, match=r"writes self\.n, which shares memory with .* m"):
+    module.m = module.n.detach()[:part]
+    run = sf.export(module, (torch.zeros(4),)).module()
+    assert trail(run) == trail(module)
+
+    def assigns(self: Any, x: torch.Tensor) -> torch.Tensor:
+        self.n = x * 2
+        return x + self.m
+
+    module = State(assigns)
+    module.m = module.n.detach()[:part]
+    with pytest.raises(sf.NotSupported, match=r"self\.n, which shares memory with self\.m"):
+        sf.export(module, (torch.zeros(4),))
+
+
+def test_a_written_constant_belongs_to_the_program() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        self.m.add_(1)
+        return x + self.v.sum()
+
+    module = State(forward)
+    module.m = torch.zeros(4)
+    module.v = module.m[:2]
+    run = sf.export(module, (torch.zeros(4),)).module()
+    found = trail(run)
+    assert module.m.tolist() == [0.0] * 4, "running the program leaves the module alone"
+    assert found == trail(module)
+
+
+@pytest.mark.parametrize("shared", ["buffer", "constant"])
+def test_a_written_parameter_shares_memory_with_nothing_else(shared: str) -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            self.w.add_(1)
+        return x + self.m
+
+    module = State(forward)
+    module.w = nn.Parameter(torch.zeros(4))
+    if shared == "buffer":
+        module.register_buffer("m", module.w.detach())
+    else:
+        module.m = module.w.detach()
+    with pytest.raises(sf.NotSupported, match=r"writes self\.w, and the parameter w shares.* m"):
         sf.export(module, (torch.zeros(4),))
 
 

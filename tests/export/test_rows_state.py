@@ -209,7 +209,8 @@ class Rebinding(nn.Module):
         self.register_buffer("n", torch.zeros(()))
         self.b = self.a
         self.inner = nn.Linear(4, 4)
-        self.register_buffer("m", self.n)
+        self.register_buffer("m", torch.zeros(()))
+        self.again = self.inner
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.n = self.n + 1
@@ -223,7 +224,8 @@ def test_state_is_that_of_before_the_run() -> None:
     program = sf.export(module, (X,))
     assert kinds(program)[:-1] == [
         ("PARAMETER", "a"), ("PARAMETER", "b"), ("PARAMETER", "inner.weight"),
-        ("PARAMETER", "inner.bias"), ("BUFFER", "n"), ("BUFFER", "m"),
+        ("PARAMETER", "inner.bias"), ("PARAMETER", "again.weight"), ("PARAMETER", "again.bias"),
+        ("BUFFER", "n"), ("BUFFER", "m"),
     ]  # fmt: skip
     assert set(program.state_dict) == {name for name, _ in expected}
     for name, value in expected:

@@ -23,6 +23,7 @@ from stillframe.export import constraints, effects, passes
 from stillframe.export.call_spec import CallSpec
 from stillframe.export.inputs import FakeInputs, InputMaker
 from stillframe.export.naming import Names
+from stillframe.export.ownership import own_tensors
 from stillframe.export.program import ExportedProgram
 from stillframe.export.rebinding import Rebinding
 from stillframe.export.signature import (
@@ -43,7 +44,6 @@ from stillframe.export.state import (
     RandomState,
     Watch,
     fake_state,
-    memory_of,
     named_state,
     non_persistent,
     swapped_state,
@@ -196,6 +196,7 @@ class _Capture:
         self.user_names = self.names.claim_all(self.call_spec.leaf_names)
         self.lifted: list[InputSpec] = []
         self.constants: dict[str, torch.Tensor] = {}
+        self.constant_fakes: dict[str, FakeTensor] = {}
         self.notes: list[str] = []
         self.verdicts: list[Verdict] = []
         self.proposed_spec = ""
@@ -276,8 +277,6 @@ class _Capture:
                     new_placeholder(self.recorder.graph, name).meta["val"] = fake
                 keep = None if kind is InputKind.PARAMETER else fqn not in left_out
                 self.lifted.append(InputSpec(kind, TensorArgument(name), fqn, keep))
-                if keep is False:
-                    self.constants[fqn] = real
         for name, leaf in zip(self.user_names, inputs.leaves, strict=True):
             node = self.recorder.placeholder(name, leaf)
             self._first_user_node = self._first_user_node or node
@@ -312,7 +311,7 @@ class _Capture:
         if not changes:
             return
         state = {**self.parameters, **self.buffers}
-        rebinding = Rebinding(self.modules, state, fakes, changes)
+        rebinding = Rebinding(self.modules, state, fakes, self.constants, changes)
         paths = (spec.path for spec in self.request.leaf_specs)
         rebinding.check(zip(paths, self.inputs.leaves, strict=True), outputs)
         with self.recorder.recording():
@@ -380,6 +379,7 @@ class _Capture:
         self.recorder.state_values[id(fake)] = real
         self.lifted.append(InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(name), fqn, None))
         self.constants.update(dict.fromkeys(fqns, real.detach()))
+        self.constant_fakes[fqn] = fake
         if isinstance(real, torch.nn.Parameter):
             self.notes.append(
                 f"{fqn} is a Parameter that no module has registered: its value is a constant of "
@@ -417,12 +417,15 @@ class _Capture:
         ]
         passes.run(self.recorder.graph)
         graph_module = torch_private.lazy_graph_module(self.recorder.graph)
+        if isinstance(self.root, torch.fx.GraphModule):
+            graph_module.meta.update(self.root.meta)
         self._set_requires_grad(inputs)
+        state_dict, constants = self._own_tensors(fakes)
         return ExportedProgram(
             graph_module=graph_module,
             graph_signature=ExportGraphSignature([*self.lifted, *user_specs], output_specs),
-            state_dict=self._state_dict(fakes),
-            constants=self.constants,
+            state_dict=state_dict,
+            constants=constants,
             range_constraints=constraints.range_constraints(self.env, _input_sizes(inputs.leaves)),
             guards=guards,
             module_call_graph=self._module_call_graph(out_spec),
@@ -437,7 +440,7 @@ class _Capture:
             notes=[
                 *self.notes,
                 *static_dims(self.verdicts),
-                *effects.notes(self.constants, self.lifted),
+                *effects.notes(constants, self.lifted),
             ],
             fallbacks=self.recorder.fake_mode.fallbacks,
         )
@@ -448,46 +451,17 @@ class _Capture:
             if isinstance(leaf, torch.Tensor) and fake.requires_grad != leaf.requires_grad:
                 fake.requires_grad_(leaf.requires_grad)
 
-    def _state_dict(self, fakes: dict[int, FakeTensor]) -> dict[str, torch.Tensor]:
-        """The module's own tensors; buffers over memory that the program writes are copied.
-
-        Memory is copied as a whole, so that buffers that are views of one another stay so.
-
-        Raises:
-            NotSupported: written memory is shared with a parameter or a constant.
-        """
+    def _own_tensors(
+        self, fakes: dict[int, FakeTensor]
+    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """``(state_dict, constants)`` of the program."""
         table = {**self.parameters, **self.buffers}
-        written = {
-            memory_of(real): fqn for fqn, real in table.items() if fakes[id(real)].storage_.written
-        }
-        for fqn in (s.target for s in self.lifted if s.kind is InputKind.CONSTANT_TENSOR):
-            if fqn is not None and memory_of(self.constants[fqn]) in written:
-                raise NotSupported(
-                    f"forward writes self.{written[memory_of(self.constants[fqn])]}, which shares "
-                    f"memory with the constant {fqn}.",
-                    hints=["register both as buffers, or give the constant memory of its own"],
-                )
-        memories: dict[int, torch.UntypedStorage] = {}
-        copies: dict[int, torch.Tensor] = {}
-        state: dict[str, torch.Tensor] = {}
-        for fqn, real in table.items():
-            memory = memory_of(real)
-            if memory in written and not isinstance(real, torch.nn.Parameter):
-                if memory not in memories:
-                    memories[memory] = real.untyped_storage().clone()
-                if id(real) not in copies:
-                    copies[id(real)] = torch.empty(0, dtype=real.dtype, device=real.device).set_(
-                        memories[memory], real.storage_offset(), real.shape, real.stride()
-                    )
-                real = copies[id(real)]
-            elif memory in written and written[memory] in self.buffers:
-                raise NotSupported(
-                    f"forward writes the buffer {written[memory]}, which shares memory with the "
-                    f"parameter {fqn}.",
-                    hints=["give the buffer memory of its own"],
-                )
-            (self.constants if fqn in self.constants else state)[fqn] = real
-        return state
+        left_out = [s.target for s in self.lifted if s.persistent is False]
+        named = {fqn: fakes[id(real)] for fqn, real in table.items()} | self.constant_fakes
+        written = [fqn for fqn, fake in named.items() if fake.storage_.written]
+        state, constants = own_tensors(table, self.constants, written)
+        constants |= {fqn: state.pop(fqn) for fqn in left_out if fqn is not None}
+        return state, constants
 
     def _module_call_graph(self, out_spec: pytree.TreeSpec) -> list[ModuleCallEntry]:
         signature = ModuleCallSignature([], [], self.in_spec, out_spec)

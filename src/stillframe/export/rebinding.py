@@ -47,6 +47,7 @@ class Rebinding:
         modules: of the captured module, with their paths.
         state: FQN -> parameter or buffer.
         fakes: identity of each of these -> its fake.
+        constants: FQN -> the constants that forward used.
         changes: the rebound buffers.
     """
 
@@ -55,10 +56,12 @@ class Rebinding:
         modules: Modules,
         state: Mapping[str, torch.Tensor],
         fakes: Mapping[int, FakeTensor],
+        constants: Mapping[str, torch.Tensor],
         changes: Sequence[Change],
     ) -> None:
         self.changes = changes
         self.state = state
+        self.constants = constants
         self.old = {c.path: fakes[id(state[c.path])] for c in changes}
         owners = dict(modules)
         self.slots: dict[str, Slot] = {}
@@ -90,8 +93,8 @@ class Rebinding:
 
     def _check_old_memory(self, change: Change) -> None:
         mine, memory = self.slots[change.path], memory_of(self.state[change.path])
-        for fqn, real in self.state.items():
-            if self.slots[fqn] != mine and memory_of(real) == memory:
+        for fqn, real in [*self.state.items(), *self.constants.items()]:
+            if self.slots.get(fqn) != mine and memory_of(real) == memory:
                 raise NotSupported(
                     f"forward assigns self.{change.path}, which shares memory with self.{fqn}.",
                     why="the assignment is captured as a copy, which would change both",

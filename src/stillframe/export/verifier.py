@@ -67,7 +67,8 @@ def _check_inputs(program: ExportedProgram) -> None:
     specs = program.graph_signature.input_specs
     stated = [s.arg.name for s in specs]
     if names != stated:
-        at = next((i for i, (a, b) in enumerate(zip(names, stated)) if a != b), len(stated))  # noqa: B905
+        shorter = min(len(names), len(stated))
+        at = next((i for i in range(shorter) if names[i] != stated[i]), shorter)
         raise SpecViolationError(
             f"placeholder {at} of the graph and of the signature differ: "
             f"{names[at : at + 1]} and {stated[at : at + 1]}."
