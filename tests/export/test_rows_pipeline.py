@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -165,17 +166,44 @@ def test_changes_of_grad_mode_are_part_of_the_graph() -> None:
         assert not torch.is_grad_enabled()
 
 
-def test_autocast_is_part_of_the_graph_by_its_casts() -> None:
-    def f(x: torch.Tensor) -> Any:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            y = x @ x.t()
-            with torch.autocast("cpu", enabled=False):
-                z = x @ x.t()
-        return y, z, x @ x.t()
+def regions(x: torch.Tensor) -> Any:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = x @ x.t()
+        with torch.autocast("cpu", enabled=False):
+            z = x @ x.t()
+    return y, z, x @ x.t()
 
+
+@torch.autocast("cpu", enabled=False)
+def switched_off(x: torch.Tensor) -> Any:
+    return (x @ x.t(),)
+
+
+@pytest.mark.spec("2.72")
+@pytest.mark.parametrize("f", [regions, switched_off])
+def test_autocast_regions_are_casts_in_the_graph(f: Any, tmp_path: Path) -> None:
+    before = torch.autocast.__enter__
     program = sf.export(f, (X,))
-    for got, want in zip(program.module()(X), f(X), strict=True):
-        assert got.dtype == want.dtype and torch.equal(got, want)
+    assert torch.autocast.__enter__ is before
+    sf.save(program, tmp_path / "m.still")
+    for run in (program.module(), sf.load(tmp_path / "m.still").module()):
+        for got, want in zip(run(X), f(X), strict=True):
+            assert got.dtype == want.dtype and torch.equal(got, want)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            with pytest.raises(RuntimeError, match="call it outside of torch.autocast"):
+                run(X)
+
+
+@pytest.mark.spec("2.72")
+def test_autocast_of_the_caller() -> None:
+    """Without regions of its own a program follows it; one around export is captured."""
+    linear = nn.Linear(4, 4)
+    program = sf.export(linear, (X,))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(program.module()(X), linear(X))
+        within = sf.export(nn.Sequential(linear), (X,))
+        expected = linear(X)
+    assert expected.dtype is torch.bfloat16 and torch.equal(within.module()(X), expected)
 
 
 @pytest.mark.spec("2.73")
