@@ -196,6 +196,24 @@ def test_a_written_parameter_shares_memory_with_nothing_else(shared: str) -> Non
         sf.export(module, (torch.zeros(4),))
 
 
+@pytest.mark.parametrize("how", ["assigned", "registered"])
+def test_a_buffer_that_forward_makes(how: str) -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        if how == "assigned":
+            self.late = x * 2
+        else:
+            self.register_buffer("late", x * 2)
+        return x + self.late
+
+    module = State(forward)
+    if how == "assigned":
+        module.register_buffer("late", None)
+    with pytest.raises(sf.SideEffectError, match=r"self\.late, which held no tensor") as caught:
+        sf.export(module, (torch.zeros(4),))
+    assert "self.register_buffer('late', initial_value)" in str(caught.value)
+    assert getattr(module, "late", None) is None, "the module is as it was"
+
+
 @pytest.mark.spec("2.55")
 def test_a_leaf_that_requires_grad_is_not_written() -> None:
     """As torch itself refuses it when the module runs."""

@@ -49,6 +49,9 @@ class Rebinding:
         fakes: identity of each of these -> its fake.
         constants: FQN -> the constants that forward used.
         changes: the rebound buffers.
+
+    Raises:
+        SideEffectError: a buffer that held no tensor before the run.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Rebinding:
         constants: Mapping[str, torch.Tensor],
         changes: Sequence[Change],
     ) -> None:
+        _refuse_new_buffers(state, changes)
         self.changes = changes
         self.state = state
         self.constants = constants
@@ -123,6 +127,17 @@ class Rebinding:
         ]
         for change, value in zip(self.changes, values, strict=True):
             self.old[change.path].copy_(value)
+
+
+def _refuse_new_buffers(state: Mapping[str, torch.Tensor], changes: Iterable[Change]) -> None:
+    for change in changes:
+        if change.path not in state:
+            name = change.path.rpartition(".")[2]
+            raise SideEffectError(
+                f"forward makes the buffer self.{change.path}, which held no tensor before.",
+                why="the state of a program is that of the module before the run",
+                hints=[f"in __init__: self.register_buffer({name!r}, initial_value)"],
+            )
 
 
 def _check_metadata(change: Change, old: FakeTensor) -> None:
