@@ -224,6 +224,33 @@ def test_a_graph_module_is_a_module() -> None:
     torch.testing.assert_close(program.module()(X[:2]), traced(X[:2]))
 
 
+def origins(program: sf.ExportedProgram) -> list[tuple[str, Any, Any]]:
+    return [
+        (str(n.target), n.meta["nn_module_stack"], n.meta.get("stack_trace"))
+        for n in calls(program)
+    ]
+
+
+@pytest.mark.spec("2.45")
+def test_a_graph_captured_again_remembers_where_it_came_from() -> None:
+    class Inner(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * x.shape[0] + 1
+
+    module = nn.Sequential(nn.Linear(4, 4), Inner())
+    program = sf.export(module, (X,))
+    flat = (*module.parameters(), X)
+    again = sf.export(program.graph_module, flat)
+    assert [o[0] for o in origins(again)] == [o[0] for o in origins(program)]
+    assert origins(again) == origins(program)
+    assert "return x * x.shape[0] + 1" in origins(again)[-1][2]
+    torch.testing.assert_close(again.module()(*flat), (module(X),))
+    seen: list[Any] = []
+    program.graph_module.register_forward_hook(lambda m, a, out: seen.append(out))
+    sf.export(program.graph_module, flat)
+    assert len(seen) == 1, "hooks run as ever"
+
+
 # -- outputs --------------------------------------------------------------------------------------
 
 

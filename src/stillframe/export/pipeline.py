@@ -26,6 +26,7 @@ from stillframe.export.naming import Names
 from stillframe.export.ownership import own_tensors
 from stillframe.export.program import ExportedProgram
 from stillframe.export.rebinding import Rebinding
+from stillframe.export.rerun import finish_code, run_graph, says_where_from
 from stillframe.export.signature import (
     ConstantArgument,
     ExportGraphSignature,
@@ -87,6 +88,7 @@ def export(
         raise NotSupported("preserve_module_call_signature is not supported yet.")
     root = mod if isinstance(mod, torch.nn.Module) else _FunctionModule(mod)
     _refuse_script_modules(root)
+    finish_code(root)
     request = Request(
         root,
         args,
@@ -299,7 +301,10 @@ class _Capture:
         with self.recorder.recording():
             args, kwargs = pytree.tree_unflatten(inputs.leaves, self.in_spec)
             watched = effects.InputWatch(args, kwargs)
-            result = self.root(*args, **kwargs)
+            if not kwargs and says_where_from(self.root):
+                result = run_graph(self.root, self.recorder, args)
+            else:
+                result = self.root(*args, **kwargs)
             self.notes += watched.check(result)
             return pytree.tree_flatten(result)
 

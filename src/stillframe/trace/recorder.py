@@ -34,6 +34,8 @@ _UNDER_AUTOCAST = (
     "torch.autocast (an autocast around export becomes part of the program too)"
 )
 
+_ORIGIN = ("nn_module_stack", "stack_trace")
+
 LiftConstant = Callable[[torch.Tensor, FakeTensor], torch.fx.Node]
 
 
@@ -52,6 +54,8 @@ class Recorder:
         written: fakes that an in-place operator changed, by identity.
         state_values: the real buffers and constants behind fakes, by identity of the fake.
         checked_values: of these, the integers that the program relies on and checks.
+        origin: metadata of the node that is being run, where a graph is captured again; its
+            module stack and user lines are taken over.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Recorder:
         self.written: dict[int, FakeTensor] = {}
         self.state_values: dict[int, torch.Tensor] = {}
         self.checked_values: dict[int, Any] = {}
+        self.origin: dict[str, Any] = {}
         self._lift_constant = lift_constant
         self._stacks: list[tuple[torch.fx.Node, stack.RawStack]] = []
         self._assert_stack: stack.RawStack | None = None
@@ -107,7 +112,7 @@ class Recorder:
             if text is None:
                 text = texts[raw] = stack.stack_trace(raw)
             if text:
-                node.meta["stack_trace"] = text
+                node.meta.setdefault("stack_trace", text)
         self._stacks.clear()
 
     # -- inputs -------------------------------------------------------------------------------
@@ -135,6 +140,7 @@ class Recorder:
         meta = node.meta
         if self.scope.stack:
             meta["nn_module_stack"] = self.scope.stack
+        meta.update((k, self.origin[k]) for k in _ORIGIN if k in self.origin)
         if self.functions.current is not None:
             meta["torch_fn"] = self.functions.current
         place = self._assert_stack
