@@ -113,3 +113,16 @@ def test_stacks_hide_torch() -> None:
     assert "return helper(x)" in text
     assert text.index("test_stacks_hide_torch") < text.index("in forward"), "outermost first"
     assert "return helper(x)" in stack.summary(found[0])[-1]
+
+
+def test_autocast_regions_are_seen() -> None:
+    entered: list[bool] = []
+    before = torch.autocast.__enter__
+    with torch_private.autocast_watched(lambda: entered.append(True)):
+        with torch.autocast("cpu", enabled=False):
+            assert not torch_private.any_autocast_enabled()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch_private.any_autocast_enabled()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        pass
+    assert len(entered) == 2 and torch.autocast.__enter__ is before

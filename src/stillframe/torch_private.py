@@ -27,6 +27,9 @@ below_autograd = torch._C._AutoDispatchBelowADInplaceOrView
 # The function behind ``torch.no_grad`` and friends; a TorchFunctionMode sees its calls.
 set_grad_enabled = torch._C._set_grad_enabled
 
+# Whether autocast is on for any kind of device: one call, cheap enough for every run of a program.
+any_autocast_enabled: Callable[[], bool] = torch._C._is_any_autocast_enabled
+
 
 # The argument-parsing bindings behind ``torch.add`` and ``torch.nn.functional.linear``: the
 # shortest way from Python into an operator.
@@ -225,3 +228,23 @@ def autocast_cache_disabled() -> Iterator[None]:
         yield
     finally:
         torch.set_autocast_cache_enabled(old)
+
+
+@contextlib.contextmanager
+def autocast_watched(entered: Callable[[], None]) -> Iterator[None]:
+    """``entered()`` is called whenever a ``torch.autocast`` region begins inside.
+
+    Function modes do not see these regions, and one that switches autocast off where it is off
+    leaves no other mark.
+    """
+    original = torch.autocast.__enter__
+
+    def enter(region: torch.autocast) -> Any:
+        entered()
+        return original(region)  # type: ignore[no-untyped-call]
+
+    torch.autocast.__enter__ = enter  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.autocast.__enter__ = original  # type: ignore[method-assign]

@@ -29,6 +29,13 @@ from stillframe.trace.symbols import SymbolNodes
 
 aten = torch.ops.aten
 
+_UNDER_AUTOCAST = (
+    "this program has autocast regions of its own, whose casts are part of it: call it outside of "
+    "torch.autocast (an autocast around export becomes part of the program too)"
+)
+
+_ORIGIN = ("nn_module_stack", "stack_trace")
+
 LiftConstant = Callable[[torch.Tensor, FakeTensor], torch.fx.Node]
 
 
@@ -48,6 +55,8 @@ class Recorder:
         written: fakes that an in-place operator changed, by identity.
         state_values: the real buffers and constants behind fakes, by identity of the fake.
         checked_values: of these, the integers that the program relies on and checks.
+        origin: metadata of the node that is being run, where a graph is captured again; its
+            module stack and user lines are taken over.
     """
 
     def __init__(
@@ -68,9 +77,11 @@ class Recorder:
         self.written: dict[int, FakeTensor] = {}
         self.state_values: dict[int, torch.Tensor] = {}
         self.checked_values: dict[int, Any] = {}
+        self.origin: dict[str, Any] = {}
         self._lift_constant = lift_constant
         self._stacks: list[tuple[torch.fx.Node, stack.RawStack]] = []
         self._assert_stack: stack.RawStack | None = None
+        self._checks_autocast = False
         self._items: dict[tuple[torch.fx.Node, int], torch.fx.Node] = {}
 
     # -- the run ------------------------------------------------------------------------------
@@ -83,6 +94,7 @@ class Recorder:
             with (
                 torch_private.compiling_flags(),
                 torch_private.autocast_cache_disabled(),
+                torch_private.autocast_watched(self.check_autocast),
                 torch_private.control_flow_replaced(self.functions.refuse_control_flow),
                 torch_private.below_autograd(),
                 tracking(self.scope),
@@ -102,7 +114,7 @@ class Recorder:
             if text is None:
                 text = texts[raw] = stack.stack_trace(raw)
             if text:
-                node.meta["stack_trace"] = text
+                node.meta.setdefault("stack_trace", text)
         self._stacks.clear()
 
     # -- inputs -------------------------------------------------------------------------------
@@ -130,6 +142,7 @@ class Recorder:
         meta = node.meta
         if self.scope.stack:
             meta["nn_module_stack"] = self.scope.stack
+        meta.update((k, self.origin[k]) for k in _ORIGIN if k in self.origin)
         if self.functions.current is not None:
             meta["torch_fn"] = self.functions.current
         place = self._assert_stack
@@ -290,6 +303,22 @@ class Recorder:
             node = self.create(aten._assert_scalar.default, (condition, check.message), {})
             node.meta["val"] = None
         self._assert_stack = None
+
+    def check_autocast(self) -> None:
+        """Forward enters an autocast region: a program that runs under autocast would differ.
+
+        The casts of a region are operators of the graph. An autocast of the caller would come on
+        top of them, also where the region switches it off.
+        """
+        if self._checks_autocast:
+            return
+        self._checks_autocast = True
+        state = self.create(torch_private.any_autocast_enabled, (), {})
+        state.meta["val"] = False
+        condition = self.create(torch.sym_not, (state,), {})
+        condition.meta["val"] = True
+        check = self.create(aten._assert_scalar.default, (condition, _UNDER_AUTOCAST), {})
+        check.meta["val"] = None
 
     def refuse_data_dependent(self, func: Any, advice: str) -> DataDependentError:
         """The error for an operator whose answer Python would need now."""
