@@ -416,14 +416,13 @@ def keep_output(self: Any, x: Any) -> Any:
     return self.last
 
 
-REBIND = "pipeline.py _rebind_buffers copies one buffer after another: later copies read new values"
 KEEP = "effects.py check_rebinding allows a new value that shares memory with an input or output"
 case("a counter buffer", count_in_buffer, X, X2, X3, state={"b_n": torch.tensor(0)})
 case("a running sum returned", keep_output, X, X2, state={"b_last": torch.zeros(3, 4)})
 case("history in two buffers", history, X, X2, X3,
-     state={"b_newer": torch.zeros(3, 4), "b_older": torch.ones(3, 4)}, unsound=REBIND)
+     state={"b_newer": torch.zeros(3, 4), "b_older": torch.ones(3, 4)})
 case("two buffers swapped", swap, X, X2,
-     state={"b_a": torch.tensor(2.0), "b_b": torch.tensor(3.0)}, unsound=REBIND)
+     state={"b_a": torch.tensor(2.0), "b_b": torch.tensor(3.0)})
 case("an input kept, then changed by the caller", keep_input, X, X2,
      state={"b_last": torch.zeros(3, 4)}, between=mutate_input, unsound=KEEP)
 case("an output kept, then changed by the caller", keep_output, X, X2,
@@ -579,7 +578,7 @@ case("called under autocast", lambda self, x: self.lin(x), X, around=autocast)
 case("exported under autocast", lambda self, x: self.lin(x), X, around_export=autocast,
      unsound=AMBIENT)
 case("a region without autocast, called under it", no_autocast, X, around=autocast,
-     unsound=AMBIENT)
+     verdict=Refuse("call it outside of torch.autocast"))
 case("a dtype that autocast decides",
      lambda self, x: x * (2 if self.lin(x).dtype is x.dtype else 3), X, around=autocast, unsound=AMBIENT)
 case(
