@@ -193,6 +193,37 @@ CONSEQUENCES = [
     (["s0 % 2 != 0"], "s0 % 2 == 1", True),
     (["s0 < s1"], "s0 == s1", False),
     (["s0 < s1"], "max(s0, s1) == s1", True),
+    # an exclusion sharpens an inequality, whichever came first
+    (["s0 <= s1", "s0 != s1"], "s0 < s1", True),
+    (["s0 != s1", "s0 <= s1"], "s1 <= s0", False),
+    # ranges follow from maxima, minima and powers
+    (["min(s0, s1) >= 3"], "s0 >= 3", True),
+    (["min(s0, 7) == 2"], "s0 == 2", True),
+    (["max(s0, 7) == 9"], "s0 == 9", True),
+    (["max(s0, s1) >= 5", "s1 <= 3"], "s0 >= 5", True),
+    (["s0**2 <= 70"], "s0 <= 8", True),
+    (["s0**3 <= 26"], "s0 >= 3", False),
+    (["s0*s1 == 0", "s0 >= 1"], "s1 == 0", True),
+    # factors that can be 0, divisions by symbols, integers between fractions
+    ([], "s0 <= s0**2", True),
+    ([], "s0*s1 <= s0**2*s1", True),
+    (["s0 >= 2", "s1 >= 1"], "s1//s0 < s1", True),
+    (["s0 >= 1"], "s0 != s0//4", True),
+    (["u0 <= s0", "s0 >= 1"], "u0//s0 <= 1", True),
+    (["s1 <= s0"], "s0*s1 <= s0**2", True),
+    (["s0*s1 >= 5", "s0 <= 9"], "s0*s2*s1 <= 5*s0*s2", None),
+    (["u0 <= 3*s0 + 2"], "u0//(s0 + 1) <= 2", True),
+    (["s0*s1 <= u0", "s1 >= 1"], "s0 <= u0//s1", True),
+    (["s0 >= 4"], "7//s0 < s0", True),
+    ([], "u0 % s0 < s0", True),
+    # remainders that undo each other
+    ([], "(s0 + (-s0) % 8) % 8 == 0", True),
+    ([], "8*((s0 + (-s0) % 8)//8) == s0 + (-s0) % 8", True),
+    ([], "(s0 + (-s0) % 8)//4 == 2*((s0 + (-s0) % 8)//8)", True),
+    # trying: what cannot be assumed is false
+    (["s0 >= 1", "s0 != 5//s0"], "s0 == 2", False),
+    (["(s0 + 1) % 7 <= 2", "s0 <= 12"], "s0 == 4", False),
+    (["4*s1 + 7 <= 3*max(s1, u0)"], "s1 <= u0", True),
 ]
 
 

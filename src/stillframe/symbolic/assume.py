@@ -28,7 +28,14 @@ from stillframe.symbolic.residues import primitive_form
 from stillframe.symbolic.simplify import simplify
 from stillframe.symbolic.store import Store
 
-__all__ = ["Impossible", "assume", "both_ways", "possible_arms", "set_range"]
+__all__ = [
+    "Impossible",
+    "assume",
+    "both_ways",
+    "possible_arms",
+    "rewrite_statements",
+    "set_range",
+]
 
 _ROUNDS = 4
 # A disjunction with more arms than this is recorded, but not split into cases.
@@ -230,7 +237,7 @@ def _record_zero(store: Store, d: Expr) -> None:
         for sign in (1, -1):
             store.put(store.inequalities, scaled_sum(((sign, d),)))
         _congruence_of_equation(store, d)
-    _renormalise(store, d.free_symbols)
+    rewrite_statements(store, d.free_symbols)
 
 
 def _record_number(store: Store, mono: Expr, number: int) -> None:
@@ -271,7 +278,7 @@ def _substitute(store: Store, symbol: Expr, value: Expr) -> None:
     _record_bounds(store, value, bounds)
     if congruence is not None:
         _record_congruence(store, value, *congruence)
-    _renormalise(store, (symbol, *value.free_symbols))
+    rewrite_statements(store, (symbol, *value.free_symbols))
 
 
 def _record_bounds(store: Store, value: Expr, bounds: Range) -> None:
@@ -328,8 +335,12 @@ _INTEGER: dict[str, Callable[[Store, Expr], None]] = {
 # -- the simplest form again ----------------------------------------------------------------------
 
 
-def _renormalise(store: Store, symbols: Iterable[Expr]) -> None:
-    """Rewrite the statements about ``symbols``, after a substitution or a congruence."""
+def rewrite_statements(store: Store, symbols: Iterable[Expr]) -> None:
+    """Simplify the statements about ``symbols`` again, by what is known now.
+
+    Raises:
+        Impossible: they exclude each other.
+    """
     keys = list(store.about(symbols))
     for key in keys:
         if key in store.values:
@@ -347,7 +358,7 @@ def _renormalise(store: Store, symbols: Iterable[Expr]) -> None:
             _record_congruence(store, key, *congruence)
         if key in store.ranges and key.op != "symbol":
             simple = simplify(store, key)
-            if simple is not key and not simple.is_constant:
+            if simple is not key:
                 _record_bounds(store, simple, store.ranges[key])
     propagate(store, symbols)
 

@@ -12,7 +12,14 @@ import itertools
 import math
 
 from stillframe.symbolic import decide as base
-from stillframe.symbolic.assume import MAX_ARMS, Impossible, assume, both_ways, possible_arms
+from stillframe.symbolic.assume import (
+    MAX_ARMS,
+    Impossible,
+    assume,
+    both_ways,
+    possible_arms,
+    rewrite_statements,
+)
 from stillframe.symbolic.bounds import meet, range_of
 from stillframe.symbolic.compare import not_
 from stillframe.symbolic.evaluate import evaluate
@@ -26,6 +33,7 @@ _DEPTH = 2
 _ARMS = 64
 _POINTS = 24
 _CONDITIONS = 2
+_REFUTED = 12  # symbols that are connected with the question, when its opposite is tried
 
 
 class _Budget:
@@ -133,10 +141,13 @@ def _by_refutation(store: Store, node: Expr) -> bool | None:
     """
     if store.opaque.isdisjoint(node.free_symbols):
         return None
+    if any(len(store.group(s).symbols) > _REFUTED for s in node.free_symbols):
+        return None
     for arm, answer in ((node, False), (not_(node), True)):
         world = store.related(node.free_symbols)
         try:
             assume(world, arm)
+            rewrite_statements(world, node.free_symbols)
         except Impossible:
             return answer
     return None

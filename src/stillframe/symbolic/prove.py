@@ -5,14 +5,15 @@ once. Every step is an implication, tried in order of cost, all of them under on
 
 1. the bounds of ``d``;
 2. a common factor of known sign is divided out; where a factor ``x >= 0`` can be 0, the rest is
-   only wanted for ``x >= 1``, and ``x + 1`` takes its place (``s <= s*s``);
+   only wanted for ``x >= 1``, and ``x + 1`` takes its place in the bounds (``s <= s*s``);
 3. ``max``, ``min`` and ``ite`` are replaced by their arguments: if ``k * max(x, y) + r <= 0`` is to
    be shown for ``k > 0``, both arguments must do (the maximum is one of them); for ``k < 0`` one
    that does is enough (the maximum is no smaller);
 4. a recorded ``f <= 0`` is added: ``d <= 0`` follows from ``a*d - b*f <= 0`` with ``a, b > 0``,
    where ``a`` and ``b`` cancel a term (one elimination step of Fourier and Motzkin);
 5. ``n * (x // n)`` lies between ``x - n + 1`` and ``x`` (or is ``x - x % n``), ``x % n`` is
-   ``x - n * (x // n)``, and ``x % y <= y - 1`` for a symbolic ``y >= 1``.
+   ``x - n * (x // n)``; for a symbolic ``y >= 1``, ``x % y <= y - 1`` and ``x // y <= k`` says that
+   ``x < (k + 1) * y``.
 
 Where a step multiplies ``d`` by ``a``, ``a*d <= a - 1`` is enough, as ``d`` is an integer.
 
@@ -34,6 +35,7 @@ from stillframe.symbolic.arith import (
     from_linear,
     linear,
     monomial,
+    mul_int,
 )
 from stillframe.symbolic.bounds import range_of, view_bounds
 from stillframe.symbolic.expr import ONE, Expr, const
@@ -202,14 +204,20 @@ def _factored(store: Store, terms: Terms, constant: int, budget: Budget, depth: 
         return False
     if _search(store, rest, one, budget, depth):
         return True
-    if len(atoms) == 1 and sign.lower == 0:
-        shifted = _shifted(rest, one, atoms[0])
-        return shifted is not None and _search(store, *shifted, budget, depth)
+    for atom in dict.fromkeys(atoms):
+        if range_of(store, atom).lower == 0:
+            shifted = _shifted(store, rest, one, atom)
+            if shifted is not None and view_bounds(store, *shifted)[1] <= 0:
+                return True
     return False
 
 
-def _shifted(terms: Terms, constant: int, atom: Expr) -> View | None:
-    """The view with ``atom + 1`` for ``atom``; None if it is in a power, or not in it at all."""
+def _shifted(store: Store, terms: Terms, constant: int, atom: Expr) -> View | None:
+    """The view with ``atom + 1`` for ``atom``; None if it is in a power, or not in it at all.
+
+    In the result ``atom`` stands for another number of its range, so it has no statements but its
+    own range: a recorded range of a product with it rules the step out, and no search may follow.
+    """
     total = dict(terms)
     found = False
     for mono, c in terms.items():
@@ -217,7 +225,7 @@ def _shifted(terms: Terms, constant: int, atom: Expr) -> View | None:
             continue
         found = True
         left = divide_out(mono, (atom,))
-        if left is None or atom in factors(left):
+        if left is None or atom in factors(left) or (left is not ONE and mono in store.ranges):
             return None
         if left is ONE:
             constant += c
@@ -295,11 +303,15 @@ def _without_division(
 
 
 def _relaxed_symbolic(store: Store, view: View, mono: Expr, c: int) -> list[View]:
-    """No smaller than ``view``, without ``x // y`` or ``x % y``, for ``y >= 1`` and ``c > 0``."""
+    """Views that are enough for ``view``, without ``x // y`` or ``x % y``, for ``y >= 1``."""
     x, y = mono.args
     found: list[View] = []
     least = range_of(store, y).lower
-    if c < 0 or least < 0:  # 0 is no divisor, so y >= 0 is y >= 1
+    if least < 0:  # 0 is no divisor, so y >= 0 is y >= 1
+        return found
+    if mono.op == "floordiv" and abs(c) == 1:
+        found.append(_multiplied(view, mono, c))
+    if c < 0:
         return found
     if mono.op == "mod":  # x % y <= y - 1
         found.append(_replaced(view, mono, ((c, y),), -c))
@@ -307,6 +319,15 @@ def _relaxed_symbolic(store: Store, view: View, mono: Expr, c: int) -> list[View
         most = floordiv_int(x, const(int(least))) if mono.op == "floordiv" and least > 1 else x
         found.append(_replaced(view, mono, ((c, most),)))
     return found
+
+
+def _multiplied(view: View, mono: Expr, c: int) -> View:
+    """``x // y + r <= 0`` is ``x + (r-1)*y + 1 <= 0``; ``r - x // y <= 0`` is ``r*y - x <= 0``."""
+    x, y = mono.args
+    r = from_linear({m: k for m, k in view[0].items() if m is not mono}, view[1])
+    if c < 0:
+        return combined(((1, mul_int(r, y)), (-1, x)))
+    return combined(((1, x), (1, mul_int(r, y)), (-1, y)), 1)
 
 
 def _relaxed(store: Store, view: View, mono: Expr, c: int) -> View:
