@@ -302,9 +302,7 @@ def _metadata_differences(
         text = f"{strides}, should be {r.stride()} for sizes {tuple(r.shape)}"
         found.append(Difference("strides" if r.numel() else "empty strides", text))
     if number(f.offset) != r.storage_offset():
-        found.append(
-            Difference("offset", f"{number(f.offset)}, should be {r.storage_offset()}")
-        )
+        found.append(Difference("offset", f"{number(f.offset)}, should be {r.storage_offset()}"))
     return found
 
 

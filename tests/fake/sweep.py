@@ -206,9 +206,7 @@ def grad_tensors(call: Call) -> list[Any]:
 # -- running ---------------------------------------------------------------------------------------
 
 
-def sweep_operator(
-    name: str, dtypes: Iterable[str], layouts: Iterable[str], limit: int
-) -> Report:
+def sweep_operator(name: str, dtypes: Iterable[str], layouts: Iterable[str], limit: int) -> Report:
     """Up to ``limit`` samples of one operator for each dtype and layout, and its error inputs."""
     report, info = Report(), OPERATORS[name]
     for dtype in dtypes:

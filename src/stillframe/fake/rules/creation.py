@@ -15,7 +15,7 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import format_strides
-from stillframe.fake.rules.elementwise import Sizes, elementwise
+from stillframe.fake.rules.elementwise import Sizes, contiguous, dense_like, elementwise
 from stillframe.fake.rules.pointwise import overloads
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes import layout as layouts
@@ -449,14 +449,14 @@ def _triangle(row: Any, col: Any, offset: Any) -> Size:
 @rule(aten.bernoulli.default, aten.bernoulli.p, aten.poisson.default)
 def sampled(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
     """Row-major, whatever the layout of ``x``."""
-    return make(ctx, x.sizes, x.dtype, x.device)
+    return contiguous(ctx, x.sizes, x.dtype, x.device)
 
 
 @rule(aten.bernoulli.Tensor)
 def bernoulli_tensor(
     ctx: RuleContext, x: FakeTensor, p: FakeTensor, *, generator: Any = None
 ) -> FakeTensor:
-    return like(ctx, x)
+    return dense_like(ctx, x)
 
 
 @rule(aten.bernoulli_.float, aten.bernoulli_.Tensor)
@@ -469,7 +469,7 @@ def normal(ctx: RuleContext, mean: Any, std: Any = 1.0, *, generator: Any = None
     """Row-major, in the broadcast sizes of means and deviations."""
     tensors = [t for t in (mean, std) if isinstance(t, FakeTensor)]
     sizes = ctx.broadcast(*[t.sizes for t in tensors])
-    return make(ctx, sizes, tensors[0].dtype, tensors[0].device)
+    return contiguous(ctx, sizes, tensors[0].dtype, tensors[0].device)
 
 
 @rule(aten.normal.float_float)
