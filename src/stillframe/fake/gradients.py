@@ -47,7 +47,8 @@ _FIRST = Gradient(arguments=(0,))
 _INPUT_WEIGHT_BIAS = Gradient(arguments=(0, 1, 2))
 
 _NOT_DIFFERENTIABLE = (
-    "histc detach_ logical_and logical_or logical_xor special_airy_ai special_bessel_j0 special_bessel_j1 special_bessel_y0 "
+    "histc detach_ logical_and logical_or logical_xor "
+    "special_airy_ai special_bessel_j0 special_bessel_j1 special_bessel_y0 "
     "special_bessel_y1 special_modified_bessel_i0 special_modified_bessel_i1 "
     "special_modified_bessel_k0 special_modified_bessel_k1 special_scaled_modified_bessel_k0 "
     "special_scaled_modified_bessel_k1 special_spherical_bessel_j0 "

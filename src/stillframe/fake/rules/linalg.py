@@ -21,7 +21,7 @@ from stillframe.fake.rules.elementwise import (
     real_of,
 )
 from stillframe.fake.rules.reshaping import is_single
-from stillframe.fake.rules.sizing import tidy
+from stillframe.fake.rules.sizing import must_match, tidy
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes import layout
 from stillframe.shapes.env import Size
@@ -293,9 +293,12 @@ def pdist(ctx: RuleContext, x: FakeTensor, p: float = 2.0) -> FakeTensor:
 
 @rule(aten.linalg_cross.default)
 def linalg_cross(ctx: RuleContext, a: FakeTensor, b: FakeTensor, *, dim: int = -1) -> FakeTensor:
+    if len(a.sizes) != len(b.sizes):
+        raise RuntimeError("linalg.cross: inputs must have the same number of dimensions.")
     sizes = ctx.broadcast(a.sizes, b.sizes)
     d = wrap_dim(dim, len(sizes))
-    ctx.require_same(sizes[d], 3, f"linalg.cross: inputs dimension {dim} must have length 3")
+    for t in (a, b):
+        ctx.require_same(t.sizes[d], 3, f"linalg.cross: inputs dimension {dim} must have length 3")
     return _rows(ctx, a, sizes, promoted(ctx, a, b))
 
 
@@ -319,9 +322,38 @@ def vecdot(ctx: RuleContext, a: FakeTensor, b: FakeTensor, *, dim: int = -1) -> 
     return _rows(ctx, whole, whole.sizes[:d] + whole.sizes[d + 1 :])
 
 
-@rule(aten.cov.default, aten.corrcoef.default)
-def cov(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
+@rule(aten.cov.default)
+def cov(
+    ctx: RuleContext,
+    x: FakeTensor,
+    *,
+    correction: int = 1,
+    fweights: FakeTensor | None = None,
+    aweights: FakeTensor | None = None,
+) -> FakeTensor:
+    """:func:`corrcoef` of weighted observations."""
+    observations = x.sizes[-1] if x.sizes else 1
+    for name, weights in (("fweights", fweights), ("aweights", aweights)):
+        if weights is None:
+            continue
+        if len(weights.sizes) > 1:
+            raise RuntimeError(f"cov(): expected {name} to have one or fewer dimensions")
+        must_match(
+            ctx,
+            weights.sizes or (1,),
+            (observations,),
+            f"cov(): expected {name} to have the same numel as there are observations in the input",
+        )
+        if weights.dtype.is_floating_point is (name == "fweights"):
+            raise RuntimeError(f"cov(): {name} cannot have dtype {weights.dtype}")
+    return corrcoef(ctx, x)
+
+
+@rule(aten.corrcoef.default)
+def corrcoef(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     """One row and column for each variable (row of ``x``); a number for a single one."""
+    if len(x.sizes) > 2:
+        raise RuntimeError("cov(): expected input to have two or fewer dimensions")
     dtype = as_float(x.dtype)
     if len(x.sizes) < 2 or is_single(ctx, x.sizes[0]):
         return _rows(ctx, x, (), dtype)
