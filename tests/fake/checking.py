@@ -276,6 +276,7 @@ def _metadata_differences(
     found: list[Difference] = []
 
     def number(size: Size) -> int | None:
+        """None where only the data tells."""
         if not isinstance(size, Expr):
             return size
         if any(s not in values for s in size.free_symbols):
@@ -290,7 +291,9 @@ def _metadata_differences(
         if isinstance(have, Expr) and have.op == "symbol" and have not in values:
             values[have] = size
     sizes = tuple(number(s) for s in f.sizes)
-    if sizes != tuple(r.shape):
+    if len(sizes) != r.dim() or any(
+        a not in (None, b) for a, b in zip(sizes, r.shape, strict=True)
+    ):
         return [*found, Difference("sizes", f"{sizes}, should be {tuple(r.shape)}")]
     if any(type(s) is bool for s in (*f.sizes, *f.strides)) or any(
         isinstance(s, Expr) and s.is_constant for s in (*f.sizes, *f.strides, f.offset)
@@ -298,10 +301,12 @@ def _metadata_differences(
         constants = f"constants that were not unwrapped: {f.sizes} {f.strides} {f.offset}"
         found.append(Difference("sizes", constants))
     strides = tuple(number(s) for s in f.strides)
-    if any(a != b and n != 1 for a, b, n in zip(strides, r.stride(), r.shape, strict=True)):
+    if any(
+        a not in (None, b) and n != 1 for a, b, n in zip(strides, r.stride(), r.shape, strict=True)
+    ):
         text = f"{strides}, should be {r.stride()} for sizes {tuple(r.shape)}"
         found.append(Difference("strides" if r.numel() else "empty strides", text))
-    if number(f.offset) != r.storage_offset():
+    if number(f.offset) not in (None, r.storage_offset()):
         found.append(Difference("offset", f"{number(f.offset)}, should be {r.storage_offset()}"))
     return found
 

@@ -47,7 +47,7 @@ _FIRST = Gradient(arguments=(0,))
 _INPUT_WEIGHT_BIAS = Gradient(arguments=(0, 1, 2))
 
 _NOT_DIFFERENTIABLE = (
-    "histc detach_ logical_and logical_or logical_xor "
+    "histc detach_ logical_and logical_or logical_xor logical_and_ logical_or_ logical_xor_ "
     "special_airy_ai special_bessel_j0 special_bessel_j1 special_bessel_y0 "
     "special_bessel_y1 special_modified_bessel_i0 special_modified_bessel_i1 "
     "special_modified_bessel_k0 special_modified_bessel_k1 special_scaled_modified_bessel_k0 "

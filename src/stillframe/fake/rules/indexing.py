@@ -153,7 +153,7 @@ def _without_ones(
     return sizes
 
 
-@rule(aten.index_put_.default, aten._index_put_impl_.default, aten._unsafe_index_put.default)
+@rule(aten.index_put_.default, aten._index_put_impl_.default)
 def index_put_(
     ctx: RuleContext,
     x: FakeTensor,
@@ -166,7 +166,7 @@ def index_put_(
     return x
 
 
-@rule(aten.index_put.default)
+@rule(aten.index_put.default, aten._unsafe_index_put.default)
 def index_put(
     ctx: RuleContext,
     x: FakeTensor,
@@ -175,6 +175,30 @@ def index_put(
     accumulate: bool = False,
 ) -> FakeTensor:
     _write(ctx, x, indices, values)
+    return ctx.new_like(x)
+
+
+@rule(aten._unsafe_masked_index.default)
+def masked_index(
+    ctx: RuleContext,
+    x: FakeTensor,
+    mask: FakeTensor,
+    indices: Sequence[FakeTensor | None],
+    fill: Any,
+) -> FakeTensor:
+    """What the indices select, then filled where the mask is not set."""
+    selected = index(ctx, x, indices)
+    return contiguous(ctx, ctx.broadcast(selected.sizes, mask.sizes), x.dtype, x.device)
+
+
+@rule(aten._unsafe_masked_index_put_accumulate.default)
+def masked_index_put(
+    ctx: RuleContext,
+    x: FakeTensor,
+    mask: FakeTensor,
+    indices: Sequence[FakeTensor | None],
+    values: FakeTensor,
+) -> FakeTensor:
     return ctx.new_like(x)
 
 

@@ -118,7 +118,8 @@ for _dtype_of, _list in _UNARY.items():
     rule(*overloads(_list))(unary(_dtype_of))
     _in_place = _existing(_names(_list, inplace=True))
     # the in-place form of a predicate writes 0 and 1 in the tensor's own dtype
-    rule(*overloads(_in_place))(unary_(_same if _dtype_of is _bool else _dtype_of))
+    if _dtype_of is not real_of:
+        rule(*overloads(_in_place))(unary_(_same if _dtype_of is _bool else _dtype_of))
 
 
 @rule(aten.neg.default, aten.negative.default)
@@ -132,6 +133,14 @@ def neg_(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     if x.dtype is torch.bool:
         raise RuntimeError("Negation, the `-` operator, on a bool tensor is not supported.")
     return x
+
+
+@rule(aten.abs_.default, aten.absolute_.default)
+def abs_(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+    """The tensor cannot change its dtype to the real one."""
+    if x.dtype.is_complex:
+        raise RuntimeError("In-place abs is not supported for complex tensors.")
+    return write_into(ctx, x, (), x.dtype)
 
 
 @rule(aten.positive.default)

@@ -247,7 +247,17 @@ def _in_place(overload: Any, product_rule: Any) -> None:
 _in_place(aten.addmm_.default, addmm)
 _in_place(aten.addmv_.default, addmv)
 _in_place(aten.baddbmm_.default, baddbmm)
-_in_place(aten.addbmm_.default, addbmm)
+
+
+@rule(aten.addbmm_.default)
+def addbmm_(
+    ctx: RuleContext, x: FakeTensor, a: FakeTensor, b: FakeTensor, *, beta: Any = 1, alpha: Any = 1
+) -> FakeTensor:
+    """The kernel resizes ``x`` to the sizes of the product, which a fake cannot follow."""
+    whole = addbmm(ctx, x, a, b).sizes
+    if len(whole) != len(x.sizes) or not all(map(ctx.same, x.sizes, whole)):
+        raise ctx.unsupported("addbmm_ that changes the sizes of its tensor cannot be captured.")
+    return x
 
 
 # -- several operands ------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import wrap_dim
-from stillframe.fake.rules.elementwise import contiguous, dense_like
+from stillframe.fake.rules.elementwise import contiguous, dense_like, fit
 from stillframe.fake.rules.sizing import must, must_match
 from stillframe.fake.tensor import FakeTensor
 
@@ -137,6 +137,7 @@ def masked_scatter_(
     ctx: RuleContext, x: FakeTensor, mask: FakeTensor, source: FakeTensor
 ) -> FakeTensor:
     _check_masked_scatter(x, mask, source)
+    fit(ctx, mask.sizes, x.sizes)
     return x
 
 

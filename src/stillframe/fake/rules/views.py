@@ -306,7 +306,7 @@ def narrow(ctx: RuleContext, x: FakeTensor, dim: int, start: Any, length: Any) -
         if type(start + length) is int and type(size) is int
         else le(start + length, size)
     )
-    if type(start) is int and start < 0:
+    if not plausible(ctx, start >= 0):
         raise IndexError(f"start out of range (expected to be in range of [{-size}, {size}])")
     if not plausible(ctx, fits):
         raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({size}).")
