@@ -1,9 +1,9 @@
 """What answers an operator that has no shape rule.
 
-Where all sizes are static, the operator's own meta kernel runs on meta tensors. Otherwise the
-operator is taken apart: a composite one into its parts, one with a Python shape function or
-decomposition in torch's tables into that, a custom one into the fake that its author registered.
-These run under the fake mode again, so only the leaves need rules.
+Where all sizes are static, the meta kernel of an operator that is not composite runs on meta
+tensors. Otherwise the operator is taken apart: a composite one into its parts, one with a Python
+shape function or decomposition in torch's tables into that, a custom one into the fake that its
+author registered. These run under the fake mode again, so only the leaves need rules.
 
 The answer is kept as a :class:`Recipe`, which can be replayed for other tensors of the same
 metadata. This is the one file outside ``interop/`` whose callees may import torch's capture stack:
@@ -93,7 +93,8 @@ def run(mode: FakeMode, func: Any, args: list[Any], kwargs: dict[str, Any]) -> A
     if recipe is None:
         grad = mode.ctx.requires_grad
         symbols_before = len(mode.env.symbols)
-        recipe = _run_meta(func, args, kwargs) if static else None
+        composite = torch_private.is_composite_implicit(func)
+        recipe = _run_meta(func, args, kwargs) if static and not composite else None
         if recipe is None:
             result = _take_apart(mode, func, args, kwargs)
             mode.ctx.requires_grad = grad

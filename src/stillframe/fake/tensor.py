@@ -39,6 +39,7 @@ class FakeTensor(torch.Tensor):
         env: the shape environment of its symbols.
         sizes, strides, offset: ints and expressions.
         storage: the memory; views of one tensor have the same object.
+        base: the tensor that it is a differentiable view of; None for others.
         constant: the real value, for scalars that the program itself made (``torch.tensor(3)``).
         symbolic_value: the value, for integer scalars that the program made from sizes.
         fx_node: the fx node that produced it in the current recording, if any.
@@ -49,6 +50,7 @@ class FakeTensor(torch.Tensor):
     strides: tuple[Size, ...]
     offset: Size
     storage_: FakeStorage
+    base: FakeTensor | None = None
     constant: torch.Tensor | None
     symbolic_value: Size | None
     fx_node: Any

@@ -345,6 +345,7 @@ def write_into(
     for t in operands:
         if t.sizes != sizes and t is not target:
             fit(ctx, t.sizes, sizes)
+    refuse_overlap(target)
     own = target.dtype
     if dtype is not own and not torch.can_cast(dtype, own):
         raise RuntimeError(
@@ -352,6 +353,21 @@ def write_into(
             f"{_type_name(own)}"
         )
     return target
+
+
+def refuse_overlap(target: FakeTensor) -> None:
+    """An expanded tensor cannot be written to: several of its elements share one memory location.
+
+    Raises:
+        RuntimeError: as eager.
+    """
+    for size, stride in zip(target.sizes, target.strides, strict=True):
+        if type(stride) is int and stride == 0 and not (type(size) is int and size <= 1):
+            raise RuntimeError(
+                "unsupported operation: more than one element of the written-to tensor refers to "
+                "a single memory location. Please clone() the tensor before performing the "
+                "operation."
+            )
 
 
 def fit(ctx: RuleContext, given: Sizes, target: Sizes) -> None:

@@ -308,6 +308,8 @@ def narrow(ctx: RuleContext, x: FakeTensor, dim: int, start: Any, length: Any) -
         if type(start + length) is int and type(size) is int
         else le(start + length, size)
     )
+    if not plausible(ctx, start >= 0):
+        raise IndexError(f"start out of range (expected to be in range of [{-size}, {size}])")
     if not plausible(ctx, fits):
         raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({size}).")
     return piece(ctx, x, dim, start, length)
