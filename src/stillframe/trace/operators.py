@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from stillframe import torch_private
+from stillframe.fake import custom
 from stillframe.fake.tensor import FakeTensor
-from stillframe.symbolic import Expr
+from stillframe.symbolic import Expr, eq
 from stillframe.trace.folding import CONSTANT_NUMEL_LIMIT, constant_of, value_of
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ def facts_of(func: Any) -> OperatorFacts:
             name=func.overloadpacket.__name__,
             writes=writes,
             writes_if=writes_if,
-            may_fold=not writes and not random,
-            pure_constant=not writes and bool(schema.returns),
+            may_fold=not writes and not random and not custom.is_custom(func),
+            pure_constant=not writes and bool(schema.returns) and not custom.is_custom(func),
             special=_SPECIAL.get(func),
         )
     return facts
@@ -197,9 +198,15 @@ def _item(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str
     return NotImplemented
 
 
-def bind_item(recorder: Recorder, symbol: Expr, result: Expr) -> tuple[Any, ...]:
-    """Bind the symbol behind the result of ``item()``: the node made last returns it."""
-    node = next(iter(reversed(recorder.graph.nodes)))
+def tells(result: Expr, symbol: Expr) -> bool:
+    """Whether a number is the symbol itself, or the truth value that stands for it."""
+    return result is symbol or result is eq(symbol, 1)
+
+
+def bind_item(
+    recorder: Recorder, symbol: Expr, result: Expr, node: torch.fx.Node
+) -> tuple[Any, ...]:
+    """Bind the symbol behind a number that ``node`` returns, such as the result of ``item()``."""
     if result is symbol:
         recorder.symbols.bind(symbol, node)
     else:  # a bool, whose symbol is 0 or 1
