@@ -137,14 +137,14 @@ WRONG: dict[str, tuple[Callable[..., Any], str, str]] = {
     "w_number": (lambda x: 3, "(Tensor x) -> Tensor", "returns int 3 for its result"),
     "w_tensor": (lambda x: x.clone(), "(Tensor x) -> SymInt", "where the schema says"),
     "w_list": (lambda x: x.clone(), "(Tensor x) -> Tensor[]", "where the schema says a list"),
-    "w_item": (lambda x: [x.clone(), 1], "(Tensor x) -> Tensor[]", "returns int 1 for its result[1]"),
+    "w_item": (lambda x: [x.clone(), 1], "(Tensor x) -> Tensor[]", "int 1 for its result[1]"),
     "w_nothing": (lambda x: x.clone(), "(Tensor x) -> ()", "where the operator returns nothing"),
     "w_real": (lambda x: OUTSIDE, "(Tensor x) -> Tensor", "a tensor that it did not make"),
     "w_meta": (
         lambda x: torch.empty(3, device="meta"), "(Tensor x) -> Tensor", "on the device meta",
     ),
     "w_other": (
-        lambda x: x.clone(), "(Tensor(a) x) -> Tensor(a)", "other memory for its result than that of x",
+        lambda x: x.clone(), "(Tensor(a) x) -> Tensor(a)", "other memory for its result",
     ),
     "w_inplace": (
         lambda x: x[:], "(Tensor(a!) x) -> Tensor(a!)", "does not return x itself for its result",

@@ -23,8 +23,8 @@ from stillframe.errors import NotSupported, SpecViolationError
 from stillframe.export import bindings
 from stillframe.export.door import Door
 from stillframe.export.door_code import DoorCode
-from stillframe.export.refusal import Refusal
 from stillframe.export.promises import check_result, promise_of
+from stillframe.export.refusal import Refusal
 from stillframe.export.signature import ConstantArgument, InputKind, OutputKind
 from stillframe.export.source_text import Namespace, one_line
 from stillframe.shapes.env import to_size

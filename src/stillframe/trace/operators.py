@@ -149,9 +149,17 @@ def has_effect(node: torch.fx.Node) -> bool:
     if isinstance(target, torch._ops.OpOverload):
         if torch.Tag.nondeterministic_seeded in target.tags:
             return True
+        if custom.is_custom(target) and _has_number(node.meta.get("val")):
+            return True  # a number that its fake told; the program checks it
         writes = _write_targets(facts_of(target), node.args, node.kwargs)
         return bool(writes) or not target._schema.returns
     return target in _EFFECTFUL
+
+
+def _has_number(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_has_number(v) for v in value)
+    return value is not None and not isinstance(value, torch.Tensor)
 
 
 _EFFECTFUL = {torch_private.set_grad_enabled}
