@@ -43,8 +43,8 @@ _HOMES = {
         (
             "StillframeError", "UserError", "UserErrorKind", "InvalidInput",
             "ConstraintViolationError", "DataDependentError", "SideEffectError", "NotSupported",
-            "CallError", "VerificationError", "SpecViolationError", "ArtifactError",
-            "InternalError",
+            "CustomOperatorError", "CallError", "VerificationError", "SpecViolationError",
+            "ArtifactError", "InternalError",
         ),
         "stillframe.errors",
     ),
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         ArtifactError,
         CallError,
         ConstraintViolationError,
+        CustomOperatorError,
         DataDependentError,
         InternalError,
         InvalidInput,

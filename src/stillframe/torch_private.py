@@ -8,6 +8,8 @@ somebody's capture.
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -75,12 +77,53 @@ def primitive_meta(op: torch._ops.OpOverload) -> Callable[..., Any] | None:
 
 
 def registered_fake(op: torch._ops.OpOverload) -> Callable[..., Any] | None:
-    """The function given to ``torch.library.register_fake`` for a custom operator, or None."""
+    """The function given to ``register_fake`` for a custom operator, or None."""
+    from torch._library.custom_ops import OPDEFS
     from torch._library.simple_registry import singleton
 
-    entry = singleton.find(op._schema.name)
-    kernel = entry.fake_impl.kernel
-    return kernel.func if kernel is not None else None
+    definition = OPDEFS.get(op.name())
+    if definition is not None:  # torch registers a stand-in for those without a fake
+        fake: Callable[..., Any] | None = definition._abstract_fn
+        return fake
+    entry = singleton.get(op.name())
+    kernel = entry.fake_impl.kernel if entry is not None else None
+    return _unchecked(kernel.func) if kernel is not None else None
+
+
+def _unchecked(fake: Callable[..., Any]) -> Callable[..., Any]:
+    """The author's function, out of the one that torch puts around it to look for C++ stubs."""
+    if not fake.__qualname__.startswith("_check_pystubs_once."):
+        return fake
+    return inspect.getclosurevars(fake).nonlocals["func"]  # type: ignore[no-any-return]
+
+
+def kernel_without_data(op: torch._ops.OpOverload) -> Callable[..., Any] | None:
+    """The kernel that runs where tensors have no data, or None: one for ``Meta``, or for all."""
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    if not any(has_kernel(op.name(), key) for key in ("Meta", "CompositeExplicitAutograd")):
+        return None
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.Meta)
+    return functools.partial(op.redispatch, keys)
+
+
+def is_defined_by_decorator(op: torch._ops.OpOverload) -> bool:
+    """Whether ``torch.library.custom_op`` made the operator."""
+    from torch._library.custom_ops import OPDEFS
+
+    return op.name() in OPDEFS
+
+
+@contextlib.contextmanager
+def fake_context(getter: Callable[[], Any]) -> Iterator[None]:
+    """``torch.library.get_ctx()`` gives what ``getter`` returns inside."""
+    from torch._library.fake_impl import set_ctx_getter
+
+    with set_ctx_getter(getter):
+        yield
+
+
+# Entering it turns function modes and overridden functions of tensor classes off.
+no_torch_function = torch._C.DisableTorchFunction
 
 
 def lazy_graph_module(

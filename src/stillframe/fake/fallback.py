@@ -2,8 +2,9 @@
 
 Where all sizes are static, the meta kernel of an operator that is not composite runs on meta
 tensors. Otherwise the operator is taken apart: a composite one into its parts, one with a Python
-shape function or decomposition in torch's tables into that, a custom one into the fake that its
-author registered. These run under the fake mode again, so only the leaves need rules.
+shape function or decomposition in torch's tables into that. These run under the fake mode again, so
+only the leaves need rules. Custom operators are asked for what their author registered
+(``fake/custom.py``).
 
 The answer is kept as a :class:`Recipe`, which can be replayed for other tensors of the same
 metadata. This is the one file outside ``interop/`` whose callees may import torch's capture stack:
@@ -21,6 +22,7 @@ from torch.utils import _pytree as pytree
 
 from stillframe import torch_private
 from stillframe.errors import NotSupported, StillframeError
+from stillframe.fake import custom
 from stillframe.fake.tensor import FakeTensor
 from stillframe.symbolic import Expr
 
@@ -85,6 +87,8 @@ def run(mode: FakeMode, func: Any, args: list[Any], kwargs: dict[str, Any]) -> A
     Raises:
         NotSupported: nothing covers the operator; names it and says what to add.
     """
+    if custom.is_custom(func):
+        return custom.run(mode, func, args, kwargs)
     inputs: list[FakeTensor] = []
     key = (func, _key(args, inputs), _key(kwargs, inputs), torch.get_default_dtype())
     static = not _has_symbols(key)
@@ -227,7 +231,7 @@ def _take_apart(mode: FakeMode, func: Any, args: list[Any], kwargs: dict[str, An
     args = pytree.tree_map(env.wrap, args)
     kwargs = pytree.tree_map(env.wrap, kwargs)
     with mode.computing():
-        for attempt in (_composite, _registered_fake, _python_meta, _decomposition):
+        for attempt in (_composite, _python_meta, _decomposition):
             body = attempt(func)
             if body is None:
                 continue
@@ -247,19 +251,12 @@ def _take_apart(mode: FakeMode, func: Any, args: list[Any], kwargs: dict[str, An
                 return result
     raise NotSupported(
         f"{func} has no shape rule that covers this call.",
-        hints=[
-            "declare the dims that reach it static (leave them out of dynamic_shapes)",
-            "for a custom operator, register a fake: torch.library.register_fake",
-        ],
+        hints=["declare the dims that reach it static (leave them out of dynamic_shapes)"],
     )
 
 
 def _composite(func: Any) -> Callable[..., Any] | None:
     return func.decompose if torch_private.is_composite_implicit(func) else None
-
-
-def _registered_fake(func: Any) -> Callable[..., Any] | None:
-    return torch_private.registered_fake(func)
 
 
 def _python_meta(func: Any) -> Callable[..., Any] | None:

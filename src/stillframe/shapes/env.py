@@ -179,6 +179,10 @@ class ShapeEnv:
         fresh, self._fresh_unbacked = self._fresh_unbacked, []
         return fresh
 
+    def keep_fresh_unbacked(self, symbols: Sequence[Expr]) -> None:
+        """Of what :meth:`take_fresh_unbacked` gave, the symbols that are still to be bound."""
+        self._fresh_unbacked.extend(symbols)
+
     def is_unbacked(self, expr: Expr) -> bool:
         """Whether the value of ``expr`` depends on data."""
         return any(s not in self.hints for s in expr.free_symbols)

@@ -187,7 +187,7 @@ class DispatchRecorder(Recorder):
             return self._attribute(tensor)
         if type(held) is torch.fx.Node:
             return held
-        node = self._take_item(held, tensor)  # type: ignore[arg-type]
+        node = self._take_item(held)
         self.bind_tensor(tensor, node)
         return node
 

@@ -183,7 +183,7 @@ class Recorder:
     def _node_of(self, fake: FakeTensor, real: torch.Tensor | None = None) -> torch.fx.Node:
         node = fake.fx_node
         if isinstance(node, operators.Item):
-            node = fake.fx_node = self._take_item(node, fake)
+            node = fake.fx_node = self._take_item(node)
         elif node is None:
             if real is None:
                 raise InternalError("a fake tensor without a node reached the recorder")
@@ -191,7 +191,7 @@ class Recorder:
             fake.fx_node = node
         return node  # type: ignore[no-any-return]
 
-    def _take_item(self, item: operators.Item, fake: FakeTensor) -> torch.fx.Node:
+    def _take_item(self, item: operators.Item) -> torch.fx.Node:
         node = item.node
         for index in item.path:
             key = (node, index)
@@ -271,7 +271,7 @@ class Recorder:
         """Where each new unbacked symbol can be read off the result."""
         bindings: dict[Expr, tuple[Any, ...]] = {}
         for symbol in fresh:
-            place = self._find(symbol, result, ())
+            place = self._find(symbol, result, node, ())
             if place is None:
                 raise InternalError(
                     f"{node.target} made the symbol {symbol} and does not return it"
@@ -279,7 +279,9 @@ class Recorder:
             bindings[symbol] = place
         node.meta["unbacked_bindings"] = bindings
 
-    def _find(self, symbol: Expr, value: Any, path: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def _find(
+        self, symbol: Expr, value: Any, node: torch.fx.Node, path: tuple[int, ...]
+    ) -> tuple[Any, ...] | None:
         if isinstance(value, FakeTensor):
             for dim, size in enumerate(value.sizes):
                 if size is symbol:
@@ -287,11 +289,13 @@ class Recorder:
                     return (*path, "size", dim)
         elif isinstance(value, (list, tuple)):
             for i, item in enumerate(value):
-                found = self._find(symbol, item, (*path, i))
+                found = self._find(symbol, item, node, (*path, i))
                 if found is not None:
                     return found
         elif isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
-            return operators.bind_item(self, symbol, value.node.expr)
+            if operators.tells(value.node.expr, symbol):
+                item = self._take_item(operators.Item(node, path))
+                return (*path, *operators.bind_item(self, symbol, value.node.expr, item))
         return None
 
     def flush_asserts(self) -> None:
