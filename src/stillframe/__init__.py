@@ -27,6 +27,7 @@ _HOMES = {
     "VerificationReport": "stillframe.export.verify",
     "save": "stillframe.artifact",
     "load": "stillframe.artifact",
+    "make_fx": "stillframe.trace.make_fx",
     **dict.fromkeys(("Dim", "dims", "ShapesCollection"), "stillframe.shapes.dims"),
     **dict.fromkeys(
         (
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
     )
     from stillframe.export.verify import VerificationReport
     from stillframe.shapes.dims import Dim, ShapesCollection, dims
+    from stillframe.trace.make_fx import make_fx
 
 
 def export(

@@ -34,6 +34,9 @@ below_autograd = torch._C._AutoDispatchBelowADInplaceOrView
 set_grad_enabled = torch._C._set_grad_enabled
 
 
+# What function modes are shown for ``tensor.data = other``.
+set_data = vars(torch._C.TensorBase)["data"].__set__
+
 # The argument-parsing bindings behind ``torch.add`` and ``torch.nn.functional.linear``: the
 # shortest way from Python into an operator.
 variable_functions = torch._C._VariableFunctions
@@ -179,9 +182,16 @@ def modes_taken_off(matches: Callable[[Any], bool]) -> Iterator[list[Any]]:
         replace(kept_dispatch, dispatch, pop, push)
 
 
-# Entering it lets Python kernels of composite operators stand in for the C++ ones, some of which
-# cannot read symbolic sizes.
-python_kernels_first = torch._C._EnablePythonDispatcher
+def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage:
+    """The storage of a real tensor; no function mode sees the question."""
+    with torch._C.DisableTorchFunction():
+        return tensor.untyped_storage()
+
+
+def take_over(tensor: torch.Tensor, other: torch.Tensor) -> None:
+    """``tensor.data = other``: sizes, strides and memory of ``other``; no mode sees it."""
+    with torch._C.DisableTorchFunction():
+        tensor.data = other
 
 
 def is_functorch_wrapper(tensor: torch.Tensor) -> bool:

@@ -86,6 +86,11 @@ class SymbolNodes:
         """``size`` (a bound size) is ``scale * symbol + offset``."""
         self._derived.setdefault(symbol, (size, scale, offset))
 
+    def settle(self) -> None:
+        """Make the nodes of all bound sizes now, because a tensor is about to change its sizes."""
+        for expr in list(self._sizes):
+            self.node(expr)
+
     def node(self, expr: Expr) -> Any:
         """The node of ``expr``, or its value if it is a constant."""
         if expr.is_constant:
