@@ -182,6 +182,10 @@ def modes_taken_off(matches: Callable[[Any], bool]) -> Iterator[list[Any]]:
         replace(kept_dispatch, dispatch, pop, push)
 
 
+# The number of the next node of torch's autograd graph; forward and backward share it.
+autograd_sequence_number: Callable[[], int] = vars(torch.autograd)["_get_sequence_nr"]
+
+
 def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage:
     """The storage of a real tensor; no function mode sees the question."""
     with torch._C.DisableTorchFunction():
@@ -197,6 +201,11 @@ def take_over(tensor: torch.Tensor, other: torch.Tensor) -> None:
 def is_functorch_wrapper(tensor: torch.Tensor) -> bool:
     """Whether a transform of ``torch.func`` wrapped the tensor; operators see what is inside."""
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
+
+
+def inside_transform() -> bool:
+    """Whether code runs inside ``torch.vmap``, ``torch.func.grad`` or the like."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 @contextlib.contextmanager

@@ -49,6 +49,8 @@ class CallMode(FunctionMode):
             return func(*args, **(kwargs or {}))
         if func in _PASSED_THROUGH:
             return func(*args, **(kwargs or {}))
+        if func in _CONTROL_FLOW:
+            return self.stand_in(_CONTROL_FLOW[func])(*args, **(kwargs or {}))
         check = _CHECKS.get(func)
         if check is not None:
             check(self.recorder, func, args, kwargs or {})
@@ -57,6 +59,18 @@ class CallMode(FunctionMode):
             return super().__torch_function__(func, types, args, kwargs)
         finally:
             self.call = old
+
+    def stand_in(self, name: str) -> Callable[..., Any]:
+        """What is called for ``torch.cond`` and ``torch.while_loop`` during a recording."""
+        from stillframe.trace import subgraphs
+
+        return subgraphs.stand_in(self.recorder, subgraphs.FUNCTIONS[name])
+
+
+_CONTROL_FLOW = {
+    torch.ops.higher_order.cond: "cond",
+    torch.ops.higher_order.while_loop: "while_loop",
+}
 
 
 def _refuse_copy(recorder: DispatchRecorder, func: Any, args: Any, kwargs: Any) -> None:

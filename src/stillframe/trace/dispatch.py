@@ -35,6 +35,7 @@ aten = torch.ops.aten
 
 _PLAIN_TENSORS = (FakeTensor, torch.Tensor, torch.nn.Parameter)
 # They ask for sizes; taking them apart would only ask again.
+SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _LITERALS = (
     int, float, complex, bool, str, type(None), slice, type(...),
     torch.dtype, torch.device, torch.layout, torch.memory_format, torch._ops.OpOverload,
@@ -113,7 +114,7 @@ class DispatchRecorder(Recorder):
                 if symbolic:
                     enter(torch_private.compiling_flags())
                 enter(torch_private.autocast_cache_disabled())
-                enter(torch_private.control_flow_replaced(self.functions.refuse_control_flow))
+                enter(torch_private.control_flow_replaced(self.functions.stand_in))
                 if self.options.pre_dispatch:
                     enter(torch_private.below_autograd())
                 elif False:
@@ -138,6 +139,7 @@ class DispatchRecorder(Recorder):
         preserved = torch.fx.traceback
         if preserved.has_preserved_node_meta():
             node.meta.update(preserved.get_current_meta())
+            node.meta["seq_nr"] = torch_private.autograd_sequence_number() - 1
             if self._original is not None:
                 node.meta["original_aten"] = self._original
         return node
@@ -159,33 +161,22 @@ class DispatchRecorder(Recorder):
             )
         return node
 
-    def held(self, tensor: torch.Tensor) -> Any:
-        """The node of a tensor or the place in a tuple that it comes from, or None if untracked."""
+    def held(self, tensor: torch.Tensor) -> torch.fx.Node | None:
+        """The node that computes a tensor, or None if the trace does not know it."""
         if type(tensor) is FakeTensor:
-            held = tensor.fx_node
-            if held is None:
-                return None
-            graph = held.graph if type(held) is torch.fx.Node else held.node.graph
-            return held if graph is self.graph else None
+            node = tensor.fx_node
+            return node if type(node) is torch.fx.Node and node.graph is self.graph else None
         return self.real.node(tensor)
 
     def _tensor_node(self, tensor: torch.Tensor) -> torch.fx.Node:
         held = self.held(tensor)
-        if held is None:
-            return self._attribute(tensor)
-        if type(held) is torch.fx.Node:
-            return held
-        node = self._take_item(held, tensor)  # type: ignore[arg-type]
-        if "tensor_meta" not in node.meta:
-            self.describe(node, node.meta["val"])
-        self.bind_tensor(tensor, node)
-        return node
+        return self._attribute(tensor) if held is None else held
 
     def _node_of(self, fake: FakeTensor, real: torch.Tensor | None = None) -> torch.fx.Node:
         return self._tensor_node(fake if real is None else real)
 
-    def bind_tensor(self, tensor: torch.Tensor, held: Any) -> None:
-        """``held`` (a node, or a place in its tuple) computes ``tensor`` from now on."""
+    def bind_tensor(self, tensor: torch.Tensor, held: torch.fx.Node) -> None:
+        """``held`` computes ``tensor`` from now on."""
         if type(tensor) is FakeTensor:
             old = tensor.fx_node
             if old is not None and self.held(tensor) is None:  # another trace's: give it back
@@ -201,6 +192,7 @@ class DispatchRecorder(Recorder):
             return known
         self._refuse_unseen(tensor)
         node = self.attributes.add(tensor)
+        self.locate(node)
         value = metadata.value_of_result(self.env, tensor)
         if value is not None:
             node.meta["val"] = value
@@ -309,6 +301,8 @@ class DispatchRecorder(Recorder):
         """The result of an operator: fakes, or what the real kernel gives."""
         if self.runs_on is None or self._has_subclass(args):
             return func(*args, **kwargs)
+        if not func._schema.returns and operators.facts_of(func).writes:
+            return None  # _foreach_add_ and the like: no metadata changes
         if not self.options.allow_non_fake_inputs:
             self._refuse_real(func, args)
             self._refuse_real(func, kwargs.values())
@@ -334,13 +328,19 @@ class DispatchRecorder(Recorder):
             self.bind_tensor(result, node)
         elif isinstance(result, (list, tuple)):
             self._track_items(result, node, ())
+        elif isinstance(result, SYMBOLIC):
+            self.symbols.bind(result.node.expr, node)
 
     def _track_items(self, results: Any, node: torch.fx.Node, path: tuple[int, ...]) -> None:
+        """A node for every element now, so that it has the metadata of the operator."""
         for i, item in enumerate(results):
-            if isinstance(item, torch.Tensor):
-                self.bind_tensor(item, operators.Item(node, (*path, i)))
+            if isinstance(item, (torch.Tensor, *SYMBOLIC)):
+                element = self.create(operators.getitem, (node, i), {})
+                self.describe(element, item)
+                self._track(item, element)
             elif isinstance(item, (list, tuple)):
-                self._track_items(item, node, (*path, i))
+                element = self.create(operators.getitem, (node, i), {})
+                self._track_items(item, element, ())
 
     # -- kinds of tensor --------------------------------------------------------------------------
 
@@ -407,4 +407,4 @@ def _has_value(value: Any) -> bool:
     """Whether a result has something that a node can stand for."""
     if isinstance(value, (list, tuple)):
         return any(_has_value(v) for v in value)
-    return isinstance(value, (torch.Tensor, torch.SymInt, torch.SymFloat, torch.SymBool))
+    return isinstance(value, (torch.Tensor, *SYMBOLIC))

@@ -186,9 +186,9 @@ class _Trace:
             raise refusal from e
         finally:
             self.recorder.attributes.check_gradients()
-        self.recorder.graph.output(operands)
+        self._make_output(operands, out_spec)
         self.recorder.finish()
-        return self._build(out_spec)
+        return self._build()
 
     # -- inputs ---------------------------------------------------------------------------------
 
@@ -238,9 +238,18 @@ class _Trace:
             return self.recorder.operand(value)
         return value
 
-    def _build(self, out_spec: pytree.TreeSpec) -> torch.fx.GraphModule:
+    def _make_output(self, operands: list[Any], out_spec: pytree.TreeSpec) -> None:
+        """Containers that fx knows stay in the output node; others need generated code."""
         graph = self.recorder.graph
+        plain = all(pytree.tree_structure(arg).is_leaf() for arg in self.args)
+        if plain and _has_only_fx_containers(out_spec):
+            graph.output(pytree.tree_unflatten(operands, out_spec))
+            return
+        graph.output(operands)
         graph.set_codegen(torch_private.container_code(self.argument_names, self.in_spec, out_spec))
+
+    def _build(self) -> torch.fx.GraphModule:
+        graph = self.recorder.graph
         name = getattr(self.f, "__name__", type(self.f).__name__)
         module = torch_private.lazy_graph_module(
             graph, self.recorder.attributes.root, _identifier(name)
@@ -304,6 +313,15 @@ def _argument_names(f: Callable[..., Any], count: int) -> list[str]:
         if len(names) >= count:
             return names[:count]
     return [f"arg{i}" for i in range(count)]
+
+
+def _has_only_fx_containers(spec: pytree.TreeSpec) -> bool:
+    if spec.is_leaf():
+        return True
+    known = spec.type in (list, tuple) or (
+        spec.type is dict and all(isinstance(key, str) for key in spec.context)
+    )
+    return known and all(_has_only_fx_containers(child) for child in spec.children())
 
 
 def _identifier(name: str) -> str:

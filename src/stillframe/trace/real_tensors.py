@@ -25,11 +25,11 @@ _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 class Slot:
     """What is known of one tensor.
 
-    ``node`` computes it (or is a place in the tuple that a node returns); ``constant``: its value
-    follows from constants of the traced function alone.
+    ``node`` computes it; ``constant``: its value follows from constants of the traced function
+    alone.
     """
 
-    node: Any
+    node: torch.fx.Node
     constant: bool = False
 
 
@@ -45,12 +45,12 @@ class RealTensors:
     def __contains__(self, tensor: torch.Tensor) -> bool:
         return tensor in self._slots
 
-    def node(self, tensor: torch.Tensor) -> Any:
+    def node(self, tensor: torch.Tensor) -> torch.fx.Node | None:
         """What computes the tensor, or None if the trace does not know it."""
         slot = self._slots.get(tensor)
         return None if slot is None else slot.node
 
-    def bind(self, tensor: torch.Tensor, node: Any) -> None:
+    def bind(self, tensor: torch.Tensor, node: torch.fx.Node) -> None:
         """``node`` computes ``tensor`` from now on."""
         slot = self._slots.get(tensor)
         if slot is not None:
