@@ -120,13 +120,21 @@ def get_isolated_graphmodule(
 
     Keyword arguments become further inputs, in order.
     """
-    flat, spec = pytree.tree_flatten((tuple(args), kwargs or {}))
+    of_leaves, flat = flat_call(f, args, kwargs or {})
+    return make_fx(of_leaves, decomposition_table, tracing_mode)(*flat)
+
+
+def flat_call(
+    f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], list[Any]]:
+    """``f`` as a function of the leaves of its arguments, and the leaves: for keyword arguments."""
+    flat, spec = pytree.tree_flatten((tuple(args), kwargs))
 
     def of_leaves(*leaves: Any) -> Any:
         call_args, call_kwargs = pytree.tree_unflatten(list(leaves), spec)
         return f(*call_args, **call_kwargs)
 
-    return make_fx(of_leaves, decomposition_table, tracing_mode)(*flat)
+    return of_leaves, flat
 
 
 def get_innermost_proxy_mode() -> RecordingMode | None:

@@ -199,7 +199,7 @@ def while_loop(
     )
     results: list[Any] = outputs
     if recorder.runs_on is None:
-        results = values
+        results = [v.clone() for v in values]  # no iteration: still not the operands themselves
         while bool(modules[0](*results, *further)):
             results = modules[1](*results, *further)
     return _results(recorder, node, results, body.out_spec)
