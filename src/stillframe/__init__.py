@@ -27,6 +27,7 @@ _HOMES = {
     "VerificationReport": "stillframe.export.verify",
     "save": "stillframe.artifact",
     "load": "stillframe.artifact",
+    "make_fx": "stillframe.trace.make_fx",
     **dict.fromkeys(
         ("AdditionalInputs", "Dim", "ShapesCollection", "auto", "dims"), "stillframe.shapes.dims"
     ),
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
         dims,
     )
     from stillframe.shapes.dims import auto as auto
+    from stillframe.trace.make_fx import make_fx
 
 
 def export(

@@ -33,6 +33,9 @@ set_grad_enabled = torch._C._set_grad_enabled
 any_autocast_enabled: Callable[[], bool] = torch._C._is_any_autocast_enabled
 
 
+# What function modes are shown for ``tensor.data = other``.
+set_data = vars(torch._C.TensorBase)["data"].__set__
+
 # The argument-parsing bindings behind ``torch.add`` and ``torch.nn.functional.linear``: the
 # shortest way from Python into an operator.
 variable_functions = torch._C._VariableFunctions
@@ -219,14 +222,30 @@ def modes_taken_off(matches: Callable[[Any], bool]) -> Iterator[list[Any]]:
         replace(kept_dispatch, dispatch, pop, push)
 
 
-# Entering it lets Python kernels of composite operators stand in for the C++ ones, some of which
-# cannot read symbolic sizes.
-python_kernels_first = torch._C._EnablePythonDispatcher
+# The number of the next node of torch's autograd graph; forward and backward share it.
+autograd_sequence_number: Callable[[], int] = vars(torch.autograd)["_get_sequence_nr"]
+
+
+def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage:
+    """The storage of a real tensor; no function mode sees the question."""
+    with torch._C.DisableTorchFunction():
+        return tensor.untyped_storage()
+
+
+def take_over(tensor: torch.Tensor, other: torch.Tensor) -> None:
+    """``tensor.data = other``: sizes, strides and memory of ``other``; no mode sees it."""
+    with torch._C.DisableTorchFunction():
+        tensor.data = other
 
 
 def is_functorch_wrapper(tensor: torch.Tensor) -> bool:
     """Whether a transform of ``torch.func`` wrapped the tensor; operators see what is inside."""
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
+
+
+def inside_transform() -> bool:
+    """Whether code runs inside ``torch.vmap``, ``torch.func.grad`` or the like."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 @contextlib.contextmanager

@@ -128,6 +128,26 @@ class FakeTensor(torch.Tensor):
             self, memory_format=memory_format
         )
 
+    def become(self, other: FakeTensor) -> None:
+        """Take sizes, strides and offset of ``other``, as ``squeeze_`` and the like do."""
+        requires_grad = self.requires_grad
+        torch_private.take_over(self, other)
+        if self.requires_grad != requires_grad:
+            self.requires_grad_(requires_grad)
+        self.sizes, self.strides, self.offset = other.sizes, other.strides, other.offset
+
+    def snapshot(self) -> FakeTensor:
+        """Another fake over the same memory, without autograd history."""
+        return FakeTensor.make(
+            self.env,
+            self.sizes,
+            self.strides,
+            self.offset,
+            self.dtype,
+            self.device,
+            storage=self.storage_,
+        )
+
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         sizes = ", ".join(str(s) for s in self.sizes)
         return f"FakeTensor([{sizes}], {str(self.dtype).removeprefix('torch.')}, {self.device})"

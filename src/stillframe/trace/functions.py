@@ -124,7 +124,17 @@ def _bool(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> bool:
     return bool(args[0].item())
 
 
+def _replace_data(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> None:
+    raise NotSupported(
+        "The memory of a tensor was replaced (tensor.data = ...).",
+        why="no operator does this, so a graph cannot contain it",
+        where=stack.summary(stack.raw_stack(mode.recorder.floor)),
+        hints=["copy into it: tensor.copy_(value)"],
+    )
+
+
 _HANDLERS: dict[Any, Any] = {
+    torch_private.set_data: _replace_data,
     torch_private.set_grad_enabled: _set_grad_enabled,
     torch.Tensor.numpy: _to_numpy,
     torch.Tensor.__array__: _to_numpy,

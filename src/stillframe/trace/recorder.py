@@ -139,15 +139,19 @@ class Recorder:
     ) -> torch.fx.Node:
         """A ``call_function`` node with where-it-came-from metadata."""
         node = self.graph.create_node("call_function", target, args, kwargs, name)
+        if self.functions.current is not None:
+            node.meta["torch_fn"] = self.functions.current
+        self.locate(node)
+        return node
+
+    def locate(self, node: torch.fx.Node) -> None:
+        """Note where in the modules and in the user's code a node was made."""
         meta = node.meta
         if self.scope.stack:
             meta["nn_module_stack"] = self.scope.stack
         meta.update((k, self.origin[k]) for k in _ORIGIN if k in self.origin)
-        if self.functions.current is not None:
-            meta["torch_fn"] = self.functions.current
         place = self._assert_stack
         self._stacks.append((node, stack.raw_stack(self.floor) if place is None else place))
-        return node
 
     def _create_symbolic(self, target: Any, args: tuple[Any, ...], value: Any) -> torch.fx.Node:
         node = self.create(target, args, {})

@@ -54,10 +54,15 @@ class SymbolNodes:
 
     Args:
         create: makes a ``call_function`` node from (target, args, value) at the current place.
+        outside: gives the node of a symbol that nothing in this graph binds, or None if there
+            can be no such symbol.
     """
 
-    def __init__(self, create: CreateNode) -> None:
+    def __init__(
+        self, create: CreateNode, outside: Callable[[Expr], torch.fx.Node] | None = None
+    ) -> None:
         self._create = create
+        self._outside = outside
         self._nodes: dict[Expr, torch.fx.Node] = {}
         self._sizes: dict[Expr, tuple[Any, Callable[[], torch.fx.Node], tuple[int, ...]]] = {}
         self._derived: dict[Expr, tuple[Expr, int, int]] = {}
@@ -85,6 +90,11 @@ class SymbolNodes:
     def bind_derived(self, symbol: Expr, size: Expr, scale: int, offset: int) -> None:
         """``size`` (a bound size) is ``scale * symbol + offset``."""
         self._derived.setdefault(symbol, (size, scale, offset))
+
+    def settle(self) -> None:
+        """Make the nodes of all bound sizes now, because a tensor is about to change its sizes."""
+        for expr in list(self._sizes):
+            self.node(expr)
 
     def node(self, expr: Expr) -> Any:
         """The node of ``expr``, or its value if it is a constant."""
@@ -125,6 +135,8 @@ class SymbolNodes:
     def _solve(self, symbol: Expr) -> torch.fx.Node:
         """A symbol that only shows as ``k*s + c`` among the sizes of inputs."""
         derived = self._derived.get(symbol)
+        if derived is None and self._outside is not None:
+            return self._outside(symbol)
         if derived is None:
             raise InternalError(f"the symbol {symbol} is bound by no input and no operator")
         size, scale, offset = derived
