@@ -268,34 +268,6 @@ def kthvalue(
     return with_indices(ctx, x, dim, keepdim)
 
 
-@rule(
-    aten.quantile.default,
-    aten.quantile.scalar,
-    aten.nanquantile.default,
-    aten.nanquantile.scalar,
-)
-def quantile(
-    ctx: RuleContext,
-    x: FakeTensor,
-    q: Any,
-    dim: int | None = None,
-    keepdim: bool = False,
-    *,
-    interpolation: str = "linear",
-) -> FakeTensor:
-    """Several quantiles are computed as a last dim, and given as the first."""
-    if x.dtype not in (torch.float32, torch.float64):
-        raise RuntimeError("quantile() input tensor must be either float or double dtype")
-    if isinstance(q, FakeTensor) and (q.dtype is not x.dtype or len(q.sizes) > 1):
-        raise RuntimeError("quantile() q must be a scalar or 1D tensor of the input's dtype")
-    sizes = without_dims(x.sizes, wrap_dims(dim, len(x.sizes)), keepdim)
-    if not isinstance(q, FakeTensor) or not q.sizes:
-        return contiguous(ctx, sizes, x.dtype, x.device)
-    last = contiguous(ctx, (*sizes, q.sizes[0]), x.dtype, x.device)
-    sizes, strides = ((t[-1], *t[:-1]) for t in (last.sizes, last.strides))
-    return ctx.view(last, sizes, strides, last.offset)
-
-
 @rule(aten.aminmax.default)
 def aminmax(
     ctx: RuleContext, x: FakeTensor, *, dim: int | None = None, keepdim: bool = False
