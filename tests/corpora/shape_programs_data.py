@@ -189,10 +189,8 @@ row("arange between two items", lambda x, n: torch.arange(n.tolist()[0], n.tolis
 row("a slice between two items", lambda x, n: x[n.tolist()[1] : n.tolist()[0]].sum(0), numbers, batch_and_number, (6, 3, 2), TWO, OUT_TWO)
 row("topk of an item", lambda x, n: x.topk(n.item(), 0).values.sum(0), number, batch_and_number, (6, 3), NUMBERS, OUT_NUMBERS)
 row("select of an item", lambda x, n: x.select(0, n.item()) * 2, number, batch_and_number, (6, 3), [(6, 3), (6, 0), (5, 4), (9, 1), (3, 2), (3, -1)], OUT_NUMBERS)
-row("a row by an item: x[n.item()]", lambda x, n: x[n.item()] * 2, number, batch_and_number, (6, 3), [(6, 3), (6, 0), (5, 4), (9, 1), (3, 2), (3, -1), (3, 7)], OUT_NUMBERS,
-    xfail="trace/functions.py: indexing by a number from data ends in a raw IndexError; select.int takes it")
-row("a row by a tensor of no dims: x[n]", lambda x, n: x[n] * 2, number, batch_and_number, (6, 3), [(6, 3), (6, 0), (5, 4), (9, 1), (3, 2), (3, -1), (3, 7)], OUT_NUMBERS,
-    xfail="trace/functions.py: indexing by a tensor of no dims asks Python for its value; select.int takes it")
+row("a row by an item: x[n.item()]", lambda x, n: x[n.item()] * 2, number, batch_and_number, (6, 3), [(6, 3), (6, 0), (5, 4), (9, 1), (3, 2), (3, -1), (3, 7)], OUT_NUMBERS)
+row("a row by a tensor of no dims: x[n]", lambda x, n: x[n] * 2, number, batch_and_number, (6, 3), [(6, 3), (6, 0), (5, 4), (9, 1), (3, 2), (3, -1), (3, 7)], OUT_NUMBERS)
 row("a row by a tensor of one dim: x[n[None]]", lambda x, n: x[n[None]][0] * 2, number, batch_and_number, (6, 3), [(6, 3), (6, 0), (5, 4), (9, 1), (3, 2), (3, -1), (3, 7)], OUT_NUMBERS)
 row("index_select by an item", lambda x, n: x.index_select(0, n.reshape(1)) * 2, number, batch_and_number, (6, 3), [(6, 3), (6, 0), (5, 4), (9, 1), (3, 2), (3, -1), (3, 7)], OUT_NUMBERS)
 row("a tensor filled with an item", lambda x, n: torch.full((x.shape[0], 2), n.item()) * x[:, :2], number, batch_and_number, (6, 3), NUMBERS, OUT_NUMBERS)

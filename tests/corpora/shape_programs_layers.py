@@ -130,7 +130,7 @@ row("a mask cut from a buffer", net(lambda self, x: attention(x, x, x, self.mask
 row("a mask cut from a buffer that is too small",
     net(lambda self, x: attention(x, x, x, self.mask[: x.shape[1], : x.shape[1]]), mask=lambda: causal(6)),
     seq, bs, (3, 5), [(1, 1), (2, 3), (0, 4), (9, 1), (5, 6)], {(3, 7): "x", (1, 9): "x", (10, 1): "x"},
-    Narrowed("s <= 6", "s = Dim('s', min=1, max=6)"), xfail="symbolic/requirement.py does not read s == min(c, s) as s <= c, so the fix is to leave s static", torch="refuses UserError")
+    Narrowed("s <= 6", "s = Dim('s', min=1, max=6)"), torch="refuses UserError")
 row("a padding mask from lengths", lambda x, lengths: attention(x, x, x, (torch.arange(x.shape[1]) < lengths[:, None])[:, None]),
     lambda b, s, c=None: call(x_(b, s, 8), ints(b if c is None else c, below=max(s, 1)) + 1),
     lambda d: ({0: d("b", max=9), 1: d("s", min=1, max=9)}, {0: d("b", max=9)}), (3, 5), BS, {(10, 3): "x", (2, 10): "x", (2, 3, 5): "lengths"})
@@ -164,7 +164,7 @@ row("positions cut from a parameter", net(lambda self, x: x + self.positions[: x
 row("positions cut from a parameter of no end of sizes",
     net(lambda self, x: x + self.positions[: x.shape[1]], positions=lambda: nn.Parameter(torch.randn(9, 8))),
     seq, lambda d: ({0: d("b", max=9), 1: d("s", min=1)},), (3, 5), BS, {(3, 10): "x", (1, 64): "x", (10, 1): "x"},
-    Narrowed("s <= 9", "s = Dim('s', min=1, max=9)"), xfail="symbolic/requirement.py does not read s == min(c, s) as s <= c, so the fix is to leave s static", torch="refuses UserError")
+    Narrowed("s <= 9", "s = Dim('s', min=1, max=9)"), torch="refuses UserError")
 row("local windows of four", lambda x: attention(*[x.unflatten(1, (-1, 4))] * 3).flatten(1, 2), seq,
     lambda d: ({0: d("b", max=9), 1: 4 * d("w", min=1, max=4)},), (3, 8), [(1, 4), (2, 8), (0, 12), (9, 4), (5, 16)],
     {(3, 5): "x", (3, 20): "x", (10, 4): "x"}, torch="specialises",
@@ -221,7 +221,7 @@ row("a U-net of one level on any sizes",
     net(lambda self, x: torch.cat([x, self.up(self.down(x))], 1), down=lambda: nn.Conv2d(3, 4, 2, 2), up=lambda: nn.ConvTranspose2d(4, 3, 2, 2)),
     image, lambda d: ({0: d("b", max=4), 2: d("h", min=2, max=16), 3: d("w", min=2, max=16)},), (2, 8, 6),
     [(1, 8, 8), (2, 2, 4), (3, 6, 8), (4, 4, 16), (3, 16, 2)], {(2, 7, 8): "x", (2, 8, 9): "x", (2, 18, 8): "x"},
-    Narrowed("h % 2 == 0", "_h = Dim('_h', min=1, max=8)"), xfail="symbolic/requirement.py does not read h == 2*(h//2) as h % 2 == 0, so the fix is to leave h static", torch="refuses UserError")
+    Narrowed("h % 2 == 0", "_h = Dim('_h', min=1, max=8)"), torch="refuses UserError")
 row("patch embedding", net(lambda self, x: self.patch(x).flatten(2).mT, patch=lambda: nn.Conv2d(3, 8, 4, 4)), image, bhw, (2, 8, 9), HW, OUT_HW, torch="refuses UserError",
     why=NOT_ONE)
 row("patch embedding with as many positions", net(lambda self, x: self.patch(x).flatten(2).mT + self.positions, patch=lambda: nn.Conv2d(3, 8, 4, 4), positions=lambda: nn.Parameter(torch.randn(4, 8))),

@@ -58,8 +58,7 @@ row("math.floor(n / 3) as a size", lambda x: x.new_ones(math.floor(x.shape[0] / 
 row("torch.sym_int(n * 0.5) as a size", lambda x: x[: torch.sym_int(x.shape[0] * 0.5)] * 2, one, up_to(12), 5, SIZES, OUT, torch="refuses UserError",
     why="int(n/2) lies between 0 and n at every n; theirs cannot tell and guards")
 row("int(n * 0.5): Python wants an int", lambda x: x[: int(x.shape[0] * 0.5)] * 2, lambda n, s: call(x_(n, s)), lambda d: ({0: d("n", max=12), 1: d("s", max=9)},), (5, 4),
-    [(4, 0), (5, 1), (5, 4), (4, 8), (5, 9)], {(3, 4): "x", (6, 4): "x", (5, 10): "x"}, Narrowed("n", "n = Dim('n', min=4, max=5)"),
-    xfail="export/constraints.py _fix reads no condition on math.trunc(n*0.5); it should give the range, or name torch.sym_int", torch="refuses UserError")
+    [(4, 0), (5, 1), (5, 4), (4, 8), (5, 9)], {(3, 4): "x", (6, 4): "x", (5, 10): "x"}, Narrowed("n", "n = Dim('n', min=4, max=5)"), torch="refuses UserError")
 row("torch.sym_int(n * 0.7) as a size", lambda x: x[: torch.sym_int(x.shape[0] * 0.7)] * 2, one, up_to(12), 5, SIZES, OUT, torch="refuses UserError",
     why="int(0.7*n) lies between 0 and n at every n; theirs cannot tell and guards")
 row("round(n / 3) as a factor", lambda x: x * round(x.shape[0] / 3), one, up_to(12), 5, SIZES, OUT)
@@ -79,8 +78,7 @@ row("divmod of a size", lambda x: x * (x.shape[0] // 3) - x.shape[0] % 3, one, u
 row("n * n and n ** 2", lambda x: x * x.shape[0] ** 2 - x.numel() * x.shape[0], one, up_to(12), 5, SIZES, OUT)
 row("a mean by the size", lambda x: x.sum(0) / (x.shape[0] + 1) + x.numel() / 4, one, up_to(12), 5, SIZES, OUT)
 row("a size shift", lambda x: x * (2 ** x.shape[0]), one, up_to(12), 5, SIZES, OUT)
-row("a size as a tensor", lambda x: x * torch.tensor(x.shape[0]) + torch.tensor([x.shape[0], 1, 2, 3]), one, up_to(12), 5, SIZES, OUT,
-    xfail="trace/functions.py: torch.tensor(n) reads the size as a plain int; it could record scalar_tensor and stack")
+row("a size as a tensor", lambda x: x * torch.tensor(x.shape[0]) + torch.tensor([x.shape[0], 1, 2, 3]), one, up_to(12), 5, SIZES, OUT)
 row("torch.sym_int of a float", lambda x: x[torch.sym_int(x.shape[0] / 4) :] * 2, one, up_to(12), 5, SIZES, OUT, torch="refuses UserError",
     why=NOT_ONE)
 row("numel, size(), ndim", lambda x: x * x.numel() + x.size(0) * x.ndim, one, up_to(12), 5, SIZES, OUT)
@@ -99,19 +97,13 @@ row("ceil of a quotient of two sizes", lambda x, y: x * -(-x.shape[0] // y.shape
     lambda d: ({0: d("n", max=12)}, {0: d("m", min=1, max=12)}), (4, 6), [(4, 6), (6, 4), (0, 3), (1, 12), (5, 5)], {(13, 2): "x", (2, 0): "y", (2, 2, 5): "x"})
 
 row("a row in the middle: x[n // 2]", lambda x: x[x.shape[0] // 2] * 2, one, up_to(12, 1), 5, (1, 2, 5, 8, 12), {0: "x", 13: "x", (3, 5): "x"}, torch="refuses UserError",
-    xfail="trace/functions.py: indexing by a symbolic number specialises it; select.int takes it",
     why="n // 2 is a row for every n from 1 on; theirs cannot tell and guards")
 row("a row in the middle by select", lambda x: x.select(0, x.shape[0] // 2) * 2, one, up_to(12, 1), 5, (1, 2, 5, 8, 12), {0: "x", 13: "x", (3, 5): "x"}, torch="refuses UserError",
     why="n // 2 is a row for every n from 1 on; theirs cannot tell and guards")
-row("torch.sym_ite of a size", lambda x: x * torch.sym_ite(x.shape[0] > 3, 2, 3), one, up_to(12), 5, SIZES, OUT,
-    xfail="shapes/node.py: sym_ite of plain numbers ends in a raw AssertionError")
-row("bits of a size", lambda x: x * (x.shape[0] & 3) + (x.shape[0] << 1) - (x.shape[0] >> 1), one, up_to(12), 5, SIZES, OUT,
-    xfail="shapes/node.py: & and | and << and >> of a size end in a raw AttributeError")
-row("x.shape.numel()", lambda x: x * x.shape.numel(), one, up_to(12), 5, SIZES, OUT, torch="refuses UserError",
-    xfail="trace/functions.py: torch.Size.numel reads plain ints",
-    why="the number of elements is a product of sizes at every size")
-row("round(n / 3, 2)", lambda x: x * round(x.shape[0] / 3, 2), one, up_to(12), 5, SIZES, OUT,
-    xfail="shapes/node.py: round with digits is refused (NotSupported)")
+row("torch.sym_ite of a size", lambda x: x * torch.sym_ite(x.shape[0] > 3, 2, 3), one, up_to(12), 5, SIZES, OUT)
+row("bits of a size", lambda x: x * (x.shape[0] & 3) + (x.shape[0] << 1) - (x.shape[0] >> 1), one, up_to(12), 5, SIZES, OUT)
+row("x.shape.numel(): torch wants ints", lambda x: x * x[:, 0].shape.numel(), lambda n, s: call(x_(n, s)), lambda d: ({0: d("n", max=12), 1: d("s", max=9)},), (5, 4),
+    [(5, 0), (5, 1), (5, 4), (5, 8), (5, 9)], {(4, 4): "x", (6, 4): "x", (5, 10): "x"}, Specialised("n", "x.size(0)", 5), torch="refuses UserError")
 row("math.prod and sum of a shape", lambda x: x * math.prod(x.shape) - sum(x.shape), one, up_to(12), 5, SIZES, OUT)
 row("a shape turned around", lambda x: x.reshape(x.shape[::-1]).reshape(torch.Size([x.shape[0]]) + x.shape[1:]), one, up_to(12), 5, SIZES, OUT, torch="refuses UserError",
     why="both shapes hold 4*n elements at every n; theirs guards that n is not 4")
@@ -123,12 +115,10 @@ row("zeros of what may be negative", lambda x: torch.zeros(x.shape[0] - 3) + x.s
     Narrowed("n >= 3", "n = Dim('n', min=3, max=12)"), torch="refuses UserError")
 row("2 ** what may be negative is a float then", lambda x: x * 2 ** (x.shape[0] - 3), one, up_to(12), 5, (3, 4, 5, 8, 12), {2: "x", 0: "x", 13: "x"},
     Narrowed("n >= 3", "n = Dim('n', min=3, max=12)"), torch="refuses UserError")
-row("a number among the sizes", lambda x: x * 2 if 4 in x.shape[:1] else x, one, up_to(12), 5, (5, 6, 8, 9, 12), {4: "x", 3: "x", 13: "x"},
-    Narrowed("n != 4", "n = Dim('n', min=5, max=12)"), torch="refuses UserError",
-    xfail="export/constraints.py _fix: for n != 4 it could suggest the side that the example is on")
+row("a number among the sizes", lambda x: x * 2 if 4 in x.shape[:1] else x, one, up_to(12), 5, (3, 5, 6, 9, 12), {4: "x", 13: "x", (3, 5): "x"},
+    Narrowed("n != 4", "assume = [n != 4]"), torch="refuses UserError")
 row("expand of a slice of one", lambda x: x[:1].expand(x.shape[0] + 2, 4), one, up_to(12), 5, (1, 2, 5, 8, 12), {0: "x", 13: "x", (3, 5): "x"},
     Narrowed("n", "n = Dim('n', min=1, max=12)"),
-    xfail="symbolic/requirement.py does not read min(1, n) == 1 as n >= 1, so the fix is to leave n static",
     why="without a row there is nothing to expand; theirs promises the whole range and raises in the operator")
 row("sorted sizes", lambda x: x * sorted([x.shape[0], 8])[0], one, up_to(12), 5, (0, 1, 2, 5, 7, 8), {9: "x", 12: "x", 13: "x"}, Narrowed("n", "n = Dim('n', max=8)"), torch="refuses UserError")
 
@@ -202,8 +192,7 @@ row("a raise for what is too long", raises, one, up_to(12), 5, (0, 1, 2, 5, 8), 
 row("a loop that asks the size each time", loop, one, up_to(12), 5, (3, 4, 5, 8, 12), {2: "x", 0: "x", 13: "x"}, Narrowed("n >= 3", "n = Dim('n', min=3, max=12)"), torch="refuses UserError")
 row("the next power of two by doubling", doubling, lambda n, s: call(x_(n, s)), lambda d: ({0: d("n", max=16), 1: d("s", max=9)},), (6, 4),
     [(5, 4), (6, 0), (7, 9), (8, 4), (5, 1)], {(4, 4): "x", (9, 4): "x", (8, 10): "x"}, Narrowed("n <= 8", "n = Dim('n', min=5, max=8)"), torch="refuses UserError")
-row("a branch for the empty batch", empty_first, one, up_to(12), 5, (1, 2, 5, 8, 12), {0: "x", 13: "x", (3, 5): "x"}, Narrowed("n != 0", "n = Dim('n', min=1, max=12)"),
-    xfail="export/constraints.py _fix: n != 0 of a size is n >= 1, and no fix is suggested", torch="wrong",
+row("a branch for the empty batch", empty_first, one, up_to(12), 5, (1, 2, 5, 8, 12), {0: "x", 13: "x", (3, 5): "x"}, Narrowed("n != 0", "n = Dim('n', min=1, max=12)"), torch="wrong",
     why="theirs takes n for not 0 without a word, and its program gives nan for the empty batch where eager gives zeros")
 row("a branch for the empty batch, declared away", empty_first, one, up_to(12, 1), 5, (1, 2, 5, 8, 12), {0: "x", 13: "x", (3, 5): "x"}, torch="wrong",
     why="theirs does not check the declared min=1 and gives nan for the empty batch where eager gives zeros")
@@ -224,9 +213,8 @@ row("a divisor max(n - 1, 1) by a branch", lambda x: x.sum(0) / (x.shape[0] - 1 
 row("the last step where there is one", lambda x: x[-1] if x.shape[0] >= 1 else torch.full((4,), 7.0), one, up_to(12), 5, (1, 2, 3, 5, 12), {0: "x", 13: "x", (3, 5): "x"},
     Narrowed("n >= 1", "n = Dim('n', min=1, max=12)"), torch="narrows",
     why="theirs takes the branch for granted and raises in the operator where eager has an answer")
-row("a size whose half is one", lambda x: x * 2 if x.shape[0] // 2 == 1 else x, one, up_to(12), 6, (4, 5, 6, 8, 12), {2: "x", 3: "x", 13: "x"},
-    Narrowed("n", "n = Dim('n', min=4, max=12)"), torch="refuses UserError",
-    xfail="export/constraints.py _fix: for n//2 != 1 it could suggest the side that the example is on")
+row("a size whose half is one", lambda x: x * 2 if x.shape[0] // 2 == 1 else x, one, up_to(12), 6, (1, 4, 5, 8, 12), {2: "x", 3: "x", 13: "x"},
+    Narrowed("n//2 != 1", "assume = [n//2 != 1]"), torch="refuses UserError")
 row("a shape of one row, of Dim.AUTO", lambda x: x * 2 if x.shape == (1, 4) else x, one, lambda d: ({0: d.AUTO},), 5, (0, 2, 3, 5, 8, 12), {1: "x", (1, 5): "x", (3, 5): "x"}, torch="wrong",
     why=TWO_OR_MORE)
 row("a branch on a product of sizes", lambda x: x * 2 if x.numel() > 8 else x, one, up_to(12), 5, (3, 4, 5, 8, 12), {2: "x", 0: "x", 13: "x"},
