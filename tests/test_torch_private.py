@@ -82,10 +82,15 @@ def test_lazy_graph_module_generates_code_late() -> None:
 
 
 def test_control_flow_is_put_back() -> None:
-    real = torch.cond
-    with torch_private.control_flow_replaced(lambda name: len):
-        assert torch.cond is len
-    assert torch.cond is real
+    from torch._higher_order_ops import utils
+
+    real = torch.cond, utils._hop_compile_and_call
+    x, cond = torch.ones(3), torch.cond
+    with torch_private.control_flow_uncompiled(), torch_private.control_flow_uncompiled():
+        assert torch.cond is not cond
+        result = torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,))
+    torch.testing.assert_close(result, x.sin())
+    assert (torch.cond, utils._hop_compile_and_call) == real
 
 
 def test_stacks_hide_torch() -> None:
@@ -113,3 +118,16 @@ def test_stacks_hide_torch() -> None:
     assert "return helper(x)" in text
     assert text.index("test_stacks_hide_torch") < text.index("in forward"), "outermost first"
     assert "return helper(x)" in stack.summary(found[0])[-1]
+
+
+def test_autocast_regions_are_seen() -> None:
+    entered: list[bool] = []
+    before = torch.autocast.__enter__
+    with torch_private.autocast_watched(lambda: entered.append(True)):
+        with torch.autocast("cpu", enabled=False):
+            assert not torch_private.any_autocast_enabled()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch_private.any_autocast_enabled()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        pass
+    assert len(entered) == 2 and torch.autocast.__enter__ is before

@@ -27,6 +27,7 @@ _HOMES = {
     "VerificationReport": "stillframe.export.verify",
     "save": "stillframe.artifact",
     "load": "stillframe.artifact",
+    "make_fx": "stillframe.trace.make_fx",
     **dict.fromkeys(
         ("AdditionalInputs", "Dim", "ShapesCollection", "auto", "dims"), "stillframe.shapes.dims"
     ),
@@ -43,8 +44,8 @@ _HOMES = {
         (
             "StillframeError", "UserError", "UserErrorKind", "InvalidInput",
             "ConstraintViolationError", "DataDependentError", "SideEffectError", "NotSupported",
-            "CallError", "VerificationError", "SpecViolationError", "ArtifactError",
-            "InternalError",
+            "CustomOperatorError", "CallError", "VerificationError", "SpecViolationError",
+            "ArtifactError", "InternalError",
         ),
         "stillframe.errors",
     ),
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         ArtifactError,
         CallError,
         ConstraintViolationError,
+        CustomOperatorError,
         DataDependentError,
         InternalError,
         InvalidInput,
@@ -89,7 +91,14 @@ if TYPE_CHECKING:
         TokenArgument,
     )
     from stillframe.export.verify import VerificationReport
-    from stillframe.shapes.dims import AdditionalInputs, Dim, ShapesCollection, auto, dims
+    from stillframe.shapes.dims import (
+        AdditionalInputs,
+        Dim,
+        ShapesCollection,
+        dims,
+    )
+    from stillframe.shapes.dims import auto as auto
+    from stillframe.trace.make_fx import make_fx
 
 
 def export(

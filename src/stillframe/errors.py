@@ -123,6 +123,18 @@ class NotSupported(UserError, NotImplementedError):
         super().__init__(UserErrorKind.UNSUPPORTED, what, **parts)  # type: ignore[arg-type]
 
 
+class CustomOperatorError(UserError):
+    """What somebody registered for a custom operator fails, or is not what its schema says.
+
+    Attributes:
+        operator: the qualified name, ``"library::name"``.
+    """
+
+    def __init__(self, what: str, *, operator: str, **parts: object) -> None:
+        super().__init__(UserErrorKind.INVALID_INPUT, what, **parts)  # type: ignore[arg-type]
+        self.operator = operator
+
+
 class CallError(StillframeError, ValueError):
     """A call of an exported program with inputs that the program was not made for.
 

@@ -8,6 +8,8 @@ somebody's capture.
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,6 +30,12 @@ below_autograd = torch._C._AutoDispatchBelowADInplaceOrView
 # The function behind ``torch.no_grad`` and friends; a TorchFunctionMode sees its calls.
 set_grad_enabled = torch._C._set_grad_enabled
 
+# Whether autocast is on for any kind of device: one call, cheap enough for every run of a program.
+any_autocast_enabled: Callable[[], bool] = torch._C._is_any_autocast_enabled
+
+
+# What function modes are shown for ``tensor.data = other``.
+set_data = vars(torch._C.TensorBase)["data"].__set__
 
 # The argument-parsing bindings behind ``torch.add`` and ``torch.nn.functional.linear``: the
 # shortest way from Python into an operator.
@@ -73,12 +81,53 @@ def primitive_meta(op: torch._ops.OpOverload) -> Callable[..., Any] | None:
 
 
 def registered_fake(op: torch._ops.OpOverload) -> Callable[..., Any] | None:
-    """The function given to ``torch.library.register_fake`` for a custom operator, or None."""
+    """The function given to ``register_fake`` for a custom operator, or None."""
+    from torch._library.custom_ops import OPDEFS
     from torch._library.simple_registry import singleton
 
-    entry = singleton.find(op._schema.name)
-    kernel = entry.fake_impl.kernel
-    return kernel.func if kernel is not None else None
+    definition = OPDEFS.get(op.name())
+    if definition is not None:  # torch registers a stand-in for those without a fake
+        fake: Callable[..., Any] | None = definition._abstract_fn
+        return fake
+    entry = singleton.get(op.name())
+    kernel = entry.fake_impl.kernel if entry is not None else None
+    return _unchecked(kernel.func) if kernel is not None else None
+
+
+def _unchecked(fake: Callable[..., Any]) -> Callable[..., Any]:
+    """The author's function, out of the one that torch puts around it to look for C++ stubs."""
+    if not fake.__qualname__.startswith("_check_pystubs_once."):
+        return fake
+    return inspect.getclosurevars(fake).nonlocals["func"]  # type: ignore[no-any-return]
+
+
+def kernel_without_data(op: torch._ops.OpOverload) -> Callable[..., Any] | None:
+    """The kernel that runs where tensors have no data, or None: one for ``Meta``, or for all."""
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    if not any(has_kernel(op.name(), key) for key in ("Meta", "CompositeExplicitAutograd")):
+        return None
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.Meta)
+    return functools.partial(op.redispatch, keys)
+
+
+def is_defined_by_decorator(op: torch._ops.OpOverload) -> bool:
+    """Whether ``torch.library.custom_op`` made the operator."""
+    from torch._library.custom_ops import OPDEFS
+
+    return op.name() in OPDEFS
+
+
+@contextlib.contextmanager
+def fake_context(getter: Callable[[], Any]) -> Iterator[None]:
+    """``torch.library.get_ctx()`` gives what ``getter`` returns inside."""
+    from torch._library.fake_impl import set_ctx_getter
+
+    with set_ctx_getter(getter):
+        yield
+
+
+# Entering it turns function modes and overridden functions of tensor classes off.
+no_torch_function = torch._C.DisableTorchFunction
 
 
 def lazy_graph_module(
@@ -181,14 +230,30 @@ def modes_taken_off(matches: Callable[[Any], bool]) -> Iterator[list[Any]]:
         replace(kept_dispatch, dispatch, pop, push)
 
 
-# Entering it lets Python kernels of composite operators stand in for the C++ ones, some of which
-# cannot read symbolic sizes.
-python_kernels_first = torch._C._EnablePythonDispatcher
+# The number of the next node of torch's autograd graph; forward and backward share it.
+autograd_sequence_number: Callable[[], int] = vars(torch.autograd)["_get_sequence_nr"]
+
+
+def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage:
+    """The storage of a real tensor; no function mode sees the question."""
+    with torch._C.DisableTorchFunction():
+        return tensor.untyped_storage()
+
+
+def take_over(tensor: torch.Tensor, other: torch.Tensor) -> None:
+    """``tensor.data = other``: sizes, strides and memory of ``other``; no mode sees it."""
+    with torch._C.DisableTorchFunction():
+        tensor.data = other
 
 
 def is_functorch_wrapper(tensor: torch.Tensor) -> bool:
     """Whether a transform of ``torch.func`` wrapped the tensor; operators see what is inside."""
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
+
+
+def inside_transform() -> bool:
+    """Whether code runs inside ``torch.vmap``, ``torch.func.grad`` or the like."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 @contextlib.contextmanager
@@ -282,3 +347,23 @@ def autocast_cache_disabled() -> Iterator[None]:
         yield
     finally:
         torch.set_autocast_cache_enabled(old)
+
+
+@contextlib.contextmanager
+def autocast_watched(entered: Callable[[], None]) -> Iterator[None]:
+    """``entered()`` is called whenever a ``torch.autocast`` region begins inside.
+
+    Function modes do not see these regions, and one that switches autocast off where it is off
+    leaves no other mark.
+    """
+    original = torch.autocast.__enter__
+
+    def enter(region: torch.autocast) -> Any:
+        entered()
+        return original(region)  # type: ignore[no-untyped-call]
+
+    torch.autocast.__enter__ = enter  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.autocast.__enter__ = original  # type: ignore[method-assign]

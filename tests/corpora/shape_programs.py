@@ -12,10 +12,9 @@ The rows stand in ``shape_programs_*.py``, by theme; ``test_shape_table.py`` and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tests.corpora.soundness_programs import Call, call, difference, x_
@@ -23,13 +22,33 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 import stillframe as sf
+from stillframe.symbolic import Expr
 
 __all__ = [
-    "Case", "DataDependent", "Narrowed", "Ok", "Program", "Relation", "Specialised", "Specs",
-    "Table", "call", "ints", "net", "x_",
-]  # fmt: skip
+    "Admitted",
+    "Case",
+    "DataDependent",
+    "EXAMPLE_01",
+    "NOT_ONE",
+    "NOT_ONE_CALL",
+    "Narrowed",
+    "Ok",
+    "Program",
+    "Relation",
+    "Specialised",
+    "Specs",
+    "TWO_OR_MORE",
+    "Table",
+    "UNROLLED",
+    "call",
+    "function",
+    "ints",
+    "net",
+    "x_",
+]
 
 Sizes = tuple[int, ...]
+Refusal = TypeVar("Refusal", bound=sf.StillframeError)
 Case = tuple[Any, ...]
 
 
@@ -80,8 +99,13 @@ class Ok:
         program = export(row.make(), row.example_call, row.dims)
         static = [note for note in program.notes if " is static " in note]
         assert not static, static
-        assert not program.guards or "AUTO" in str(row.spec()) or "DYNAMIC" in str(row.spec())
+        assert not program.guards or _has_free_dims(row.spec())
         return Admitted(program, row.make)
+
+
+def _has_free_dims(spec: Any) -> bool:
+    """Whether the program is to find out some dims, so that it may have conditions of its own."""
+    return "AUTO" in str(spec) or "DYNAMIC" in str(spec)
 
 
 @dataclass(frozen=True)
@@ -90,7 +114,7 @@ class Narrowed:
 
     Attributes:
         requires: the condition that the message must state.
-        suggests: the spec that the error must suggest, as text: ``b = Dim('b', min=2)``.
+        suggests: what the spec of the error must say, as text: ``b = Dim('b', min=2)``.
     """
 
     requires: str
@@ -100,17 +124,17 @@ class Narrowed:
     def admit(self, row: Program) -> Admitted:
         error = refused(row, sf.ConstraintViolationError)
         assert self.requires in error.what, error
-        assert self.suggests in "; ".join(error.hints), error
-        return Admitted(export(row.make(), row.example_call, row.dims, pasted(error)), row.make)
+        assert self.suggests in error.spec, error
+        return Admitted(export_pasted(row, error), row.make)
 
 
 @dataclass(frozen=True)
 class Relation:
-    """Refused: two declared dims are tied. The corrected spec exports.
+    """Refused: two declared dims are tied. Both the spec that the error suggests and ours export.
 
     Attributes:
         requires: the relation that the message must state.
-        dims: the corrected spec.
+        dims: a corrected spec by hand; the calls are made on the program of the suggested one.
         kind: ``equality`` for equal dims, ``derived`` for ``k*d + c``.
     """
 
@@ -121,8 +145,10 @@ class Relation:
     def admit(self, row: Program) -> Admitted:
         error = refused(row, sf.ConstraintViolationError)
         assert self.requires in error.what, error
-        assert self.requires in "; ".join(error.hints), error
-        return Admitted(export(row.make(), row.example_call, self.dims), row.make)
+        by_hand = self.dims(Specs(sf, row.example_call, {}))
+        guards = export(row.make(), row.example_call, self.dims).guards
+        assert not guards or _has_free_dims(by_hand), guards
+        return Admitted(export_pasted(row, error), row.make)
 
 
 @dataclass(frozen=True)
@@ -288,6 +314,28 @@ def ints(*shape: int, below: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, below, shape, generator=generator)
 
 
+# -- reasons that several rows share --------------------------------------------------------------
+
+EXAMPLE_01 = (
+    "theirs makes a constant of an example size of 0 or 1; the declared range says that it varies"
+)
+NOT_ONE = (
+    "theirs assumes that an inner size is not 0 or 1 and refuses the range for it; "
+    "the program does not ask"
+)
+NOT_ONE_CALL = (
+    "theirs exports, then refuses declared sizes at which an inner size is 0 or 1; "
+    "the program does not ask"
+)
+TWO_OR_MORE = (
+    "theirs takes every dynamic size for 2 or more and checks that nowhere: "
+    "another number at 1 or 0"
+)
+UNROLLED = (
+    "theirs takes the recurrent operator apart and unrolls time; the kernel runs at every length"
+)
+
+
 # -- stillframe -----------------------------------------------------------------------------------
 
 
@@ -299,7 +347,7 @@ def export(
     return sf.export(mod, args, kwargs, dynamic_shapes=spec, strict=False)
 
 
-def refused(row: Program, error: type[sf.StillframeError]) -> sf.StillframeError:
+def refused(row: Program, error: type[Refusal]) -> Refusal:
     """The error with which the row's export is refused; it must be of this class."""
     try:
         export(row.make(), row.example_call, row.dims)
@@ -308,13 +356,20 @@ def refused(row: Program, error: type[sf.StillframeError]) -> sf.StillframeError
     raise AssertionError(f"{row.name}: exports; expected {error.__name__}")
 
 
-def pasted(error: sf.StillframeError) -> dict[str, Any]:
-    """The dims that the error's hints give, by name, read as the Python they are."""
-    found: dict[str, Any] = {}
-    for hint in error.hints:
-        if re.match(r"\w+ = ", hint):
-            exec(hint, {"Dim": sf.Dim}, found)
-    return found
+def export_pasted(row: Program, error: sf.ConstraintViolationError) -> sf.ExportedProgram:
+    """The row exported with the spec that the error suggests, read as the Python it is."""
+    assert error.spec in "\n".join(error.hints), "the spec is part of the message"
+    names: dict[str, Any] = {"Dim": sf.Dim}
+    exec(error.spec, names)
+    args, kwargs = row.example_call
+    return sf.export(
+        row.make(),
+        args,
+        kwargs,
+        dynamic_shapes=names["dynamic_shapes"],
+        assume=names.get("assume", []),
+        strict=False,
+    )
 
 
 def wrong_inside(row: Program, admitted: Admitted) -> list[str]:
@@ -341,6 +396,21 @@ def wrong_outside(row: Program, admitted: Admitted) -> list[str]:
             found.append(f"{sizes}: {got!r} instead of a CallError")
         elif f"{path}: " not in got.what and f" of {path}" not in got.what:
             found.append(f"{sizes}: the message does not name {path}: {got}")
+    return found
+
+
+def unvaried(row: Program, admitted: Admitted) -> list[str]:
+    """Dims of more than one size that have the same in all calls inside, by path."""
+    program = admitted.program
+    calls = [pytree.tree_leaves(row.inputs(*sizes)) for sizes in row.inside]
+    inputs = [n for n in program.graph.nodes if n.op == "placeholder"][-len(calls[0]) :]
+    found = []
+    for index, node in enumerate(inputs):
+        for dim, size in enumerate(getattr(node.meta["val"], "sizes", ())):
+            sizes = program.range_constraints.get(size) if isinstance(size, Expr) else None
+            if sizes is not None and not sizes.is_single:
+                seen = {leaves[index].shape[dim] for leaves in calls}
+                found += [f"{node.name}.size({dim})"] if len(seen) == 1 else []
     return found
 
 

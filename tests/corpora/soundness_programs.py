@@ -231,6 +231,8 @@ def difference(a: Any, b: Any, path: str = "") -> str:
             return f"{path}: {a.dtype}{tuple(a.shape)}, {b.dtype}{tuple(b.shape)}"
         if a.is_meta:
             return ""
+        if a.is_complex():
+            a, b = torch.view_as_real(a), torch.view_as_real(b)
         same = torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-5, equal_nan=True)
         return "" if same else f"{path}: {a.flatten()[:3].tolist()}, {b.flatten()[:3].tolist()}"
     if isinstance(a, dict):

@@ -416,14 +416,13 @@ def keep_output(self: Any, x: Any) -> Any:
     return self.last
 
 
-REBIND = "pipeline.py _rebind_buffers copies one buffer after another: later copies read new values"
 KEEP = "effects.py check_rebinding allows a new value that shares memory with an input or output"
 case("a counter buffer", count_in_buffer, X, X2, X3, state={"b_n": torch.tensor(0)})
 case("a running sum returned", keep_output, X, X2, state={"b_last": torch.zeros(3, 4)})
 case("history in two buffers", history, X, X2, X3,
-     state={"b_newer": torch.zeros(3, 4), "b_older": torch.ones(3, 4)}, unsound=REBIND)
+     state={"b_newer": torch.zeros(3, 4), "b_older": torch.ones(3, 4)})
 case("two buffers swapped", swap, X, X2,
-     state={"b_a": torch.tensor(2.0), "b_b": torch.tensor(3.0)}, unsound=REBIND)
+     state={"b_a": torch.tensor(2.0), "b_b": torch.tensor(3.0)})
 case("an input kept, then changed by the caller", keep_input, X, X2,
      state={"b_last": torch.zeros(3, 4)}, between=mutate_input, unsound=KEEP)
 case("an output kept, then changed by the caller", keep_output, X, X2,
@@ -435,13 +434,10 @@ def norm_dead(self: Any, x: Any) -> Any:
     return x * 2
 
 
-WRITES = (
-    "operators.py facts_of: batch_norm writes its running statistics though its schema hides it"
-)
 case("batch norm in training", lambda self, x: self.norm(x), X, X2, X3,
      state={"norm": lambda: nn.BatchNorm1d(4)})
 case("batch norm in training, result unused", norm_dead, X, X2,
-     state={"norm": lambda: nn.BatchNorm1d(4)}, unsound=WRITES)
+     state={"norm": lambda: nn.BatchNorm1d(4)})
 case("batch norm with cumulative average", lambda self, x: self.norm(x), X, X2,
      state={"norm": lambda: nn.BatchNorm1d(4, momentum=None)},
      verdict=Export("DataDependentError", "depends on the data"))
@@ -579,7 +575,7 @@ case("called under autocast", lambda self, x: self.lin(x), X, around=autocast)
 case("exported under autocast", lambda self, x: self.lin(x), X, around_export=autocast,
      unsound=AMBIENT)
 case("a region without autocast, called under it", no_autocast, X, around=autocast,
-     unsound=AMBIENT)
+     verdict=Refuse("call it outside of torch.autocast"))
 case("a dtype that autocast decides",
      lambda self, x: x * (2 if self.lin(x).dtype is x.dtype else 3), X, around=autocast, unsound=AMBIENT)
 case(
@@ -618,11 +614,11 @@ case("a branch on a size", lambda self, x: x * (2 if x.shape[0] > 3 else 3), *SI
      verdict=Export("ConstraintViolationError", "sizes of b"))
 case("a list indexed by a size", lambda self, x: x * [1, 2, 3, 4, 5, 6][x.shape[0]], *SIZES,
      dims=batch(), verdict=Export("ConstraintViolationError", "sizes of b"))
-SYMBOLS = "a symbolic size is a SymInt: isinstance and str tell it from an int, unnoticed"
+SYMBOLS = "a symbolic size is a SymInt: isinstance tells it from an int, unnoticed"
 case("isinstance of a size", lambda self, x: x * (2 if isinstance(x.shape[0], int) else 3), *SIZES,
      dims=batch(), unsound=SYMBOLS)
 case("a size as text", lambda self, x: x * len(str(x.shape[0])), *of((5, 4), (10, 4)),
-     dims=batch(), unsound=SYMBOLS)
+     dims=batch(), verdict=Export("ConstraintViolationError", "sizes of b"))
 
 
 def parts(pieces: Any) -> Any:
@@ -715,7 +711,8 @@ case("item: a branch", lambda self, x, n: x * (2 if n.item() > 2 else 3), *numbe
      verdict=Export("DataDependentError", "depends on the data"))
 case("item: a float",
      lambda self, x, n: x * round(n.item()) + math.floor(n.item()) * (n.item() % 2), *number(3.0, 0.5, 2.5, -2.5, 3.7))
-case("item: text", lambda self, x, n: x * len(str(n.item())), *number(3, 10), unsound=SYMBOLS)
+case("item: text", lambda self, x, n: x * len(str(n.item())), *number(3, 10),
+     verdict=Export("DataDependentError", "depends on the data"))
 VECTORS = [
     lambda v=v: call(torch.tensor(v))
     for v in ([3.0, -1, 2, 0], [0.0, 0, 0, 0], [0.0, 0, 1, 0], [1.0, 2, 3, 4], [-1.0, 2, 2, 7])

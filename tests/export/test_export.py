@@ -74,15 +74,6 @@ def test_not_supported_says_what(net: Net) -> None:
         sf.export(net, example(), preserve_module_call_signature=("body",))
 
 
-def test_control_flow_is_refused_by_name() -> None:
-    class M(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, (x,))
-
-    with pytest.raises(sf.NotSupported, match=r"torch\.cond"):
-        sf.export(M(), (torch.ones(3),))
-
-
 def test_sparse_input_is_refused_by_path() -> None:
     with pytest.raises(sf.NotSupported, match="x.*layout torch.sparse_coo"):
         sf.export(lambda x: x * 2, (torch.eye(3).to_sparse(),))

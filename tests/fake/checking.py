@@ -1,9 +1,10 @@
-"""Compare a shape rule with the operator's real CPU kernel.
+"""Compare the fake execution of an operator with its real CPU kernel.
 
 The real operator runs as it does during a capture (autograd keys excluded, so composite operators
-arrive whole). The rule runs on fakes with static sizes, and again on fakes whose sizes are symbols
-with the real sizes as hints. Compared are dtype, device, sizes, strides (of dims of more than one
-element), offset, which input's memory the output shares, and identity with an input.
+arrive whole). The fake mode runs it on fakes with static sizes, and again on fakes whose sizes are
+symbols with the real sizes as hints. Compared are dtype, device, sizes, strides (of dims of more
+than one element), offset, which input's memory the output shares, identity with an input, what an
+in-place operator did to the sizes of its arguments, and whether the call is legal at all.
 """
 
 from __future__ import annotations
@@ -17,12 +18,29 @@ from torch.utils import _pytree as pytree
 
 from stillframe.errors import DataDependentError, NotSupported
 from stillframe.fake.context import RuleContext
+from stillframe.fake.mode import FakeMode
 from stillframe.fake.registry import RULES, load_rules
 from stillframe.fake.tensor import FakeStorage, FakeTensor
-from stillframe.shapes.env import Guard, ShapeEnv, Size
+from stillframe.shapes.env import Guard, ShapeEnv, Size, to_size
 from stillframe.symbolic import Expr, Range, evaluate, unwrap
 
 load_rules()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One way in which fake and real execution differ.
+
+    ``kind`` is what expectation files name: ``dtype``, ``device``, ``sizes``, ``strides``,
+    ``offset``, ``alias``, ``value``, ``outputs``, ``raises`` (only the fake execution does) or
+    ``accepts`` (only the kernel raises).
+    """
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}"
 
 
 @dataclass
@@ -30,14 +48,17 @@ class Outcome:
     """What a comparison found.
 
     ``symbolic`` says whether sizes were symbols in the second run; ``refused`` is the text of a
-    typed error (not supported, depends on data) with which the rule declined to answer.
+    typed error (not supported, depends on data) with which fake execution declined to answer;
+    ``fallbacks`` holds the operators that were answered without a rule, by kind of run.
     """
 
-    mismatches: list[str] = field(default_factory=list)
+    mismatches: list[Difference] = field(default_factory=list)
     guards: list[Guard] = field(default_factory=list)
     symbolic: bool = False
     refused: str = ""
+    fallbacks: dict[str, list[str]] = field(default_factory=dict)
     result: Any = None
+    error: Exception | None = None
 
 
 def check(op: Any, *args: Any, symbolic_ints: bool = False, **kwargs: Any) -> Outcome:
@@ -48,11 +69,15 @@ def check(op: Any, *args: Any, symbolic_ints: bool = False, **kwargs: Any) -> Ou
     """
     with torch._C._AutoDispatchBelowAutograd(), torch.no_grad():
         outcome = compare(op, args, kwargs, symbolic_ints=symbolic_ints)
+    if outcome.error is not None:
+        raise outcome.error
     if outcome.refused:
         raise AssertionError(f"{op}: {outcome.refused}")
+    if str(op) in outcome.fallbacks.get("static", ()):
+        raise AssertionError(f"{op}{show(args)}{kwargs or ''}: its rule does not cover the call")
     if outcome.mismatches:
         raise AssertionError(
-            f"{op}{_show(args)}{kwargs or ''}:\n  " + "\n  ".join(outcome.mismatches)
+            f"{op}{show(args)}{kwargs or ''}:\n  " + "\n  ".join(map(str, outcome.mismatches))
         )
     return outcome
 
@@ -68,18 +93,21 @@ def check_error(op: Any, *args: Any, **kwargs: Any) -> Exception:
             op(*args, **kwargs)
         except (RuntimeError, IndexError, TypeError, ValueError) as e:
             real_error = e
-        assert real_error is not None, f"{op} accepts {_show(args)}"
+        assert real_error is not None, f"{op} accepts {show(args)}"
         try:
             RULES[op](RuleContext(env), *fake_args, **fake_kwargs)
         except (RuntimeError, IndexError, TypeError, ValueError) as e:
             return e
-    raise AssertionError(f"the rule of {op} accepts {_show(args)}; eager: {real_error}")
+    raise AssertionError(f"the rule of {op} accepts {show(args)}; eager: {real_error}")
 
 
 def compare(
     op: Any, args: Sequence[Any], kwargs: dict[str, Any], *, symbolic_ints: bool = False
 ) -> Outcome:
-    """Run ``op`` for real (in-place operators change the arguments) and by its rule, twice."""
+    """Run ``op`` for real (in-place operators change the arguments) and on fakes, twice.
+
+    An exception of the real operator is kept in the outcome.
+    """
     outcome = Outcome()
     plans: list[tuple[str, Fakes, list[Any], dict[str, Any]]] = []
     for label in ("static", "symbolic"):
@@ -88,27 +116,40 @@ def compare(
         if label == "symbolic" and not fakes.env.symbols:
             continue
         plans.append((label, fakes, *converted))
-    outcome.result = op(*args, **kwargs)
+    try:
+        outcome.result = op(*args, **kwargs)
+    except Exception as e:
+        outcome.error = e
     reals = [a for a in pytree.tree_leaves((args, kwargs)) if isinstance(a, torch.Tensor)]
     for label, fakes, fake_args, fake_kwargs in plans:
+        mode = FakeMode(fakes.env)
+        found: list[Difference] = []
         try:
-            answer = RULES[op](RuleContext(fakes.env), *fake_args, **fake_kwargs)
+            answer = mode.run(op, tuple(fake_args), fake_kwargs)
         except (NotSupported, DataDependentError) as e:
             outcome.refused = e.what
             continue
         except Exception as e:
-            outcome.mismatches.append(f"{label}: the rule raised {type(e).__name__}: {e}")
-            continue
-        found = differences(fakes, reals, outcome.result, answer)
+            if outcome.error is None:
+                found = [Difference("raises", f"{type(e).__name__}: {e}")]
+        else:
+            if outcome.error is not None:
+                found = [Difference("accepts", f"eager: {str(outcome.error).splitlines()[:1]}")]
+            else:
+                found = differences(fakes, reals, outcome.result, answer)
+        outcome.fallbacks[label] = list(mode.fallbacks)
         if fakes.env.guards:
             # the call only fits special sizes; whether memory is shared may stay open then, since
             # the operator itself stays in the graph and decides at run time
-            found = [text for text in found if not text.startswith(("strides", "does not share"))]
-        outcome.mismatches += [f"{label}: {text}" for text in found]
+            found = [d for d in found if d.kind != "strides" and d.text != _NOT_SHARED]
+        outcome.mismatches += [Difference(d.kind, f"{d.text} ({label})") for d in found]
         if label == "symbolic":
             outcome.symbolic = True
             outcome.guards = fakes.env.guards
     return outcome
+
+
+_NOT_SHARED = "does not share memory with the input that it should"
 
 
 class Fakes:
@@ -202,85 +243,99 @@ def _one_stride(real: torch.Tensor, d: int, sizes: Sequence[Size], strides: list
     return value
 
 
-def differences(fakes: Fakes, reals: Iterable[torch.Tensor], real: Any, answer: Any) -> list[str]:
-    """How the rule's answer differs from the real result."""
+def differences(
+    fakes: Fakes, reals: Iterable[torch.Tensor], real: Any, answer: Any
+) -> list[Difference]:
+    """How the fake answer, and the fake arguments after the call, differ from the real ones."""
     want, have = pytree.tree_leaves(real), pytree.tree_leaves(answer)
     if len(want) != len(have):
-        return [f"{len(have)} outputs, should be {len(want)}"]
-    found: list[str] = []
+        return [Difference("outputs", f"{len(have)} of them, should be {len(want)}")]
+    found: list[Difference] = []
     reals = list(reals)
     values = dict(fakes.env.hints)  # and of unbacked sizes, from the first output that has them
     for i, (r, f) in enumerate(zip(want, have, strict=True)):
         prefix = f"output {i}: " if len(want) > 1 else ""
         if not isinstance(r, torch.Tensor):
+            f = to_size(f)
             if not isinstance(f, Expr) and f != r:
-                found.append(f"{prefix}{f!r}, should be {r!r}")
+                found.append(Difference("value", f"{prefix}{f!r}, should be {r!r}"))
         elif not isinstance(f, FakeTensor):
-            found.append(f"{prefix}{f!r}, should be a tensor")
+            found.append(Difference("value", f"{prefix}{f!r}, should be a tensor"))
         else:
-            found += [prefix + text for text in _tensor_differences(fakes, reals, r, f, values)]
+            texts = [*_metadata_differences(r, f, values), *_alias_differences(fakes, reals, r, f)]
+            found += [Difference(d.kind, prefix + d.text) for d in texts]
+    for r in reals:
+        for d in _metadata_differences(r, fakes.by_id[id(r)], values):
+            found.append(Difference(d.kind, f"argument after the call: {d.text}"))
     return found
 
 
-def _tensor_differences(
-    fakes: Fakes,
-    reals: list[torch.Tensor],
-    r: torch.Tensor,
-    f: FakeTensor,
-    hints: dict[Expr, int],
-) -> list[str]:
-    found = []
+def _metadata_differences(
+    r: torch.Tensor, f: FakeTensor, values: dict[Expr, int]
+) -> list[Difference]:
+    found: list[Difference] = []
 
     def number(size: Size) -> int | None:
+        """None where only the data tells."""
         if not isinstance(size, Expr):
             return size
-        if any(s not in hints for s in size.free_symbols):
+        if any(s not in values for s in size.free_symbols):
             return None
-        return int(evaluate(size, hints))
+        return int(evaluate(size, values))
 
     if f.dtype is not r.dtype:
-        found.append(f"dtype {f.dtype}, should be {r.dtype}")
+        found.append(Difference("dtype", f"{f.dtype}, should be {r.dtype}"))
     if f.device != r.device:
-        found.append(f"device {f.device}, should be {r.device}")
+        found.append(Difference("device", f"{f.device}, should be {r.device}"))
     for have, size in zip(f.sizes, r.shape, strict=False):
-        if isinstance(have, Expr) and have.op == "symbol" and have not in hints:
-            hints[have] = size
-    sizes = [number(s) for s in f.sizes]
-    if tuple(sizes) != tuple(r.shape):
-        return [*found, f"sizes {tuple(sizes)}, should be {tuple(r.shape)}"]
+        if isinstance(have, Expr) and have.op == "symbol" and have not in values:
+            values[have] = size
+    sizes = tuple(number(s) for s in f.sizes)
+    if len(sizes) != r.dim() or any(
+        a not in (None, b) for a, b in zip(sizes, r.shape, strict=True)
+    ):
+        return [*found, Difference("sizes", f"{sizes}, should be {tuple(r.shape)}")]
     if any(type(s) is bool for s in (*f.sizes, *f.strides)) or any(
         isinstance(s, Expr) and s.is_constant for s in (*f.sizes, *f.strides, f.offset)
     ):
-        found.append(f"constants that were not unwrapped: {f.sizes} {f.strides} {f.offset}")
-    if r.numel() > 0:
-        strides = tuple(number(s) for s in f.strides)
-        if any(
-            a != b and size != 1 for a, b, size in zip(strides, r.stride(), r.shape, strict=True)
-        ):
-            found.append(f"strides {strides}, should be {r.stride()} for sizes {tuple(r.shape)}")
-    if number(f.offset) != r.storage_offset():
-        found.append(f"offset {number(f.offset)}, should be {r.storage_offset()}")
-    same = next((t for t in reals if t is r), None)
-    is_same = next((t for t in reals if fakes.by_id[id(t)] is f), None)
-    if same is not is_same:
-        found.append(
-            f"{'is' if is_same is not None else 'is not'} an input, eager returns "
-            f"{'one' if same is not None else 'a new tensor'}"
-        )
-    elif same is None:
-        mine = fakes.storages.get(r.untyped_storage()._cdata) if r.numel() else f.storage_
-        if mine is not f.storage_ and (
-            mine is not None or any(f.storage_ is s for s in fakes.storages.values())
-        ):
-            found.append(
-                "shares memory with an input, should not"
-                if mine is None
-                else "does not share memory with the input that it should"
-            )
+        constants = f"constants that were not unwrapped: {f.sizes} {f.strides} {f.offset}"
+        found.append(Difference("sizes", constants))
+    strides = tuple(number(s) for s in f.strides)
+    if any(
+        a not in (None, b) and n != 1 for a, b, n in zip(strides, r.stride(), r.shape, strict=True)
+    ):
+        text = f"{strides}, should be {r.stride()} for sizes {tuple(r.shape)}"
+        found.append(Difference("strides" if r.numel() else "empty strides", text))
+    if number(f.offset) not in (None, r.storage_offset()):
+        found.append(Difference("offset", f"{number(f.offset)}, should be {r.storage_offset()}"))
     return found
 
 
-def _show(args: Any) -> str:
+def _alias_differences(
+    fakes: Fakes, reals: list[torch.Tensor], r: torch.Tensor, f: FakeTensor
+) -> list[Difference]:
+    """Is the output an input, or over the memory of one, exactly where the real one is?"""
+    same = next((t for t in reals if t is r), None)
+    is_same = next((t for t in reals if fakes.by_id[id(t)] is f), None)
+    if same is not is_same:
+        have = "is" if is_same is not None else "is not"
+        want = "one" if same is not None else "a new tensor"
+        return [Difference("alias", f"{have} an input, eager returns {want}")]
+    if same is not None:
+        return []
+    mine = fakes.storages.get(r.untyped_storage()._cdata) if r.numel() else f.storage_
+    if mine is f.storage_:
+        return []
+    if mine is not None:
+        return [Difference("alias", _NOT_SHARED)]
+    if any(f.storage_ is s for s in fakes.storages.values()):
+        return [Difference("alias", "shares memory with an input, should not")]
+    return []
+
+
+def show(args: Any) -> str:
+    """Arguments as text, tensors by their metadata."""
+
     def one(value: Any) -> str:
         if isinstance(value, torch.Tensor):
             return f"tensor(sizes={tuple(value.shape)}, strides={value.stride()}, {value.dtype})"

@@ -1,40 +1,114 @@
-"""Check the shape rules against torch's own operator samples: ``python -m tests.fake.sweep``.
+"""Check fake execution against torch's own operator samples: ``python -m tests.fake.sweep``.
 
-Every operator of ``op_db`` runs on its sample inputs with autograd keys excluded, as in a capture.
-A dispatch mode sees the overloads that arrive; each call for which there is a rule is compared with
-the real kernel, with static and with symbolic sizes.
+Every operator of ``op_db`` runs on its sample inputs and error inputs with autograd keys excluded,
+as in a capture. A dispatch mode sees the overloads that arrive and compares each call with the fake
+execution, with static sizes and with a symbol for every size. Then the whole call runs once more
+with and without fakes to compare ``requires_grad``.
+
+``expected.toml`` lists the known differences with reasons. A difference that is not listed, or a
+listed one that does not show up any more although all its samples ran, makes the run fail.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
-import itertools
+import concurrent.futures
+import multiprocessing
+import pathlib
 import sys
 import time
+import tomllib
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from tests.fake.checking import _show, compare
-from torch.testing._internal.common_methods_invocations import op_db
+from tests.fake.checking import Difference, Fakes, compare, show
+from tests.fake.samples import (
+    DTYPES,
+    LAYOUTS,
+    OPERATORS,
+    Call,
+    error_samples_of,
+    is_plain,
+    samples_of,
+)
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stillframe.fake.registry import RULES
+from stillframe import torch_private
+from stillframe.errors import DataDependentError, NotSupported
+from stillframe.fake.mode import FakeMode
+from stillframe.fake.tensor import FakeTensor
+from stillframe.shapes.env import ShapeEnv
+
+EXPECTED = pathlib.Path(__file__).with_name("expected.toml")
+ALL = 1_000_000  # more samples than any operator has
+
+
+@dataclass(frozen=True)
+class Found:
+    """A difference and the call that shows it."""
+
+    operator: str
+    dtype: str
+    overload: str
+    difference: Difference
+    call: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return (self.operator, self.overload, self.difference.kind)
+
+    def __str__(self) -> str:
+        where = f"{self.operator} [{self.dtype}] {self.overload}"
+        return f"{where}\n    {self.difference}\n    {self.call[:400]}"
+
+
+@dataclass
+class Report:
+    """What the samples of some operators showed.
+
+    ``table`` counts calls by (operator, dtype) and outcome: ``pass``, ``differ``, ``refuse``,
+    ``fallback`` (a static call without a rule, whatever its outcome).
+    """
+
+    table: dict[tuple[str, str], collections.Counter[str]] = field(default_factory=dict)
+    found: list[Found] = field(default_factory=list)
+    refused: collections.Counter[str] = field(default_factory=collections.Counter)
+    fallbacks: dict[str, collections.Counter[str]] = field(
+        default_factory=lambda: {
+            "static": collections.Counter(),
+            "symbolic": collections.Counter(),
+        }
+    )
+    guards: dict[str, list[str]] = field(default_factory=dict)
+    calls: collections.Counter[str] = field(default_factory=collections.Counter)
+
+    def row(self, operator: str, dtype: str) -> collections.Counter[str]:
+        return self.table.setdefault((operator, dtype), collections.Counter())
+
+    def add(self, other: Report) -> None:
+        """Take in what another process found."""
+        for key, counts in other.table.items():
+            self.row(*key).update(counts)
+        self.found += other.found
+        self.refused.update(other.refused)
+        self.calls.update(other.calls)
+        for label, counts in other.fallbacks.items():
+            self.fallbacks[label].update(counts)
+        for overload, texts in other.guards.items():
+            self.guards.setdefault(overload, []).extend(texts)
 
 
 class Comparing(TorchDispatchMode):
-    """Compares each operator call for which there is a rule with the rule."""
+    """Compares each operator call that arrives with its fake execution."""
 
-    def __init__(self) -> None:
+    def __init__(self, report: Report, operator: str, dtype: str) -> None:
         super().__init__()
-        self.calls: collections.Counter[str] = collections.Counter()
-        self.missing: collections.Counter[str] = collections.Counter()
-        self.failures: dict[str, list[str]] = collections.defaultdict(list)
-        self.guards: dict[str, str] = {}
-        self.refused: collections.Counter[str] = collections.Counter()
+        self.report, self.operator, self.dtype = report, operator, dtype
 
     def __torch_dispatch__(
         self,
@@ -47,129 +121,287 @@ class Comparing(TorchDispatchMode):
         leaves = pytree.tree_leaves((args, kwargs))
         if not all(is_plain(t) for t in leaves if isinstance(t, torch.Tensor)):
             return func(*args, **kwargs)
-        if func not in RULES:
-            self.missing[str(func)] += 1
-            return func(*args, **kwargs)
-        self.calls[str(func)] += 1
-        shown = f"{_show(args)} {kwargs or ''}"
+        report, row, name = self.report, self.report.row(self.operator, self.dtype), str(func)
+        report.calls[name] += 1
+        call = f"{show(args)} {kwargs or ''}"
         outcome = compare(func, args, kwargs)
+        for label, fallbacks in outcome.fallbacks.items():
+            report.fallbacks[label].update(fallbacks)
+        row["fallback"] += bool(outcome.fallbacks.get("static"))
         if outcome.refused:
-            self.refused[str(func)] += 1
-        if outcome.mismatches:
-            self.failures[str(func)].append(f"{shown}: {'; '.join(outcome.mismatches)}")
+            report.refused[name] += 1
+        kind = "refuse" if outcome.refused else "pass"
+        row["differ" if outcome.mismatches else kind] += 1
+        for difference in outcome.mismatches:
+            report.found.append(Found(self.operator, self.dtype, name, difference, call))
         if outcome.guards:
-            self.guards[str(func)] = f"{shown}: {[str(g) for g in outcome.guards]}"
+            guards = [str(g).partition("#")[0].strip() for g in outcome.guards]
+            report.guards.setdefault(name, []).append(f"{call}: {guards}")
+        if outcome.error is not None:
+            raise outcome.error
         return outcome.result
 
 
-def is_plain(t: torch.Tensor) -> bool:
-    """Whether ``t`` is of a kind that fakes stand for."""
-    return t.layout is torch.strided and not t.is_quantized and not t.is_nested
+# -- requires_grad ---------------------------------------------------------------------------------
 
 
-def reversed_memory(t: torch.Tensor) -> torch.Tensor:
-    """The same values with the dims in the opposite order in memory."""
-    order = range(t.dim() - 1, -1, -1)
-    return t.permute(*order).contiguous().permute(*order) if t.dim() > 1 else t
+def grad_flags(result: Any, call: Call) -> list[bool]:
+    """``requires_grad`` of each tensor in the result and in the arguments."""
+    leaves = pytree.tree_leaves((result, call.args, call.kwargs))
+    return [t.requires_grad for t in leaves if isinstance(t, torch.Tensor)]
 
 
-def sliced(t: torch.Tensor) -> torch.Tensor:
-    """The same values with gaps between the elements of the last dim."""
-    if t.dim() == 0:
+def differentiable(t: torch.Tensor) -> bool:
+    return t.is_floating_point() or t.is_complex()
+
+
+def grad_difference(variant: Any, call: Call, first: bool) -> Difference | None:
+    """Run the call with inputs that require grad, for real and on fakes.
+
+    Args:
+        first: whether the first tensor requires grad; the others always do.
+    """
+
+    def prepared(position: int, t: torch.Tensor) -> torch.Tensor:
+        t = t.detach()
+        if differentiable(t) and (first or position > 0):
+            t.requires_grad_()
         return t
-    return torch.stack((t, t), -1).flatten(-2)[..., ::2]
+
+    with torch.enable_grad():
+        leaves = call.copied(prepared)
+        real = leaves.copied(lambda _, t: t.clone())  # not leaves, so that they may be written
+        fakes = Fakes(ShapeEnv(), symbols=False)
+        fake = real.copied(lambda _, t: fakes.convert(t))
+        for r, f in zip(grad_tensors(real), grad_tensors(fake), strict=True):
+            f.requires_grad = r.requires_grad
+        try:
+            want = grad_flags(variant(*real.args, **real.kwargs), real)
+        except Exception:  # what calls are legal is compared without autograd
+            return None
+        try:
+            with torch_private.below_autograd(), FakeMode(fakes.env).computing():
+                have = grad_flags(variant(*fake.args, **fake.kwargs), fake)
+        except (NotSupported, DataDependentError):
+            return None
+        except Exception as e:
+            return Difference("requires_grad", f"{type(e).__name__}: {e}")
+    if want != have:
+        return Difference("requires_grad", f"{have}, should be {want}")
+    return None
 
 
-def channels_last(t: torch.Tensor) -> torch.Tensor:
-    """NHWC where the rank is 4, NDHWC where it is 5."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    return t.contiguous(memory_format=formats[t.dim()]) if t.dim() in formats else t
+def grad_matters(call: Call) -> bool:
+    """Whether all tensors can be faked and one of them can require grad."""
+    tensors = grad_tensors(call)
+    return all(map(is_plain, tensors)) and any(map(differentiable, tensors))
 
 
-LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "given": lambda t: t,
-    "reversed": reversed_memory,
-    "sliced": sliced,
-    "channels_last": channels_last,
-}
+def grad_tensors(call: Call) -> list[Any]:
+    """The tensor arguments."""
+    leaves = pytree.tree_leaves((call.args, call.kwargs))
+    return [t for t in leaves if isinstance(t, (torch.Tensor, FakeTensor))]
+
+
+# -- running ---------------------------------------------------------------------------------------
+
+
+def sweep_operator(name: str, dtypes: Iterable[str], layouts: Iterable[str], limit: int) -> Report:
+    """Up to ``limit`` samples of one operator for each dtype and layout, and its error inputs."""
+    report, info = Report(), OPERATORS[name]
+    for dtype in dtypes:
+        if getattr(torch, dtype) in info.dtypes:
+            for layout in layouts:
+                for call in samples_of(info, getattr(torch, dtype), layout, limit):
+                    try_call(report, name, dtype, call, with_grad=layout == "given")
+    for call in error_samples_of(info):
+        try_call(report, name, "errors", call, with_grad=False)
+    return report
+
+
+def try_call(report: Report, name: str, dtype: str, call: Call, *, with_grad: bool) -> None:
+    """Compare the operator and its in-place form on one sample."""
+    info = OPERATORS[name]
+    for variant in filter(None, (info.op, info.inplace_variant)):
+        if with_grad and grad_matters(call):
+            for first in (True, False):
+                difference = grad_difference(variant, call, first)
+                if difference is not None:
+                    shown = f"{show(call.args)} {call.kwargs or ''}"
+                    overload = getattr(variant, "__name__", str(variant))
+                    report.found.append(Found(name, dtype, overload, difference, shown))
+                    report.row(name, dtype)["differ"] += 1
+        comparing = Comparing(report, name, dtype)
+        with torch.no_grad(), torch_private.below_autograd(), comparing:
+            try:
+                variant(*call.args, **call.kwargs)
+            except Exception:  # compared in the mode, if it came from an operator
+                pass
 
 
 def run(
-    dtypes: tuple[torch.dtype, ...],
-    samples: int,
-    pattern: str = "",
-    part: tuple[int, int] = (0, 1),
-    layout: str = "given",
-) -> Comparing:
-    """Up to ``samples`` samples of each operator whose name contains ``pattern``.
+    names: Iterable[str],
+    dtypes: tuple[str, ...] = DTYPES,
+    layouts: tuple[str, ...] = ("given",),
+    limit: int = ALL,
+    jobs: int = 1,
+    *,
+    progress: bool = False,
+) -> Report:
+    """Sweep over the named operators, in ``jobs`` processes."""
+    names, report = list(names), Report()
+    start = time.perf_counter()
 
-    Args:
-        part: ``(i, n)``: only every n-th operator, starting at the i-th.
-        layout: a key of ``LAYOUTS``: how the samples' tensors lie in memory.
-    """
-    lay = LAYOUTS[layout]
+    def take(done: int, part: Report) -> None:
+        report.add(part)
+        if progress:
+            seconds = time.perf_counter() - start
+            line = f"{done}/{len(names)} operators, {len(report.found)} differences"
+            print(f"\r{line}, {seconds:.0f} s", end="", file=sys.stderr, flush=True)
 
-    def convert(value: Any) -> Any:
-        return pytree.tree_map_only(torch.Tensor, lambda t: lay(t) if is_plain(t) else t, value)
+    if jobs == 1:
+        quiet()
+        for i, name in enumerate(names):
+            take(i + 1, sweep_operator(name, dtypes, layouts, limit))
+    else:
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(jobs, context, quiet) as pool:
+            parts = [pool.submit(sweep_operator, n, dtypes, layouts, limit) for n in names]
+            for i, part in enumerate(concurrent.futures.as_completed(parts)):
+                take(i + 1, part.result())
+    if progress:
+        print(file=sys.stderr)
+    return report
 
-    comparing = Comparing()
-    for info in op_db[part[0] :: part[1]]:
-        if pattern not in info.name:
-            continue
-        for dtype in dtypes:
-            if dtype not in info.dtypes:
-                continue
-            torch.manual_seed(0)
-            try:
-                made = list(itertools.islice(info.sample_inputs("cpu", dtype), samples))
-            except Exception:
-                continue
-            for variant in (info.op, info.inplace_variant):
-                for sample in made if variant is not None else ():
-                    args, kwargs = convert((sample.input, *sample.args)), convert(sample.kwargs)
-                    with torch.no_grad(), torch._C._AutoDispatchBelowAutograd(), comparing:
-                        try:
-                            variant(*args, **kwargs)
-                        except Exception:  # samples that the real operator refuses
-                            pass
-    return comparing
+
+def quiet() -> None:
+    """One thread, no warnings: samples warn a lot and are small."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+
+
+# -- expectations ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """A known difference of some operators, and why it is one."""
+
+    operators: tuple[str, ...]
+    overload: str
+    kind: str
+    reason: str
+
+    def covers(self, found: Found) -> bool:
+        return (
+            found.operator in self.operators
+            and found.overload == self.overload
+            and found.difference.kind == self.kind
+        )
+
+
+def expectations() -> list[Expectation]:
+    """The entries of ``expected.toml``; each must give a reason."""
+    entries = tomllib.loads(EXPECTED.read_text())["difference"]
+    made = [Expectation(tuple(e.pop("operators")), **e) for e in entries]
+    unknown = {name for entry in made for name in entry.operators} - OPERATORS.keys()
+    if unknown or not all(entry.reason for entry in made):
+        raise ValueError(f"{EXPECTED.name}: unknown operators {unknown}, or a reason is missing")
+    return made
+
+
+def surprises(report: Report, expected: list[Expectation]) -> list[Found]:
+    """Differences that no entry covers."""
+    return [f for f in report.found if not any(entry.covers(f) for entry in expected)]
+
+
+def outdated(report: Report, expected: list[Expectation]) -> list[tuple[str, Expectation]]:
+    """Operators of entries that ran and did not differ in the way that the entry says."""
+    ran = {operator for operator, _ in report.table}
+    return [
+        (operator, entry)
+        for entry in expected
+        for operator in entry.operators
+        if operator in ran
+        and not any(f.operator == operator and entry.covers(f) for f in report.found)
+    ]
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+def print_table(report: Report, every: bool) -> None:
+    """One line per operator and dtype (only those that are not all passes), then the totals."""
+    columns = ("pass", "differ", "refuse", "fallback")
+    totals: dict[str, collections.Counter[str]] = {}
+    for (operator, dtype), counts in sorted(report.table.items()):
+        totals.setdefault(dtype, collections.Counter()).update(counts)
+        if every or counts["differ"] or counts["refuse"] or counts["fallback"]:
+            print(f"{operator:48} {dtype:10}", *(f"{counts[c]:6} {c}" for c in columns))
+    for dtype, counts in totals.items():
+        print(f"{'all':48} {dtype:10}", *(f"{counts[c]:6} {c}" for c in columns))
+
+
+def print_counts(title: str, counts: collections.Counter[str]) -> None:
+    """Most frequent first."""
+    print(f"{title}: {sum(counts.values())}")
+    for name, count in counts.most_common():
+        print(f"    {count:6} {name}")
+
+
+def print_found(found: list[Found], examples: int) -> None:
+    """Differences grouped by overload and kind, the most frequent first."""
+    groups: dict[tuple[str, str], list[Found]] = collections.defaultdict(list)
+    for f in found:
+        groups[f.overload, f.difference.kind].append(f)
+    for (overload, kind), members in sorted(groups.items(), key=lambda g: -len(g[1])):
+        operators = sorted({f"{f.operator}[{f.dtype}]" for f in members})
+        print(f"{len(members)} x {overload} {kind}, in {' '.join(operators)}")
+        for f in members[:examples]:
+            print(f"    {f.difference}\n        {f.call[:300]}")
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--ops", default="", help="names or parts of names, with commas")
+    parser.add_argument("--dtypes", default=",".join(DTYPES))
+    parser.add_argument("--layouts", default="given", help=f"of {', '.join(LAYOUTS)}; or all")
+    parser.add_argument("--samples", type=int, default=ALL, help="per operator, dtype and layout")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--examples", type=int, default=2, help="calls to show per difference")
+    parser.add_argument("--table", action="store_true", help="operators without a finding too")
+    parser.add_argument("--guards", action="store_true", help="calls that recorded a guard")
+    return parser.parse_args()
 
 
 def main() -> int:
-    """Print mismatches by operator; the exit code tells whether there are any."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pattern", nargs="?", default="")
-    parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--dtypes", default="float32,int64,bool,complex64,bfloat16")
-    parser.add_argument("--layout", default="given", choices=list(LAYOUTS))
-    parser.add_argument("--part", default="0/1")
-    parser.add_argument("--show", type=int, default=2)
-    parser.add_argument("--missing", action="store_true")
-    parser.add_argument("--guards", action="store_true")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    start = time.perf_counter()
-    dtypes = tuple(getattr(torch, d) for d in options.dtypes.split(","))
-    first, _, step = options.part.partition("/")
-    found = run(dtypes, options.samples, options.pattern, (int(first), int(step)), options.layout)
-    for name, texts in sorted(found.failures.items()):
-        print(f"{name}: {len(texts)} of {found.calls[name]} calls")
-        for text in texts[: options.show]:
-            print(f"    {text}")
-    if found.refused:
-        print("refused with a typed error:", dict(found.refused.most_common()))
-    if options.missing:
-        print("without a rule:", dict(found.missing.most_common()))
+    """Print what was found; the exit code tells whether it is what is expected."""
+    options = parse_options()
+    parts = options.ops.split(",")
+    names = [n for n in OPERATORS if n in parts or any(p in n for p in parts)]
+    layouts = tuple(LAYOUTS) if options.layouts == "all" else tuple(options.layouts.split(","))
+    dtypes = tuple(options.dtypes.split(","))
+    report = run(names, dtypes, layouts, options.samples, options.jobs, progress=True)
+    expected = expectations()
+    print_table(report, options.table)
+    print_counts("refused with a typed error", report.refused)
+    for label, counts in report.fallbacks.items():
+        print_counts(f"answered without a rule, {label} sizes", counts)
+    print_counts("guards", collections.Counter({k: len(v) for k, v in report.guards.items()}))
     if options.guards:
-        for name, text in sorted(found.guards.items()):
-            print(f"guard in {name}: {text}")
+        for overload, texts in sorted(report.guards.items()):
+            print(f"guard in {overload}:", *texts[:3], sep="\n    ")
+    unexpected = surprises(report, expected)
+    print_found(unexpected, options.examples)
+    complete = options.samples >= ALL and set(DTYPES) <= set(dtypes)
+    old = outdated(report, expected) if complete and "given" in layouts else []
+    for operator, entry in old:
+        print(f"expected and gone: {operator} {entry.overload} {entry.kind}; remove the entry")
     print(
-        f"{sum(found.calls.values())} calls of {len(found.calls)} overloads, "
-        f"{len(found.failures)} with mismatches, {len(found.missing)} overloads without a rule, "
-        f"{time.perf_counter() - start:.0f} s"
+        f"{sum(report.calls.values())} calls of {len(report.calls)} overloads, "
+        f"{len(report.found)} differences, {len(unexpected)} not expected"
     )
-    return 1 if found.failures else 0
+    return 1 if unexpected or old else 0
 
 
 if __name__ == "__main__":

@@ -134,3 +134,17 @@ def test_losses(reduction: int) -> None:
     )
     check(aten.cross_entropy_loss.default, logits, logits.softmax(1), None, reduction)
     check(aten.cross_entropy_loss.default, logits[0], torch.tensor(1), None, reduction)
+
+
+def test_quantiles() -> None:
+    """Several quantiles stand first, and their dim is the fastest in memory."""
+    quantiles = (torch.tensor(0.5), torch.tensor([0.1, 0.9]), torch.tensor([0.3]))
+    for x in layouts_of((2, 3, 4)).values():
+        for dim, keepdim in itertools.product((None, 0, 1, -1), (False, True)):
+            for op in (aten.quantile, aten.nanquantile):
+                assert not check(op.scalar, x, 0.5, dim, keepdim).guards
+                for q in quantiles:
+                    assert not check(op.default, x, q, dim, keepdim).guards
+    check_error(aten.quantile.scalar, torch.arange(3), 0.5)
+    check_error(aten.quantile.default, torch.randn(3), torch.ones(1, 1))
+    check_error(aten.quantile.default, torch.randn(3), torch.ones(2, dtype=torch.float64))

@@ -87,9 +87,9 @@ def facts_of(case: Case) -> Facts | None:
     facts = Facts()
     for s, bounds in case.ranges.items():
         facts.set_range(s, bounds)
-    for assumption in case.assumptions:
+    for fact in case.assumptions:
         try:
-            facts.assume(assumption)
+            facts.assume(fact)
         except Contradiction:
             return None
     return facts

@@ -96,9 +96,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sympy", action="store_true", help="simplification, sympy as the oracle")
     options = parser.parse_args()
+    check = check_case
+    if options.sympy:
+        from tests.symbolic.oracle_sympy import check_simplified as check
     for seed in range(options.seed, options.seed + options.cases):
-        check_case(seed)
+        check(seed)
     print(f"seeds {options.seed}..{options.seed + options.cases - 1}: all agree")
 
 

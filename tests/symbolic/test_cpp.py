@@ -64,7 +64,7 @@ FORMS = [
     (floor_(x), "stillframe::floor(x)"),
     (to_float(a) + 0.5, "static_cast<double>(a) + 0.5"),
     (call("sqrt", x), "stillframe::call(std::sqrt, x)"),
-    (ite(a < b, a, b) + 1, "(a < b ? a : b) + 1LL"),
+    (ite(a < b, a, b + 2) + 1, "(a < b ? a : b + 2LL) + 1LL"),
     (or_(p, and_(q, not_(x < 1.0))), "p || (q && !(x < 1.0))"),
     (a <= x, "stillframe::less_equal(a, x)"),
     (ne(x, a), "!stillframe::equal(a, x)"),

@@ -193,6 +193,37 @@ CONSEQUENCES = [
     (["s0 % 2 != 0"], "s0 % 2 == 1", True),
     (["s0 < s1"], "s0 == s1", False),
     (["s0 < s1"], "max(s0, s1) == s1", True),
+    # an exclusion sharpens an inequality, whichever came first
+    (["s0 <= s1", "s0 != s1"], "s0 < s1", True),
+    (["s0 != s1", "s0 <= s1"], "s1 <= s0", False),
+    # ranges follow from maxima, minima and powers
+    (["min(s0, s1) >= 3"], "s0 >= 3", True),
+    (["min(s0, 7) == 2"], "s0 == 2", True),
+    (["max(s0, 7) == 9"], "s0 == 9", True),
+    (["max(s0, s1) >= 5", "s1 <= 3"], "s0 >= 5", True),
+    (["s0**2 <= 70"], "s0 <= 8", True),
+    (["s0**3 <= 26"], "s0 >= 3", False),
+    (["s0*s1 == 0", "s0 >= 1"], "s1 == 0", True),
+    # factors that can be 0, divisions by symbols, integers between fractions
+    ([], "s0 <= s0**2", True),
+    ([], "s0*s1 <= s0**2*s1", True),
+    (["s0 >= 2", "s1 >= 1"], "s1//s0 < s1", True),
+    (["s0 >= 1"], "s0 != s0//4", True),
+    (["u0 <= s0", "s0 >= 1"], "u0//s0 <= 1", True),
+    (["s1 <= s0"], "s0*s1 <= s0**2", True),
+    (["s0*s1 >= 5", "s0 <= 9"], "s0*s2*s1 <= 5*s0*s2", None),
+    (["u0 <= 3*s0 + 2"], "u0//(s0 + 1) <= 2", True),
+    (["s0*s1 <= u0", "s1 >= 1"], "s0 <= u0//s1", True),
+    (["s0 >= 4"], "7//s0 < s0", True),
+    ([], "u0 % s0 < s0", True),
+    # remainders that undo each other
+    ([], "(s0 + (-s0) % 8) % 8 == 0", True),
+    ([], "8*((s0 + (-s0) % 8)//8) == s0 + (-s0) % 8", True),
+    ([], "(s0 + (-s0) % 8)//4 == 2*((s0 + (-s0) % 8)//8)", True),
+    # trying: what cannot be assumed is false
+    (["s0 >= 1", "s0 != 5//s0"], "s0 == 2", False),
+    (["(s0 + 1) % 7 <= 2", "s0 <= 12"], "s0 == 4", False),
+    (["4*s1 + 7 <= 3*max(s1, u0)"], "s1 <= u0", True),
 ]
 
 
@@ -341,7 +372,7 @@ def test_what_is_too_deep_is_unknown() -> None:
 def test_agrees_with_all_assignments() -> None:
     tally = fuzz_decide.Tally()
     seed = 0
-    while tally.asked < 4000:
+    while tally.asked < 5000:
         fuzz_decide.check_by_force(seed, tally)
         seed += 1
     assert tally.answered > 0.8 * tally.decidable
@@ -357,6 +388,14 @@ def test_agrees_with_z3() -> None:
         check_with_z3(seed, tally)
         seed += 1
     assert tally.answered > 500
+
+
+def test_simplification_agrees_with_sympy() -> None:
+    pytest.importorskip("sympy")
+    from tests.symbolic.oracle_sympy import check_simplified
+
+    for seed in range(200):
+        check_simplified(seed)
 
 
 def test_expr_is_what_simplify_returns(facts: Facts) -> None:

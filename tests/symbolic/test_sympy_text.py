@@ -50,7 +50,7 @@ FORMS = [
     (-(a % b), "-Mod(a, b)"),
     (max_(a, b, 5), "Max(5, a, b)"),
     (min_(a, b // 2), "Min(a, floor(b/2))"),
-    (ite(a < b, a, b) + 1, "Piecewise((a, a < b), (b, True)) + 1"),
+    (ite(a < b, a, b + 2) + 1, "Piecewise((a, a < b), (b + 2, True)) + 1"),
     (eq(a, b), "Eq(a, b)"),
     (ne(a % 8, 3), "Ne(Mod(a, 8), 3)"),
     (or_(p, and_(not_(q), a <= b)), "Or(p, And(a <= b, Not(q)))"),

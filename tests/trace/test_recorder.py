@@ -177,3 +177,37 @@ def test_other_devices_as_metadata() -> None:
     with mode.computing():
         y = torch.nn.functional.relu(x @ x.T).to("cpu")
     assert x.device.type == "cuda" and y.device.type == "cpu" and tuple(y.shape) == (2, 2)
+
+
+class Normalised(nn.Module):
+    """Two layers whose results nobody uses, but whose statistics change in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batch = nn.BatchNorm1d(4)
+        self.instance = nn.InstanceNorm1d(4, track_running_stats=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.batch(x)
+        self.instance(x)
+        return x * 2
+
+
+def test_statistics_that_a_schema_hides_are_writes() -> None:
+    mod, x = Normalised(), torch.randn(3, 4, 5)
+    before = {k: v.clone() for k, v in mod.state_dict().items()}
+    run = sf.export(mod, (x,)).module()
+    run(x)
+    for name, value in mod.state_dict().items():
+        assert torch.equal(value, before[name]), "a program has statistics of its own"
+    mod(x)
+    for name, value in run.state_dict().items():
+        torch.testing.assert_close(value, mod.state_dict()[name])
+    assert not torch.equal(
+        before["instance.running_mean"], run.state_dict()["instance.running_mean"]
+    )
+
+
+def test_evaluation_leaves_no_dead_norm() -> None:
+    program = sf.export(Normalised().eval(), (torch.randn(3, 4, 5),))
+    assert calls(program) == [torch.ops.aten.mul.Tensor]

@@ -23,6 +23,7 @@ from stillframe.errors import NotSupported, SpecViolationError
 from stillframe.export import bindings, control_flow
 from stillframe.export.door import Door
 from stillframe.export.door_code import DoorCode
+from stillframe.export.promises import check_result, promise_of
 from stillframe.export.refusal import Refusal
 from stillframe.export.signature import ConstantArgument, InputKind, OutputKind
 from stillframe.export.source_text import Namespace, one_line
@@ -185,7 +186,18 @@ class ProgramCode:
             if freed:
                 statement += f"; {' = '.join(freed)} = None"
             lines.append(statement + self._place(node))
+            lines += self._promise(node)
         return lines
+
+    def _promise(self, node: torch.fx.Node) -> list[str]:
+        """The line that holds a custom operator to what its fake said."""
+        promise = promise_of(node, self.door_code.sizes)
+        if promise is None:
+            return []
+        check = self.names.bind("check_result", check_result)
+        said = self.names.bind(f"promise_{node.name}", promise)
+        values = "".join(f"{self.door_code.sizes[s]}, " for s in promise.symbols)
+        return [f"{check}({said}, {self.text[node]}, ({values}))"]
 
     def _last_uses(self, nodes: list[torch.fx.Node]) -> dict[torch.fx.Node, list[torch.fx.Node]]:
         """Node -> the values that are not needed after it. Numbers are not worth letting go."""
@@ -212,7 +224,8 @@ class ProgramCode:
         expression = special(self, node) if special is not None else None
         if expression is None:
             expression = self._call(node)
-        if expression.startswith("if ") or not node.users:
+        unused = not node.users and promise_of(node, ()) is None
+        if expression.startswith("if ") or unused:
             return expression
         self.text[node] = self.names.local(node.name)
         return f"{self.text[node]} = {expression}"

@@ -8,17 +8,18 @@ path. ``self.buffer = new`` is the one change that can be expressed: as a copy i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
-from stillframe import stack
+from stillframe import stack, torch_private
 from stillframe.errors import NotSupported, SideEffectError
 from stillframe.export.signature import InputKind, InputSpec
 from stillframe.export.state import Change, RandomState
 from stillframe.fake.tensor import FakeTensor
+from stillframe.trace.operators import facts_of
 
 _STRICT = "strict=True will express it, once it is supported"
 
@@ -63,32 +64,31 @@ def _last(path: str) -> str:
     return path.rpartition(".")[2]
 
 
-def check_rebinding(change: Change, old: FakeTensor, outputs: list[Any]) -> None:
-    """Whether ``self.buffer = new`` equals copying ``new`` into the buffer.
+def refuse_written_leaves(graph: torch.fx.Graph, leaves: Mapping[str, str]) -> None:
+    """Refuse in-place operators on tensors that autograd watches, which torch itself refuses.
+
+    Args:
+        graph: as recorded under the caller's grad mode.
+        leaves: placeholder name -> how a person names it, for the leaves that require grad.
 
     Raises:
-        SideEffectError: the new value has another shape or dtype, or the old buffer's memory is
-            returned (the copy would change what the caller holds).
+        SideEffectError: names the parameter or the input.
     """
-    new = change.value
-    if new.sizes != old.sizes or new.dtype != old.dtype or new.device != old.device:
-        raise SideEffectError(
-            f"forward assigns self.{change.path} a tensor of another shape or dtype: "
-            f"{old!r} becomes {new!r}.",
-            why="the buffers of a program have fixed metadata",
-            hints=["keep the shape, and write with self.buffer.copy_(new)"],
-        )
-    for output in outputs:
-        if isinstance(output, FakeTensor) and output.storage_ is old.storage_ and output is not old:
-            raise NotSupported(
-                f"forward assigns self.{change.path} and returns a view of its old value.",
-                hints=["return a clone"],
-            )
-        if output is old:
-            raise NotSupported(
-                f"forward assigns self.{change.path} and returns its old value.",
-                hints=["return a clone"],
-            )
+    grad = torch.is_grad_enabled()
+    for node in graph.nodes:
+        if node.target is torch_private.set_grad_enabled:
+            grad = bool(node.args[0])
+        elif grad and isinstance(node.target, torch._ops.OpOverload):
+            for position, name in facts_of(node.target).writes:
+                given = node.args[position] if position < len(node.args) else node.kwargs.get(name)
+                text = leaves.get(getattr(given, "name", ""))
+                if text is not None:
+                    raise SideEffectError(
+                        f"forward writes {text} in place ({node.target}) while grad is enabled.",
+                        why="a leaf that requires grad cannot be written in place; torch raises a "
+                        "RuntimeError when the module itself is called so",
+                        hints=["write it under torch.no_grad(), or export under torch.no_grad()"],
+                    )
 
 
 def check_random(before: RandomState) -> None:

@@ -119,6 +119,7 @@ class InputMaker:
         assume: Sequence[Relation] = (),
         moved: frozenset[str] | None = None,
     ) -> None:
+        _refuse_unusual_tensors(specs)
         self.env = env
         self.specs = specs
         self.unknowns = _unknowns(specs)
@@ -210,6 +211,28 @@ class InputMaker:
         if isinstance(declared, Dim):
             return self.symbols[declared.__name__]
         return self.symbols[_hinted_key(path, dim)]
+
+
+def _refuse_unusual_tensors(specs: Iterable[LeafSpec]) -> None:
+    """Refuse tensors whose sizes are no plain ints, before anything asks for them.
+
+    Raises:
+        NotSupported: a nested tensor, or symbolic sizes of a capture in progress; names the input.
+    """
+    for spec in specs:
+        if not isinstance(spec.leaf, torch.Tensor):
+            continue
+        if spec.leaf.is_nested:
+            raise NotSupported(
+                f"{spec.path}: A nested tensor cannot be captured yet.",
+                hints=["pass the values and the offsets (or a padded tensor and a mask) instead"],
+            )
+        if isinstance(spec.leaf, FakeTensor) and any(type(s) is not int for s in spec.leaf.sizes):
+            raise NotSupported(
+                f"{spec.path}: has symbolic sizes of a capture in progress, which an export inside "
+                "of it cannot take over.",
+                hints=["export the inner module first, and call its program's module in forward"],
+            )
 
 
 # -- unknowns -------------------------------------------------------------------------------------

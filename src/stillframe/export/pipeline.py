@@ -23,7 +23,10 @@ from stillframe.export import constraints, effects, passes
 from stillframe.export.call_spec import CallSpec
 from stillframe.export.inputs import FakeInputs, InputMaker
 from stillframe.export.naming import Names
+from stillframe.export.ownership import own_tensors
 from stillframe.export.program import ExportedProgram
+from stillframe.export.rebinding import Rebinding
+from stillframe.export.rerun import finish_code, run_graph, says_where_from
 from stillframe.export.signature import (
     ConstantArgument,
     ExportGraphSignature,
@@ -46,6 +49,7 @@ from stillframe.export.state import (
     non_persistent,
     swapped_state,
 )
+from stillframe.export.texts import check_texts
 from stillframe.export.verdicts import Verdict, static_dims, verdicts
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.dims import LeafSpec, resolve_spec, spec_from_leaves
@@ -84,6 +88,8 @@ def export(
     if preserve_module_call_signature:
         raise NotSupported("preserve_module_call_signature is not supported yet.")
     root = mod if isinstance(mod, torch.nn.Module) else _FunctionModule(mod)
+    _refuse_script_modules(root)
+    finish_code(root)
     request = Request(
         root,
         args,
@@ -98,6 +104,21 @@ def export(
     if verify:
         program.verify(root, samples=3 if verify is True else int(verify))
     return program
+
+
+def _refuse_script_modules(root: torch.nn.Module) -> None:
+    """TorchScript modules keep their state outside of Python, where it cannot be swapped.
+
+    Raises:
+        NotSupported: names the module.
+    """
+    for path, module in root.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            name = f"self.{path}" if path else "mod"
+            raise NotSupported(
+                f"{name} is a TorchScript module, which cannot be captured.",
+                hints=["export the Python module that it was made from"],
+            )
 
 
 class _FunctionModule(torch.nn.Module):
@@ -142,19 +163,20 @@ def _most_general(request: Request) -> ExportedProgram:
     """
     capture = _Capture(request, moved=None)
     if not capture.inputs.moved:
-        return capture.run()
+        return _run(capture)
+    moved = capture.inputs.moved
     try:
-        program = capture.run()
+        program = _run(capture)
         if capture.admits_example():
             return program
     except Exception:  # whatever it was, the example's own sizes say it better
         pass
-    best = _Capture(request, moved=frozenset()).run()
+    best = _run(_Capture(request, moved=frozenset()))
     kept: frozenset[str] = frozenset()
-    for key in capture.inputs.moved if len(capture.inputs.moved) > 1 else ():
+    for key in moved if len(moved) > 1 else ():
         attempt = _Capture(request, moved=kept | {key})
         try:
-            program = attempt.run()
+            program = _run(attempt)
         except Exception:
             continue
         if attempt.admits_example():
@@ -162,11 +184,33 @@ def _most_general(request: Request) -> ExportedProgram:
     return best
 
 
+def _run(capture: _Capture) -> ExportedProgram:
+    """Run a capture, a second time if a function of torch wants a plain boolean of sizes.
+
+    torch's own argument parser refuses a symbolic one before anybody else sees the call. Then
+    comparisons of sizes are decided when they are made, with guards where facts leave them open.
+    """
+    try:
+        return capture.run()
+    except NotSupported as e:
+        if "bool, not SymBool" not in str(e.__cause__):
+            raise
+    capture.restart()
+    capture.env.decide_at_once = True
+    return capture.run()
+
+
 class _Capture:
     """One capture in progress."""
 
     def __init__(self, request: Request, moved: frozenset[str] | None) -> None:
         self.request = request
+        self.moved = moved
+        self.restart()
+
+    def restart(self) -> None:
+        """Everything as before the run."""
+        request, moved = self.request, self.moved
         self.root = root = request.root
         self.args, self.kwargs = args, kwargs = request.args, request.kwargs
         self.call_spec = CallSpec.from_call(root.forward, args, kwargs)
@@ -178,6 +222,7 @@ class _Capture:
         self.user_names = self.names.claim_all(self.call_spec.leaf_names)
         self.lifted: list[InputSpec] = []
         self.constants: dict[str, torch.Tensor] = {}
+        self.constant_fakes: dict[str, FakeTensor] = {}
         self.notes: list[str] = []
         self.verdicts: list[Verdict] = []
         self.proposed_spec = ""
@@ -200,9 +245,11 @@ class _Capture:
             try:
                 outputs, out_spec = self._run_module(inputs)
                 effects.check_random(random_state)
-                self._rebind_buffers(watch, outputs)
+                self._rebind_buffers(watch, fakes, outputs)
             finally:
                 random_state.restore()
+        check_texts(self.env, outputs, out_spec)
+        effects.refuse_written_leaves(self.recorder.graph, self._leaves_that_require_grad())
         outputs_specs = self._make_output(outputs)
         self.recorder.finish()
         guards = self._check_guards()
@@ -257,8 +304,6 @@ class _Capture:
                     new_placeholder(self.recorder.graph, name).meta["val"] = fake
                 keep = None if kind is InputKind.PARAMETER else fqn not in left_out
                 self.lifted.append(InputSpec(kind, TensorArgument(name), fqn, keep))
-                if keep is False:
-                    self.constants[fqn] = real
         for name, leaf in zip(self.user_names, inputs.leaves, strict=True):
             node = self.recorder.placeholder(name, leaf)
             self._first_user_node = self._first_user_node or node
@@ -281,24 +326,41 @@ class _Capture:
         with self.recorder.recording():
             args, kwargs = pytree.tree_unflatten(inputs.leaves, self.in_spec)
             watched = effects.InputWatch(args, kwargs)
-            result = self.root(*args, **kwargs)
+            if not kwargs and says_where_from(self.root):
+                result = run_graph(self.root, self.recorder, args)
+            else:
+                result = self.root(*args, **kwargs)
             self.notes += watched.check(result)
             return pytree.tree_flatten(result)
 
-    def _rebind_buffers(self, watch: Watch, outputs: list[Any]) -> None:
+    def _rebind_buffers(
+        self, watch: Watch, fakes: dict[int, FakeTensor], outputs: list[Any]
+    ) -> None:
         """``self.buffer = new`` in forward becomes a copy into the buffer; the rest is refused."""
-        for change in effects.refuse_changes(watch.changes()):
-            old = self._buffer_fake(change.path)
-            effects.check_rebinding(change, old, outputs)
-            with self.recorder.recording():
-                old.copy_(change.value)
+        changes = effects.refuse_changes(watch.changes())
+        if not changes:
+            return
+        state = {**self.parameters, **self.buffers}
+        rebinding = Rebinding(self.modules, state, fakes, self.constants, changes)
+        paths = (spec.path for spec in self.request.leaf_specs)
+        rebinding.check(zip(paths, self.inputs.leaves, strict=True), outputs)
+        with self.recorder.recording():
+            rebinding.record()
 
-    def _buffer_fake(self, fqn: str) -> FakeTensor:
-        position = next(i for i, s in enumerate(self.lifted) if s.target == fqn)
-        node = list(self.recorder.graph.nodes)[position]
-        fake = node.meta["val"]
-        assert isinstance(fake, FakeTensor)
-        return fake
+    def _leaves_that_require_grad(self) -> dict[str, str]:
+        """Placeholder name -> how a person names it, for parameters and inputs autograd watches."""
+        named = {
+            spec.arg.name: (f"the parameter self.{spec.target}", self.parameters[spec.target])
+            for spec in self.lifted
+            if spec.target in self.parameters
+        }
+        for name, leaf_spec in zip(self.user_names, self.request.leaf_specs, strict=True):
+            named[name] = (f"the input {leaf_spec.path}", leaf_spec.leaf)
+        return {
+            name: text
+            for name, (text, real) in named.items()
+            if isinstance(real, torch.Tensor) and real.requires_grad and real.is_leaf
+        }
 
     def _make_output(self, outputs: list[Any]) -> list[OutputSpec]:
         specs = []
@@ -334,7 +396,8 @@ class _Capture:
 
     def _lift_constant(self, real: torch.Tensor, fake: FakeTensor) -> torch.fx.Node:
         """A real tensor that forward used becomes an input of its own, before the user's."""
-        fqn = self._constant_name(real)
+        fqns = self._constant_names(real)
+        fqn = fqns[0]
         name = self.names.lifted(InputKind.CONSTANT_TENSOR, fqn)
         graph = self.recorder.graph
         place = self._first_user_node or next(
@@ -345,17 +408,28 @@ class _Capture:
         node.meta["val"] = fake
         self.recorder.state_values[id(fake)] = real
         self.lifted.append(InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(name), fqn, None))
-        self.constants[fqn] = real.detach()
+        self.constants.update(dict.fromkeys(fqns, real.detach()))
+        self.constant_fakes[fqn] = fake
+        if isinstance(real, torch.nn.Parameter):
+            self.notes.append(
+                f"{fqn} is a Parameter that no module has registered: its value is a constant of "
+                "the program, and it is not trained"
+            )
         return node
 
-    def _constant_name(self, real: torch.Tensor) -> str:
-        for path, module in self.modules:
-            for name, value in module.__dict__.items():
-                if value is real:
-                    return f"{path}.{name}" if path else name
+    def _constant_names(self, real: torch.Tensor) -> list[str]:
+        """All attribute names of a constant, the first of them its own; else one made up."""
+        found = [
+            f"{path}.{name}" if path else name
+            for path, module in self.modules
+            for name, value in module.__dict__.items()
+            if value is real
+        ]
+        if found:
+            return found
         count = sum(1 for fqn in self.constants if "lifted_tensor_" in fqn)
         path = self.recorder.scope.path
-        return f"{path}.lifted_tensor_{count}" if path else f"lifted_tensor_{count}"
+        return [f"{path}.lifted_tensor_{count}" if path else f"lifted_tensor_{count}"]
 
     # -- the program --------------------------------------------------------------------------
 
@@ -375,12 +449,15 @@ class _Capture:
             passes.run(subgraph)
         passes.run(self.recorder.graph)
         graph_module = torch_private.lazy_graph_module(self.recorder.graph, self.recorder.root)
+        if isinstance(self.root, torch.fx.GraphModule):
+            graph_module.meta.update(self.root.meta)
         self._set_requires_grad(inputs)
+        state_dict, constants = self._own_tensors(fakes)
         return ExportedProgram(
             graph_module=graph_module,
             graph_signature=ExportGraphSignature([*self.lifted, *user_specs], output_specs),
-            state_dict=self._state_dict(fakes),
-            constants=self.constants,
+            state_dict=state_dict,
+            constants=constants,
             range_constraints=constraints.range_constraints(self.env, _input_sizes(inputs.leaves)),
             guards=guards,
             module_call_graph=self._module_call_graph(out_spec),
@@ -396,7 +473,7 @@ class _Capture:
                 *self.notes,
                 *self.recorder.notes,
                 *static_dims(self.verdicts),
-                *effects.notes(self.constants, self.lifted),
+                *effects.notes(constants, self.lifted),
             ],
             fallbacks=self.recorder.fake_mode.fallbacks,
         )
@@ -407,49 +484,22 @@ class _Capture:
             if isinstance(leaf, torch.Tensor) and fake.requires_grad != leaf.requires_grad:
                 fake.requires_grad_(leaf.requires_grad)
 
-    def _state_dict(self, fakes: dict[int, FakeTensor]) -> dict[str, torch.Tensor]:
-        """The module's own tensors; buffers over memory that the program writes are copied.
-
-        Memory is copied as a whole, so that buffers that are views of one another stay so.
-
-        Raises:
-            NotSupported: written memory is shared with a parameter.
-        """
+    def _own_tensors(
+        self, fakes: dict[int, FakeTensor]
+    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """``(state_dict, constants)`` of the program."""
         table = {**self.parameters, **self.buffers}
-        written = {
-            _memory(real): fqn for fqn, real in table.items() if fakes[id(real)].storage_.written
-        }
-        memories: dict[int, torch.UntypedStorage] = {}
-        copies: dict[int, torch.Tensor] = {}
-        state: dict[str, torch.Tensor] = {}
-        for fqn, real in table.items():
-            memory = _memory(real)
-            if memory in written and not isinstance(real, torch.nn.Parameter):
-                if memory not in memories:
-                    memories[memory] = real.untyped_storage().clone()
-                if id(real) not in copies:
-                    copies[id(real)] = torch.empty(0, dtype=real.dtype, device=real.device).set_(
-                        memories[memory], real.storage_offset(), real.shape, real.stride()
-                    )
-                real = copies[id(real)]
-            elif memory in written and written[memory] in self.buffers:
-                raise NotSupported(
-                    f"forward writes the buffer {written[memory]}, which shares memory with the "
-                    f"parameter {fqn}.",
-                    hints=["give the buffer memory of its own"],
-                )
-            (self.constants if fqn in self.constants else state)[fqn] = real
-        return state
+        left_out = [s.target for s in self.lifted if s.persistent is False]
+        named = {fqn: fakes[id(real)] for fqn, real in table.items()} | self.constant_fakes
+        written = [fqn for fqn, fake in named.items() if fake.storage_.written]
+        state, constants = own_tensors(table, self.constants, written)
+        constants |= {fqn: state.pop(fqn) for fqn in left_out if fqn is not None}
+        return state, constants
 
     def _module_call_graph(self, out_spec: pytree.TreeSpec) -> list[ModuleCallEntry]:
         signature = ModuleCallSignature([], [], self.in_spec, out_spec)
         entries = [ModuleCallEntry(path, None) for path, _ in self.modules[1:]]
         return [ModuleCallEntry("", signature), *entries]
-
-
-def _memory(real: torch.Tensor) -> int:
-    """What tensors over one storage have in common."""
-    return int(real.untyped_storage()._cdata)
 
 
 _SYMBOLIC_ARGUMENTS: dict[str, Any] = {

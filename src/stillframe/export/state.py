@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from stillframe.errors import NotSupported
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import ShapeEnv
 
@@ -54,13 +55,30 @@ def non_persistent(modules: Modules) -> set[str]:
 
 
 def fake_state(env: ShapeEnv, *tables: dict[str, torch.Tensor]) -> dict[int, FakeTensor]:
-    """Identity of each real tensor -> its fake; tied names share one. All sizes static."""
+    """Identity of each real tensor -> its fake; tied names share one. All sizes static.
+
+    Raises:
+        NotSupported: a tensor of an unusual kind; names it.
+    """
     fakes: dict[int, FakeTensor] = {}
     for table in tables:
-        for real in table.values():
+        for fqn, real in table.items():
             if id(real) not in fakes:
-                fakes[id(real)] = FakeTensor.like_real(env, real)
+                try:
+                    fakes[id(real)] = FakeTensor.like_real(env, real)
+                except NotSupported as e:
+                    hints = (
+                        *e.hints,
+                        "was the module built under a FakeTensorMode? Build it "
+                        "outside, or under torch.device('meta')",
+                    )
+                    raise NotSupported(f"self.{fqn}: {e.what}", why=e.why, hints=hints) from None
     return fakes
+
+
+def memory_of(real: torch.Tensor) -> int:
+    """What tensors over one storage have in common."""
+    return int(real.untyped_storage()._cdata)
 
 
 @dataclass

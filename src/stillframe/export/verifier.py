@@ -29,7 +29,7 @@ SYMBOLIC_TARGETS: frozenset[Any] = frozenset(
         operator.le, operator.and_, operator.or_, operator.neg,
         math.floor, math.ceil, math.trunc, round,
         torch.sym_max, torch.sym_min, torch.sym_float, torch.sym_int, torch.sym_not, torch.sym_ite,
-        torch_private.set_grad_enabled,
+        torch_private.set_grad_enabled, torch_private.any_autocast_enabled,
     }
     | {f for n in dir(torch) if n.startswith("_sym_") and callable(f := getattr(torch, n))}
     | {getattr(math, n) for n in ("sqrt", "exp", "log", "sin", "cos", "tan", "log2", "pow")}
@@ -88,7 +88,8 @@ def _check_inputs(program: ExportedProgram) -> None:
     specs = program.graph_signature.input_specs
     stated = [s.arg.name for s in specs]
     if names != stated:
-        at = next((i for i, (a, b) in enumerate(zip(names, stated)) if a != b), len(stated))  # noqa: B905
+        shorter = min(len(names), len(stated))
+        at = next((i for i in range(shorter) if names[i] != stated[i]), shorter)
         raise SpecViolationError(
             f"placeholder {at} of the graph and of the signature differ: "
             f"{names[at : at + 1]} and {stated[at : at + 1]}."

@@ -139,17 +139,22 @@ class RuleContext:
         *,
         dtype: torch.dtype | None = None,
     ) -> FakeTensor:
-        """A tensor over the memory of ``base``."""
-        return FakeTensor.make(
+        """A tensor over the memory of ``base``; it requires grad if ``base`` does."""
+        dtype = dtype or base.dtype
+        made = FakeTensor.make(
             self.env,
             _plain(sizes),
             _plain(strides),
             offset if type(offset) is int else unwrap(offset),
-            dtype or base.dtype,
+            dtype,
             base.device,
-            self.requires_grad and (dtype or base.dtype).is_floating_point,
+            self.requires_grad
+            and base.requires_grad
+            and (dtype.is_floating_point or dtype.is_complex),
             base.storage_,
         )
+        made.base = base
+        return made
 
     def alias(self, base: FakeTensor) -> FakeTensor:
         """A new tensor object over all of ``base``."""
@@ -244,10 +249,10 @@ class RuleContext:
         if known is True:
             return a if type(a) is int else b
         env = self.env
-        if known is None and isinstance(a, Expr) and env.hint_of(a) == 1 != _hint(env, b):
+        if isinstance(a, Expr) and env.hint_of(a) == 1 != _hint(env, b):
             self.require(eq(a, 1), "")
             return b
-        if known is None and isinstance(b, Expr) and env.hint_of(b) == 1 != _hint(env, a):
+        if isinstance(b, Expr) and env.hint_of(b) == 1 != _hint(env, a):
             self.require(eq(b, 1), "")
             return a
         self.require(

@@ -1,9 +1,10 @@
 """What answers an operator that has no shape rule.
 
-Where all sizes are static, the operator's own meta kernel runs on meta tensors. Otherwise the
-operator is taken apart: a composite one into its parts, one with a Python shape function or
-decomposition in torch's tables into that, a custom one into the fake that its author registered.
-These run under the fake mode again, so only the leaves need rules.
+Where all sizes are static, the meta kernel of an operator that is not composite runs on meta
+tensors. Otherwise the operator is taken apart: a composite one into its parts, one with a Python
+shape function or decomposition in torch's tables into that. These run under the fake mode again, so
+only the leaves need rules. Custom operators are asked for what their author registered
+(``fake/custom.py``).
 
 The answer is kept as a :class:`Recipe`, which can be replayed for other tensors of the same
 metadata. This is the one file outside ``interop/`` whose callees may import torch's capture stack:
@@ -21,6 +22,7 @@ from torch.utils import _pytree as pytree
 
 from stillframe import torch_private
 from stillframe.errors import NotSupported, StillframeError
+from stillframe.fake import custom
 from stillframe.fake.tensor import FakeTensor
 from stillframe.symbolic import Expr
 
@@ -85,6 +87,8 @@ def run(mode: FakeMode, func: Any, args: list[Any], kwargs: dict[str, Any]) -> A
     Raises:
         NotSupported: nothing covers the operator; names it and says what to add.
     """
+    if custom.is_custom(func):
+        return custom.run(mode, func, args, kwargs)
     inputs: list[FakeTensor] = []
     key = (func, _key(args, inputs), _key(kwargs, inputs), torch.get_default_dtype())
     static = not _has_symbols(key)
@@ -93,7 +97,8 @@ def run(mode: FakeMode, func: Any, args: list[Any], kwargs: dict[str, Any]) -> A
     if recipe is None:
         grad = mode.ctx.requires_grad
         symbols_before = len(mode.env.symbols)
-        recipe = _run_meta(func, args, kwargs) if static else None
+        composite = torch_private.is_composite_implicit(func)
+        recipe = _run_meta(func, args, kwargs) if static and not composite else None
         if recipe is None:
             result = _take_apart(mode, func, args, kwargs)
             mode.ctx.requires_grad = grad
@@ -212,13 +217,21 @@ def _common_device(fakes: list[FakeTensor]) -> torch.device:
 
 # -- symbolic: take the operator apart ------------------------------------------------------------
 
+#: What a wrapper with symbolic sizes is asked when a kernel wants plain ones.
+_PLAIN_SIZES = frozenset({torch.ops.aten.size.default, torch.ops.aten.stride.default})
+
 
 def _take_apart(mode: FakeMode, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    if func in _PLAIN_SIZES:
+        raise NotSupported(
+            f"A kernel in C++ reads sizes as plain numbers ({func}), and they are symbolic.",
+            hints=["declare the dims that reach it static (leave them out of dynamic_shapes)"],
+        )
     env = mode.env
     args = pytree.tree_map(env.wrap, args)
     kwargs = pytree.tree_map(env.wrap, kwargs)
     with mode.computing():
-        for attempt in (_composite, _registered_fake, _python_meta, _decomposition):
+        for attempt in (_composite, _python_meta, _decomposition):
             body = attempt(func)
             if body is None:
                 continue
@@ -238,19 +251,12 @@ def _take_apart(mode: FakeMode, func: Any, args: list[Any], kwargs: dict[str, An
                 return result
     raise NotSupported(
         f"{func} has no shape rule that covers this call.",
-        hints=[
-            "declare the dims that reach it static (leave them out of dynamic_shapes)",
-            "for a custom operator, register a fake: torch.library.register_fake",
-        ],
+        hints=["declare the dims that reach it static (leave them out of dynamic_shapes)"],
     )
 
 
 def _composite(func: Any) -> Callable[..., Any] | None:
     return func.decompose if torch_private.is_composite_implicit(func) else None
-
-
-def _registered_fake(func: Any) -> Callable[..., Any] | None:
-    return torch_private.registered_fake(func)
 
 
 def _python_meta(func: Any) -> Callable[..., Any] | None:

@@ -16,7 +16,7 @@ import torch
 
 from stillframe import torch_private
 from stillframe.errors import InternalError
-from stillframe.fake import fallback
+from stillframe.fake import fallback, gradients
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import RULES, load_rules
 from stillframe.fake.tensor import FakeTensor
@@ -62,6 +62,9 @@ class FakeMode:
         plain_kwargs = {k: self._plain(v, grad) for k, v in kwargs.items()} if kwargs else {}
         if plain_args and not isinstance(plain_args[0], (FakeTensor, list)):
             plain_args[0] = self._number_as_tensor(func, plain_args[0])
+        gradient = gradients.GRADIENTS.get(func) if ctx.requires_grad else None
+        if gradient is not None and gradient.arguments is not None:
+            ctx.requires_grad = gradient.flows(plain_args)
         rule = RULES.get(func)
         result: Any = NotImplemented
         if rule is not None:
@@ -71,7 +74,11 @@ class FakeMode:
             self.fallbacks[str(func)] += 1
             result = fallback.run(self, func, plain_args, plain_kwargs)
         if type(result) is FakeTensor:
+            if ctx.requires_grad and plain_args and result is plain_args[0]:
+                gradients.written(func, result)
             return result
+        if ctx.requires_grad and gradient is not None and gradient.results is not None:
+            gradients.without_gradient(gradient, result)
         return self._wrapped(result)
 
     def _plain(self, value: Any, grad: bool) -> Any:

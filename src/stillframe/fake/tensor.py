@@ -39,6 +39,7 @@ class FakeTensor(torch.Tensor):
         env: the shape environment of its symbols.
         sizes, strides, offset: ints and expressions.
         storage: the memory; views of one tensor have the same object.
+        base: the tensor that it is a differentiable view of; None for others.
         constant: the real value, for scalars that the program itself made (``torch.tensor(3)``).
         symbolic_value: the value, for integer scalars that the program made from sizes.
         fx_node: the fx node that produced it in the current recording, if any.
@@ -49,6 +50,7 @@ class FakeTensor(torch.Tensor):
     strides: tuple[Size, ...]
     offset: Size
     storage_: FakeStorage
+    base: FakeTensor | None = None
     constant: torch.Tensor | None
     symbolic_value: Size | None
     fx_node: Any
@@ -124,6 +126,26 @@ class FakeTensor(torch.Tensor):
         """
         return torch.ops.aten.contiguous.default(  # type: ignore[no-any-return]
             self, memory_format=memory_format
+        )
+
+    def become(self, other: FakeTensor) -> None:
+        """Take sizes, strides and offset of ``other``, as ``squeeze_`` and the like do."""
+        requires_grad = self.requires_grad
+        torch_private.take_over(self, other)
+        if self.requires_grad != requires_grad:
+            self.requires_grad_(requires_grad)
+        self.sizes, self.strides, self.offset = other.sizes, other.strides, other.offset
+
+    def snapshot(self) -> FakeTensor:
+        """Another fake over the same memory, without autograd history."""
+        return FakeTensor.make(
+            self.env,
+            self.sizes,
+            self.strides,
+            self.offset,
+            self.dtype,
+            self.device,
+            storage=self.storage_,
         )
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]

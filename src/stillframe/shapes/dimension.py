@@ -79,6 +79,7 @@ class _Size:
         def __rmul__(self, other: object) -> Any: ...
         def __floordiv__(self, other: object) -> Any: ...
         def __mod__(self, other: object) -> Any: ...
+        def __pow__(self, other: object) -> Any: ...
         def __lt__(self, other: object) -> Relation: ...
         def __le__(self, other: object) -> Relation: ...
         def __gt__(self, other: object) -> Relation: ...
@@ -117,6 +118,16 @@ for _name, _function in {
 }.items():  # fmt: skip
     setattr(_Size, f"__{_name}__", _arithmetic(_function))
     setattr(_Size, f"__r{_name}__", _arithmetic(_function, reflected=True))
+
+
+def _power(self: _Size, exponent: object) -> Any:
+    """A whole, constant power: products of a size with itself print so."""
+    if not _is_int(exponent) or exponent < 0:  # type: ignore[operator]
+        return NotImplemented
+    return make_size(sym.power(self.expression(), exponent), self.roots())
+
+
+setattr(_Size, "__pow__", _power)
 for _name, _compare, _same in (
     ("eq", sym.eq, True),
     ("ne", sym.ne, False),

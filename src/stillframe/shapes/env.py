@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+import stillframe.shapes.operators  # noqa: F401  puts Python's operators on torch's classes
 from stillframe import stack
 from stillframe.errors import DataDependentError, InternalError
 from stillframe.shapes.node import SymNode
@@ -32,7 +33,6 @@ from stillframe.symbolic import (
     Range,
     const,
     evaluate,
-    ge,
     ne,
     not_,
     symbol,
@@ -107,12 +107,16 @@ class ShapeEnv:
         self.guards: list[Guard] = []
         self.supposed: list[Guard] = []
         self.deferred: list[DeferredAssert] = []
+        self.texts: set[str] = set()  # what f-strings got in place of numbers
         self.frozen = False
         self.stack_floor: FrameType | None = None
         self._nodes: dict[Expr, SymNode] = {}
         self._wrapped: dict[Expr, Any] = {}
         self._fresh_unbacked: list[Expr] = []
-        self._checked_sizes: set[Expr] = set()
+        #: Comparisons of sizes give plain booleans, for functions of torch that take nothing else.
+        self.decide_at_once = False
+        #: Set by a rule whose operator may raise at other sizes; reset by the recorder.
+        self.may_raise = False
 
     # -- symbols ------------------------------------------------------------------------------
 
@@ -175,6 +179,10 @@ class ShapeEnv:
         """The unbacked symbols made since the last call; the recorder binds them to their node."""
         fresh, self._fresh_unbacked = self._fresh_unbacked, []
         return fresh
+
+    def keep_fresh_unbacked(self, symbols: Sequence[Expr]) -> None:
+        """Of what :meth:`take_fresh_unbacked` gave, the symbols that are still to be bound."""
+        self._fresh_unbacked.extend(symbols)
 
     def is_unbacked(self, expr: Expr) -> bool:
         """Whether the value of ``expr`` depends on data."""
@@ -273,17 +281,24 @@ class ShapeEnv:
         self.deferred.append(DeferredAssert(cond, text, raw))
         return True
 
-    def check_sizes(self, sizes: Sequence[Size]) -> None:
-        """Sizes of a result: none is negative, whatever the program does with it.
+    def may_be_negative(self, sizes: Sequence[Size]) -> bool:
+        """Whether the facts do not exclude that one of the sizes is negative."""
+        return any(
+            type(size) is Expr and size.op != "symbol" and self.facts.range_of(size).lower < 0
+            for size in sizes
+        )
 
-        Eager raises where one would be. A program in which nobody reads the result has no operator
-        left that could, so the condition is recorded.
+    def expect_divisor(self, divisor: Any) -> None:
+        """Python divides by it: where the range was left open, 0 is left out of it.
+
+        A declared range means what it says; there the program divides, and raises, as Python does.
         """
-        for size in sizes:
-            if type(size) is Expr and size.op != "symbol" and size not in self._checked_sizes:
-                self._checked_sizes.add(size)
-                if self.facts.range_of(size).lower < 0:
-                    self.expect_true(ge(size, 0))
+        if not isinstance(divisor, Expr) or divisor.sort != "int" or self.is_unbacked(divisor):
+            return
+        policies = {self.symbols[s].policy for s in divisor.free_symbols}
+        bounds = self.facts.range_of(divisor)
+        if "declared" not in policies and 0 in bounds and self.hint_of(divisor) != 0:
+            self.evaluate(unwrap(ne(divisor, 0)))
 
     @contextlib.contextmanager
     def forgetting(self, assumed: Expr | None = None) -> Iterator[None]:
@@ -294,8 +309,8 @@ class ShapeEnv:
         Args:
             assumed: a condition that holds inside.
         """
-        facts, checked, known = self.facts, self._checked_sizes, len(self.guards)
-        self.facts, self._checked_sizes = facts.copy(), set(checked)
+        facts, known = self.facts, len(self.guards)
+        self.facts = facts.copy()
         if assumed is not None:
             try:
                 self.facts.assume(assumed)
@@ -304,7 +319,7 @@ class ShapeEnv:
         try:
             yield
         finally:
-            self.facts, self._checked_sizes = facts, checked
+            self.facts = facts
             for guard in self.guards[known:]:
                 facts.assume(guard.expr)
 

@@ -1,9 +1,10 @@
 """SymNode: our expression inside torch's SymInt, SymFloat and SymBool.
 
-torch accepts any object with the node protocol, in C++ kernels too. The Python operators on SymInt
-(``a + b``, ``a < b``...) wrap plain operands with ``wrap_int`` and the like and call the method of
-the operator's name; ``bool(a < b)`` calls ``bool_``; C++ calls the ``guard_*`` family and the
-layout queries. Nothing here knows how questions are decided: that is the environment's business.
+torch accepts any object with the node protocol, in C++ kernels too: arithmetic there calls the
+method of the operator's name, with plain operands wrapped by ``wrap_int`` and the like;
+``bool(a < b)`` calls ``bool_``; C++ calls the ``guard_*`` family and the layout queries. What
+Python's operators do is in ``operators.py``. Nothing here knows how questions are decided: that is
+the environment's business.
 """
 
 from __future__ import annotations
@@ -95,6 +96,12 @@ class SymNode:
     constant_bool = maybe_as_bool
 
     def clone(self) -> SymNode:
+        return self
+
+    def __copy__(self) -> SymNode:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> SymNode:  # a copy of a size is of the same capture
         return self
 
     def __str__(self) -> str:
@@ -205,7 +212,7 @@ class SymNode:
         return self._new(sym.eq(self.expr, sym.to_float(sym.floor_(self.expr))))
 
     def abs(self) -> SymNode:
-        return self._new(sym.max_(self.expr, sym.neg(self.expr)))
+        return self._new(self.env.facts.simplify(sym.absolute(self.expr)))
 
     def pos(self) -> SymNode:
         return self

@@ -159,7 +159,7 @@ def _of_dims(expr: Expr) -> bool:
 
 
 _DIM_OPERATORS = {
-    "const", "symbol", "add", "mul", "floordiv", "mod", "eq", "ne", "lt", "le",
+    "const", "symbol", "add", "mul", "pow", "floordiv", "mod", "eq", "ne", "lt", "le",
 }  # fmt: skip
 
 

@@ -36,7 +36,6 @@ from stillframe.symbolic.operators import (
 )
 from stillframe.symbolic.parsing import parse
 from stillframe.symbolic.printing import to_python
-from stillframe.symbolic.requirement import Requirement, requirement
 from stillframe.symbolic.sympy_reading import from_sympy, parse_sympy
 from stillframe.symbolic.sympy_text import to_sympy
 
@@ -46,7 +45,6 @@ __all__ = [
     "Expr",
     "Facts",
     "Range",
-    "Requirement",
     "Symbol",
     "absolute",
     "add",
@@ -75,7 +73,6 @@ __all__ = [
     "parse",
     "parse_sympy",
     "power",
-    "requirement",
     "round_",
     "sub",
     "substitute",

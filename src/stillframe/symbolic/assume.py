@@ -15,19 +15,27 @@ from stillframe.symbolic.bounds import range_of
 from stillframe.symbolic.compare import (
     at_most_zero,
     differs_from_zero,
+    equals_zero,
     le,
     not_,
     or_,
 )
 from stillframe.symbolic.decide import decide
-from stillframe.symbolic.expr import Expr, const, order_key
+from stillframe.symbolic.expr import Expr, order_key
 from stillframe.symbolic.interval import FULL, INF, Range
 from stillframe.symbolic.propagate import Impossible, narrow, propagate, solved
 from stillframe.symbolic.residues import primitive_form
 from stillframe.symbolic.simplify import simplify
 from stillframe.symbolic.store import Store
 
-__all__ = ["Impossible", "assume", "both_ways", "possible_arms", "set_range"]
+__all__ = [
+    "Impossible",
+    "assume",
+    "both_ways",
+    "possible_arms",
+    "rewrite_statements",
+    "set_range",
+]
 
 _ROUNDS = 4
 # A disjunction with more arms than this is recorded, but not split into cases.
@@ -174,8 +182,11 @@ def _review_splits(store: Store) -> None:
 def _record_at_most_zero(store: Store, d: Expr) -> None:
     terms, constant = linear(d)
     if len(terms) != 1:
-        store.put(store.inequalities, d)
         opposite = scaled_sum(((-1, d),))
+        if d in store.nonzero or opposite in store.nonzero:  # d <= 0 and d != 0
+            _record(store, at_most_zero(scaled_sum(((1, d),), 1)))
+            return
+        store.put(store.inequalities, d)
         if opposite in store.inequalities:
             _record_zero(store, d)
         else:
@@ -203,6 +214,10 @@ def _record_nonzero(store: Store, d: Expr) -> None:
         if mono.op == "mul":  # a product that is not zero has no factor that is
             for atom in dict.fromkeys(mono.args):
                 _record(store, differs_from_zero(atom))
+    for bounded in (d, scaled_sum(((-1, d),))):
+        if bounded in store.inequalities:  # d <= 0 and d != 0
+            store.drop(store.inequalities, bounded)
+            _record(store, at_most_zero(scaled_sum(((1, bounded),), 1)))
     propagate(store, d.free_symbols)
 
 
@@ -217,19 +232,27 @@ def _record_zero(store: Store, d: Expr) -> None:
         return
     if len(terms) == 1:
         ((mono, c),) = terms.items()
-        value = const(-constant // c)
-        if mono.op == "mod" and mono.args[1].is_constant:
-            _record_congruence(store, mono.args[0], mono.args[1].value, value.value)
-        elif mono.op == "floordiv" and mono.args[1].is_constant:
-            x, n = mono.args[0], mono.args[1].value
-            _record(store, le(value.value * n, x))
-            _record(store, le(x, value.value * n + n - 1))
-        narrow(store, mono, Range(value.value, value.value), [])
+        _record_number(store, mono, -constant // c)
     else:
         for sign in (1, -1):
             store.put(store.inequalities, scaled_sum(((sign, d),)))
         _congruence_of_equation(store, d)
-    _renormalise(store, d.free_symbols)
+    rewrite_statements(store, d.free_symbols)
+
+
+def _record_number(store: Store, mono: Expr, number: int) -> None:
+    """``mono == number``, for anything but a symbol."""
+    if mono.op in ("floordiv", "mod") and mono.args[1].is_constant:
+        x, n = mono.args[0], mono.args[1].value
+        if mono.op == "mod":
+            _record_congruence(store, x, n, number)
+        else:
+            _record(store, le(number * n, x))
+            _record(store, le(x, number * n + n - 1))
+        return
+    if mono.op == "mul" and number == 0:  # one of the factors is 0
+        _record(store, or_(*[equals_zero(atom) for atom in mono.args]))
+    narrow(store, mono, Range(number, number), [])
 
 
 def _solvable(d: Expr) -> Expr | None:
@@ -255,7 +278,7 @@ def _substitute(store: Store, symbol: Expr, value: Expr) -> None:
     _record_bounds(store, value, bounds)
     if congruence is not None:
         _record_congruence(store, value, *congruence)
-    _renormalise(store, (symbol, *value.free_symbols))
+    rewrite_statements(store, (symbol, *value.free_symbols))
 
 
 def _record_bounds(store: Store, value: Expr, bounds: Range) -> None:
@@ -312,8 +335,12 @@ _INTEGER: dict[str, Callable[[Store, Expr], None]] = {
 # -- the simplest form again ----------------------------------------------------------------------
 
 
-def _renormalise(store: Store, symbols: Iterable[Expr]) -> None:
-    """Rewrite the statements about ``symbols``, after a substitution or a congruence."""
+def rewrite_statements(store: Store, symbols: Iterable[Expr]) -> None:
+    """Simplify the statements about ``symbols`` again, by what is known now.
+
+    Raises:
+        Impossible: they exclude each other.
+    """
     keys = list(store.about(symbols))
     for key in keys:
         if key in store.values:
@@ -331,7 +358,7 @@ def _renormalise(store: Store, symbols: Iterable[Expr]) -> None:
             _record_congruence(store, key, *congruence)
         if key in store.ranges and key.op != "symbol":
             simple = simplify(store, key)
-            if simple is not key and not simple.is_constant:
+            if simple is not key:
                 _record_bounds(store, simple, store.ranges[key])
     propagate(store, symbols)
 

@@ -12,8 +12,16 @@ import itertools
 import math
 
 from stillframe.symbolic import decide as base
-from stillframe.symbolic.assume import MAX_ARMS, both_ways, possible_arms
+from stillframe.symbolic.assume import (
+    MAX_ARMS,
+    Impossible,
+    assume,
+    both_ways,
+    possible_arms,
+    rewrite_statements,
+)
 from stillframe.symbolic.bounds import meet, range_of
+from stillframe.symbolic.compare import not_
 from stillframe.symbolic.evaluate import evaluate
 from stillframe.symbolic.expr import Expr, order_key
 from stillframe.symbolic.interval import INF, Range
@@ -25,6 +33,7 @@ _DEPTH = 2
 _ARMS = 64
 _POINTS = 24
 _CONDITIONS = 2
+_REFUTED = 12  # symbols that are connected with the question, when its opposite is tried
 
 
 class _Budget:
@@ -37,7 +46,9 @@ def decide(store: Store, node: Expr) -> bool | None:
     answer = _by_values(store, node)
     if answer is None and store.splits:
         answer = _by_splits(store, node, _Budget(), _DEPTH)
-    return _by_conditions(store, node) if answer is None else answer
+    if answer is None:
+        answer = _by_conditions(store, node)
+    return _by_refutation(store, node) if answer is None else answer
 
 
 def narrowed(store: Store, node: Expr, bounds: Range) -> Range:
@@ -117,6 +128,29 @@ def _conditions(node: Expr) -> list[Expr]:
             found[part.args[0]] = None
         stack.extend(a for a in part.args if a.__class__ is Expr and a.args)
     return list(found)
+
+
+# -- trying it ------------------------------------------------------------------------------------
+
+
+def _by_refutation(store: Store, node: Expr) -> bool | None:
+    """The answer whose opposite cannot be assumed.
+
+    Only tried where a statement hides a symbol of the question inside something else than a sum:
+    with ``s != 5 // s`` known, ``s == 2`` is impossible. Bounds and sums have told all they can.
+    """
+    if store.opaque.isdisjoint(node.free_symbols):
+        return None
+    if any(len(store.group(s).symbols) > _REFUTED for s in node.free_symbols):
+        return None
+    for arm, answer in ((node, False), (not_(node), True)):
+        world = store.related(node.free_symbols)
+        try:
+            assume(world, arm)
+            rewrite_statements(world, node.free_symbols)
+        except Impossible:
+            return answer
+    return None
 
 
 # -- all values -----------------------------------------------------------------------------------

@@ -63,6 +63,10 @@ def _zero_test(op: str, d: Expr) -> Expr:
         rewritten = _remainder_test(d, terms, constant)
         if rewritten is not d:
             return _zero_test(op, rewritten)
+    elif (multiple := _multiple_test(terms, constant)) is not None:
+        return _zero_test(op, multiple)
+    elif (bounds := _extremum_test(terms, constant)) is not None:
+        return bounds if op == "eq" else _not(bounds)
     ordered = sorted_terms(terms)
     if ordered[0][1] < 0:
         g = -g
@@ -100,6 +104,31 @@ def _remainder_test(d: Expr, terms: Terms, constant: int) -> Expr:
     form = from_linear({m: sign * a for m, a in x_terms.items()}, 0)
     reduced = arith.mod_int(form, mono.args[1])
     return arith.scaled_sum(((1, reduced),), -((r - k) * sign % n))
+
+
+def _multiple_test(terms: Terms, constant: int) -> Expr | None:
+    """``x == k*((x + c)//k)`` as ``(x + c) % k == c``: a difference to test, or None."""
+    for mono, a in terms.items():
+        if mono.op == "floordiv" and mono.args[1].is_constant and a % mono.args[1].value == 0:
+            dividend, k = mono.args
+            factor = -a // k.value
+            rest = from_linear({m: c for m, c in terms.items() if m is not mono}, constant)
+            left = arith.scaled_sum(((1, rest), (-factor, dividend)), 0)
+            if left.is_constant:
+                return arith.scaled_sum(((factor, arith.mod_int(dividend, k)),), left.value)
+    return None
+
+
+def _extremum_test(terms: Terms, constant: int) -> Expr | None:
+    """``x == min(x, y)`` as ``x <= y``, and so for ``max`` and several ``y``; or None."""
+    for extremum, sign in terms.items():
+        if extremum.op in ("min", "max") and abs(sign) == 1:
+            rest = {m: -sign * c for m, c in terms.items() if m is not extremum}
+            x = from_linear(rest, -sign * constant)
+            if any(a is x for a in extremum.args):
+                others = [a for a in extremum.args if a is not x]
+                return and_(*[le(x, a) if extremum.op == "min" else le(a, x) for a in others])
+    return None
 
 
 def at_most_zero(d: Expr) -> Expr:

@@ -11,7 +11,7 @@ from itertools import combinations, product
 
 from stillframe.symbolic.arith import linear
 from stillframe.symbolic.bounds import range_of, view_bounds
-from stillframe.symbolic.compare import equals_zero, not_
+from stillframe.symbolic.compare import and_, equals_zero, not_, or_
 from stillframe.symbolic.expr import Expr
 from stillframe.symbolic.float_bounds import number_range
 from stillframe.symbolic.prove import View, common_factor, nonpositive, nonpositive_by_steps
@@ -95,6 +95,10 @@ def _connective(store: Store, node: Expr) -> bool | None:
     if not open_ones:
         return not deciding
     if 1 < len(open_ones) <= _MAX_PAIRED:
+        open_ones = [simplify(store, arg) for arg in open_ones]
+        whole = or_(*open_ones) if deciding else and_(*open_ones)
+        if whole.is_constant:
+            return bool(whole.value)
         # `a or b` is certain if `not a and not b` is impossible
         both = map(not_, open_ones) if deciding else open_ones
         if _exclusive(store, [_bounds_of(store, arg) for arg in both]):
@@ -104,7 +108,6 @@ def _connective(store: Store, node: Expr) -> bool | None:
 
 def _bounds_of(store: Store, node: Expr) -> list[View]:
     """Views that are at most 0 where ``node`` holds, if it is a comparison of integers."""
-    node = simplify(store, node)
     if node.diff is None or node.op == "ne":
         return []
     view = linear(node.diff)
@@ -136,7 +139,9 @@ def _zero(store: Store, d: Expr) -> bool | None:
     view = linear(d)
     split = common_factor(d)
     if split is not None and (len(view[0]) > 1 or d.op == "mul"):
-        return _zero_product(store, *split)
+        by_factors = _zero_product(store, *split)
+        if by_factors is not None:
+            return by_factors
     terms, constant = view
     if nonpositive_by_steps(store, view):
         if nonpositive(store, (view[0], view[1] + 1)):

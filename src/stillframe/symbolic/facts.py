@@ -16,8 +16,16 @@ from stillframe.symbolic import assume as _assume
 from stillframe.symbolic import cases as _cases
 from stillframe.symbolic import decide as _decide
 from stillframe.symbolic import simplify as _simplify
-from stillframe.symbolic.bounds import range_of
-from stillframe.symbolic.compare import at_most_zero, differs_from_zero, eq, le, not_
+from stillframe.symbolic.arith import scaled_sum
+from stillframe.symbolic.bounds import meet, range_of
+from stillframe.symbolic.compare import (
+    at_most_zero,
+    differs_from_zero,
+    eq,
+    equals_zero,
+    le,
+    not_,
+)
 from stillframe.symbolic.expr import Expr, Number, const
 from stillframe.symbolic.interval import FULL, INF, Range
 from stillframe.symbolic.operators import mod
@@ -56,6 +64,9 @@ class Facts:
         store = self._store
         try:
             found = range_of(store, node)
+            simple = _simplify.simplify(store, node)
+            if simple is not node:
+                found = meet(found, range_of(store, simple))
             return _cases.narrowed(store, node, found) if store.splits else found
         except RecursionError:  # too deep for this stack: nothing is known
             return FULL
@@ -176,7 +187,12 @@ class Facts:
         found.update((eq(node, value), None) for node, value in store.values.items())
         for form, (modulus, r) in store.congruences.items():
             found[eq(mod(form, modulus), r)] = None
-        found.update((at_most_zero(d), None) for d in store.inequalities)
+        for d in store.inequalities:
+            opposite = scaled_sum(((-1, d),))
+            if opposite not in store.inequalities:
+                found[at_most_zero(d)] = None
+            else:
+                found[equals_zero(d)] = None
         found.update((differs_from_zero(d), None) for d in store.nonzero)
         found.update((b if truth else not_(b), None) for b, truth in store.literals.items())
         return [b for b in found if not b.is_constant]

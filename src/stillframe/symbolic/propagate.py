@@ -6,6 +6,7 @@ a bounded number of steps: two inequalities can push each other up forever.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from stillframe.symbolic import interval
@@ -51,6 +52,8 @@ def _use(store: Store, key: Expr) -> list[Expr]:
         _narrow_terms(store, key, changed)
     if key.op == "mul" and key in store.ranges:
         _narrow_factors(store, key, store.ranges[key], changed)
+    if key.op in ("max", "min") and key in store.ranges:
+        _narrow_choice(store, key, store.ranges[key], changed)
     if key in store.nonzero:
         _narrow_ends(store, key, changed)
     if key in store.congruences:
@@ -148,9 +151,45 @@ def _narrow_factors(store: Store, mono: Expr, bounds: Range, changed: list[Expr]
             narrow(store, atom, Range(1, INF), changed)
     if bounds.upper == INF:
         return
-    for i, atom in enumerate(atoms):
-        others = 1
-        for j, low in enumerate(lows):
-            others *= int(low) if j != i and atoms[j] is not atom else 1
-        if others >= 1 and atoms.count(atom) == 1:
-            narrow(store, atom, Range(-INF, bounds.upper // others), changed)
+    for atom in dict.fromkeys(atoms):
+        others = math.prod(
+            int(low) for other, low in zip(atoms, lows, strict=True) if other is not atom
+        )
+        if others >= 1:
+            most = _root(int(bounds.upper) // others, atoms.count(atom))
+            narrow(store, atom, Range(-INF, most), changed)
+
+
+def _root(number: int, n: int) -> int:
+    """The largest ``x >= 0`` with ``x ** n <= number``, or -1."""
+    if n == 1 or number <= 1:
+        return max(number, -1)
+    low, high = 1, 1 << (number.bit_length() // n + 1)
+    while low + 1 < high:
+        middle = (low + high) // 2
+        low, high = (middle, high) if middle**n <= number else (low, middle)
+    return low
+
+
+def _narrow_choice(store: Store, mono: Expr, bounds: Range, changed: list[Expr]) -> None:
+    """Arguments of ``max`` are at most its upper bound; one that must reach the lower one does.
+
+    Likewise for ``min``. Arguments of several terms are left alone.
+    """
+    sign = 1 if mono.op == "max" else -1
+    limit = sign * (bounds.upper if sign > 0 else bounds.lower)
+    reach = sign * (bounds.lower if sign > 0 else bounds.upper)
+    candidates = []
+    for arg in mono.args:
+        terms, constant = linear(arg)
+        signed = interval.scale(range_of(store, arg), sign)
+        if signed.upper >= reach:
+            candidates.append(arg)
+        if len(terms) == 1 and limit != INF:  # sign * (c*x + constant) <= limit
+            ((x, c),) = terms.items()
+            narrow(store, x, solved(sign * c, sign * constant - limit), changed)
+    if len(candidates) == 1 and reach != -INF:
+        terms, constant = linear(candidates[0])
+        if len(terms) == 1:  # reach <= sign * (c*x + constant)
+            ((x, c),) = terms.items()
+            narrow(store, x, solved(-sign * c, reach - sign * constant), changed)

@@ -4,14 +4,18 @@ The search works on linear views (``arith.py``), not on nodes: most sums that it
 once. Every step is an implication, tried in order of cost, all of them under one budget:
 
 1. the bounds of ``d``;
-2. a common factor of known sign is divided out;
+2. a common factor of known sign is divided out; where a factor ``x >= 0`` can be 0, the rest is
+   only wanted for ``x >= 1``, and ``x + 1`` takes its place in the bounds (``s <= s*s``);
 3. ``max``, ``min`` and ``ite`` are replaced by their arguments: if ``k * max(x, y) + r <= 0`` is to
    be shown for ``k > 0``, both arguments must do (the maximum is one of them); for ``k < 0`` one
    that does is enough (the maximum is no smaller);
 4. a recorded ``f <= 0`` is added: ``d <= 0`` follows from ``a*d - b*f <= 0`` with ``a, b > 0``,
    where ``a`` and ``b`` cancel a term (one elimination step of Fourier and Motzkin);
 5. ``n * (x // n)`` lies between ``x - n + 1`` and ``x`` (or is ``x - x % n``), ``x % n`` is
-   ``x - n * (x // n)``, and ``x % y <= y - 1`` for a symbolic ``y >= 1``.
+   ``x - n * (x // n)``; for a symbolic ``y >= 1``, ``x % y <= y - 1`` and ``x // y <= k`` says that
+   ``x < (k + 1) * y``.
+
+Where a step multiplies ``d`` by ``a``, ``a*d <= a - 1`` is enough, as ``d`` is an integer.
 
 Steps 3 and 5 put something in the place of a term that has the same bounds, so they are only tried
 where it can meet the symbols of another term or of a recorded inequality.
@@ -31,6 +35,7 @@ from stillframe.symbolic.arith import (
     from_linear,
     linear,
     monomial,
+    mul_int,
 )
 from stillframe.symbolic.bounds import range_of, view_bounds
 from stillframe.symbolic.expr import ONE, Expr, const
@@ -193,11 +198,40 @@ def _factored(store: Store, terms: Terms, constant: int, budget: Budget, depth: 
         return False
     atoms, (rest, one) = split
     sign = range_of(store, monomial(atoms))
-    if sign.lower >= 0:
-        return _search(store, rest, one, budget, depth)
     if sign.upper <= 0:
-        return _search(store, {m: -c for m, c in rest.items()}, -one, budget, depth)
+        rest, one = {m: -c for m, c in rest.items()}, -one
+    elif sign.lower < 0:
+        return False
+    if _search(store, rest, one, budget, depth):
+        return True
+    for atom in dict.fromkeys(atoms):
+        if range_of(store, atom).lower == 0:
+            shifted = _shifted(store, rest, one, atom)
+            if shifted is not None and view_bounds(store, *shifted)[1] <= 0:
+                return True
     return False
+
+
+def _shifted(store: Store, terms: Terms, constant: int, atom: Expr) -> View | None:
+    """The view with ``atom + 1`` for ``atom``; None if it is in a power, or not in it at all.
+
+    In the result ``atom`` stands for another number of its range, so it has no statements but its
+    own range: a recorded range of a product with it rules the step out, and no search may follow.
+    """
+    total = dict(terms)
+    found = False
+    for mono, c in terms.items():
+        if atom not in factors(mono):
+            continue
+        found = True
+        left = divide_out(mono, (atom,))
+        if left is None or atom in factors(left) or (left is not ONE and mono in store.ranges):
+            return None
+        if left is ONE:
+            constant += c
+        else:
+            total[left] = total.get(left, 0) + c
+    return ({m: c for m, c in total.items() if c}, constant) if found else None
 
 
 # -- 3. cases -------------------------------------------------------------------------------------
@@ -231,18 +265,23 @@ def _with_facts(store: Store, terms: Terms, constant: int, budget: Budget, depth
 
 
 def _combinations(store: Store, terms: Terms, constant: int) -> Iterator[View]:
+    tried: set[tuple[Expr, int, int]] = set()
     for mono, c in terms.items():
         for fact in store.terms.get(mono, ()):
             fact_terms, fact_constant = linear(fact)
             f = fact_terms[mono]
-            if c * f > 0:
-                g = math.gcd(c, f)
-                a, b = abs(f) // g, -abs(c) // g
-                total = {m: a * k for m, k in terms.items()}
-                for m, k in fact_terms.items():
-                    total[m] = total.get(m, 0) + b * k
-                left = {m: k for m, k in total.items() if k}
-                yield left, a * constant + b * fact_constant
+            if c * f <= 0:
+                continue
+            g = math.gcd(c, f)
+            a, b = abs(f) // g, -abs(c) // g
+            if (fact, a, b) in tried:  # one step often cancels many terms
+                continue
+            tried.add((fact, a, b))
+            total = {m: a * k for m, k in terms.items()}
+            for m, k in fact_terms.items():
+                total[m] = total.get(m, 0) + b * k
+            left = {m: k for m, k in total.items() if k}
+            yield left, a * constant + b * fact_constant - (a - 1)
 
 
 # -- 5. divisions ---------------------------------------------------------------------------------
@@ -264,11 +303,15 @@ def _without_division(
 
 
 def _relaxed_symbolic(store: Store, view: View, mono: Expr, c: int) -> list[View]:
-    """No smaller than ``view``, without ``x // y`` or ``x % y``, for ``y >= 1`` and ``c > 0``."""
+    """Views that are enough for ``view``, without ``x // y`` or ``x % y``, for ``y >= 1``."""
     x, y = mono.args
     found: list[View] = []
     least = range_of(store, y).lower
-    if c < 0 or least < 0:  # 0 is no divisor, so y >= 0 is y >= 1
+    if least < 0:  # 0 is no divisor, so y >= 0 is y >= 1
+        return found
+    if mono.op == "floordiv" and abs(c) == 1:
+        found.append(_multiplied(view, mono, c))
+    if c < 0:
         return found
     if mono.op == "mod":  # x % y <= y - 1
         found.append(_replaced(view, mono, ((c, y),), -c))
@@ -276,6 +319,15 @@ def _relaxed_symbolic(store: Store, view: View, mono: Expr, c: int) -> list[View
         most = floordiv_int(x, const(int(least))) if mono.op == "floordiv" and least > 1 else x
         found.append(_replaced(view, mono, ((c, most),)))
     return found
+
+
+def _multiplied(view: View, mono: Expr, c: int) -> View:
+    """``x // y + r <= 0`` is ``x + (r-1)*y + 1 <= 0``; ``r - x // y <= 0`` is ``r*y - x <= 0``."""
+    x, y = mono.args
+    r = from_linear({m: k for m, k in view[0].items() if m is not mono}, view[1])
+    if c < 0:
+        return combined(((1, mul_int(r, y)), (-1, x)))
+    return combined(((1, x), (1, mul_int(r, y)), (-1, y)), 1)
 
 
 def _relaxed(store: Store, view: View, mono: Expr, c: int) -> View:
@@ -287,5 +339,6 @@ def _relaxed(store: Store, view: View, mono: Expr, c: int) -> View:
     # n*(x//n) is x - x%n: at most x, at least x - n + 1, and exactly known with the remainder
     r = residue(store, x, n)
     slack = -c * r if r is not None else 0 if c > 0 else c * (1 - n)
+    slack -= n - 1
     scaled = {m: n * k for m, k in view[0].items()}
     return _replaced((scaled, n * view[1]), mono, ((c, x),), slack)

@@ -40,25 +40,21 @@ def residue(store: Store, node: Expr, m: int) -> int | None:
             modulus, r = store.congruences[form]
             if (k * modulus) % m == 0:
                 return (k * r + constant) % m
-    known, rest, constant = residue_parts(store, *linear(node), m)
-    return None if rest else (known + constant) % m
+    terms, constant = _shown_modulo(*linear(node), m)
+    for mono, c in terms.items():
+        part = _scaled_residue(store, mono, c, m)
+        if part is None:
+            return None
+        constant += part
+    return constant % m
 
 
 def residue_parts(store: Store, terms: Terms, constant: int, m: int) -> tuple[int, Terms, int]:
     """``(r, rest, constant)``: the sum is ``r + rest + constant`` modulo ``m``.
 
-    ``rest`` holds the terms of which nothing is known. A remainder in a term is undone where ``m``
-    cannot tell: ``k * (y % n)`` is ``k * y`` modulo ``m`` if ``m`` divides ``k * n``; then
-    ``x + (-x) % 8`` is 0 modulo 8.
+    ``rest`` holds the terms of which nothing is known.
     """
-    if any(_hides(mono, c, m) for mono, c in terms.items()):
-        total: Terms = {}
-        for mono, c in terms.items():
-            inner, extra = linear(mono.args[0]) if _hides(mono, c, m) else ({mono: 1}, 0)
-            constant += c * extra
-            for x, k in inner.items():
-                total[x] = total.get(x, 0) + c * k
-        terms = total
+    terms, constant = _shown_modulo(terms, constant, m)
     known = 0
     rest: Terms = {}
     for mono, c in terms.items():
@@ -68,6 +64,23 @@ def residue_parts(store: Store, terms: Terms, constant: int, m: int) -> tuple[in
         else:
             known += part
     return known % m, rest, constant
+
+
+def _shown_modulo(terms: Terms, constant: int, m: int) -> tuple[Terms, int]:
+    """The sum without remainders that ``m`` cannot tell.
+
+    ``k * (y % n)`` is ``k * y`` modulo ``m`` if ``m`` divides ``k * n``: ``x + (-x) % 8`` is 0
+    modulo 8.
+    """
+    if not any(_hides(mono, c, m) for mono, c in terms.items() if mono.op == "mod"):
+        return terms, constant
+    total: Terms = {}
+    for mono, c in terms.items():
+        inner, extra = linear(mono.args[0]) if _hides(mono, c, m) else ({mono: 1}, 0)
+        constant += c * extra
+        for x, k in inner.items():
+            total[x] = total.get(x, 0) + c * k
+    return total, constant
 
 
 def _hides(mono: Expr, c: int, m: int) -> bool:

@@ -12,7 +12,7 @@ Everything in a :class:`Store` is a statement about integers that holds for ever
 Statements change only through :meth:`Store.put` and :meth:`Store.drop`, which keep the indices and
 drop the memos that may have become wrong. Two indices make unrelated facts cost nothing:
 ``mentions`` finds the statements about a symbol, ``terms`` the inequalities with a monomial
-(``compared`` are the symbols in them).
+(``compared`` are the symbols in them, ``opaque`` those inside anything but sums).
 
 What a memo may depend on: a range depends on the ranges and representatives of its own symbols; a
 decision or simplification depends on any statement that a chain of shared symbols leads to. The
@@ -62,6 +62,7 @@ class Store:
         "literals",
         "mentions",
         "nonzero",
+        "opaque",
         "ranges",
         "settled",
         "simplified",
@@ -86,6 +87,7 @@ class Store:
         self.mentions: dict[Expr, dict[Expr, None]] = {}
         self.terms: dict[Expr, dict[Expr, None]] = {}
         self.compared: set[Expr] = set()
+        self.opaque: set[Expr] = set()
         self.splits: dict[Expr, None] = {}
         self.arms: dict[Expr, tuple[Store, ...]] = {}
         self.known_ranges: dict[Expr, Range] = {}
@@ -132,6 +134,8 @@ class Store:
             self.compared |= key.free_symbols
         elif table is self.literals and key.op == "or" and value:
             self.splits[key] = None
+        if key.op != "symbol":
+            self.opaque.update(*[m.free_symbols for m in _monomials(key) if m.op != "symbol"])
         mentions = self.mentions
         for s in symbols:
             about = mentions.get(s)
@@ -144,7 +148,7 @@ class Store:
         """Keys of the statements that mention one of ``symbols`` (also of some dropped ones)."""
         seen: dict[Expr, None] = {}
         for s in symbols:
-            seen.update(self.mentions.get(s, ()))  # type: ignore[arg-type]
+            seen.update(self.mentions.get(s, ()))
         return iter(seen)
 
     # -- trying and copying -----------------------------------------------------------------------
@@ -176,6 +180,16 @@ class Store:
         twin.inequalities = dict(self.inequalities)
         twin.nonzero = dict(self.nonzero)
         twin.literals = dict(self.literals)
+        twin._reindex()
+        return twin
+
+    def related(self, symbols: Iterable[Expr]) -> Store:
+        """A store with the statements that a chain of shared symbols connects with ``symbols``."""
+        twin = Store()
+        groups = {self.group(s) for s in symbols}
+        keys = list(self.about(member for group in groups for member in group.symbols))
+        for own, new in zip(self.tables(), twin.tables(), strict=True):
+            new.update((key, own[key]) for key in keys if key in own)
         twin._reindex()
         return twin
 
@@ -267,3 +281,7 @@ class Store:
         for symbols in self._ranged_of.pop(symbol, ()):
             for node in self._ranged.pop(symbols, ()):
                 self.known_ranges.pop(node, None)
+
+
+def _monomials(key: Expr) -> Iterable[Expr]:
+    return linear(key)[0] if key.sort == "int" else (key,)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 aten = torch.ops.aten
 
 CONSTANT_NUMEL_LIMIT = 1
+_NUMBERS = (int, float, bool)
 
 
 def constant_of(value: Any) -> torch.Tensor | None:
@@ -115,7 +116,9 @@ def _constants(args: tuple[Any, ...]) -> list[Any] | None:
                 return None
             any_constant = True
             reals.append(constant)
-        elif isinstance(arg, (list, tuple, torch.SymInt, torch.SymFloat, torch.SymBool)):
+        elif isinstance(arg, (list, tuple)) and not all(type(a) in _NUMBERS for a in arg):
+            return None
+        elif isinstance(arg, (torch.SymInt, torch.SymFloat, torch.SymBool)):
             return None
         else:
             reals.append(arg)

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from stillframe import stack, torch_private
 from stillframe.errors import NotSupported
-from stillframe.trace import higher_order
+from stillframe.trace import higher_order, indexing, literals
 
 if TYPE_CHECKING:
     from stillframe.trace.recorder import Recorder
@@ -46,9 +46,20 @@ class FunctionMode(TorchFunctionMode):
             return handler(self, func, args, kwargs or {})
         if isinstance(func, torch._ops.HigherOrderOperator):
             return higher_order.call(self.recorder, func, args, kwargs or {})
+        if func is indexing.GETITEM or func is indexing.SETITEM:
+            tensor, index = indexing.select_first(args[0], args[1])
+            if index is ... and func is indexing.GETITEM and tensor is not args[0]:
+                return tensor
+            args = (tensor, index, *args[2:])
+        elif func in literals.MAKERS:
+            made = literals.of_symbols(func, args, kwargs or {})
+            if made is not None:
+                return made
         name = getattr(func, "__name__", "")
         if name == "__get__":
             return func(*args, **(kwargs or {}))
+        if kwargs:
+            kwargs = {k: bool(v) if type(v) is torch.SymBool else v for k, v in kwargs.items()}
         self._counts[name] += 1
         old = self.current
         self.current = (f"{name}_{self._counts[name]}", f"{type(func).__name__}.{name}")
@@ -96,7 +107,17 @@ def _bool(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> bool:
     return bool(args[0].item())
 
 
+def _replace_data(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> None:
+    raise NotSupported(
+        "The memory of a tensor was replaced (tensor.data = ...).",
+        why="no operator does this, so a graph cannot contain it",
+        where=stack.summary(stack.raw_stack(mode.recorder.floor)),
+        hints=["copy into it: tensor.copy_(value)"],
+    )
+
+
 _HANDLERS: dict[Any, Any] = {
+    torch_private.set_data: _replace_data,
     torch_private.set_grad_enabled: _set_grad_enabled,
     torch.Tensor.numpy: _to_numpy,
     torch.Tensor.__array__: _to_numpy,

@@ -58,7 +58,8 @@ def make_fx(
             (equal sizes share a symbol, 0 and 1 are fixed), and integers among the inputs.
         pre_dispatch: record operators before autograd and composite operators take effect. The
             function may then not ask for gradients itself.
-        record_module_stack: write ``nn_module_stack``; ``f`` is a module or has it as ``_orig_mod``.
+        record_module_stack: write ``nn_module_stack``; ``f`` is a module or has one as
+            ``_orig_mod``.
         allow_non_fake_inputs: in fake and symbolic mode, real tensors that ``f`` closes over
             become attributes of the graph instead of an error.
         allow_fake_constant: fakes of another trace become attributes instead of an error.
@@ -119,13 +120,21 @@ def get_isolated_graphmodule(
 
     Keyword arguments become further inputs, in order.
     """
-    flat, spec = pytree.tree_flatten((tuple(args), kwargs or {}))
+    of_leaves, flat = flat_call(f, args, kwargs or {})
+    return make_fx(of_leaves, decomposition_table, tracing_mode)(*flat)
+
+
+def flat_call(
+    f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], list[Any]]:
+    """``f`` as a function of the leaves of its arguments, and the leaves: for keyword arguments."""
+    flat, spec = pytree.tree_flatten((tuple(args), kwargs))
 
     def of_leaves(*leaves: Any) -> Any:
         call_args, call_kwargs = pytree.tree_unflatten(list(leaves), spec)
         return f(*call_args, **call_kwargs)
 
-    return make_fx(of_leaves, decomposition_table, tracing_mode)(*flat)
+    return of_leaves, flat
 
 
 def get_innermost_proxy_mode() -> RecordingMode | None:
@@ -183,9 +192,11 @@ class _Trace:
             if refusal is None:
                 raise
             raise refusal from e
-        self.recorder.graph.output(operands)
+        finally:
+            self.recorder.attributes.check_gradients()
+        self._make_output(operands, out_spec)
         self.recorder.finish()
-        return self._build(out_spec)
+        return self._build()
 
     # -- inputs ---------------------------------------------------------------------------------
 
@@ -235,24 +246,46 @@ class _Trace:
             return self.recorder.operand(value)
         return value
 
-    def _build(self, out_spec: pytree.TreeSpec) -> torch.fx.GraphModule:
+    def _make_output(self, operands: list[Any], out_spec: pytree.TreeSpec) -> None:
+        """Containers that fx knows stay in the output node; others need generated code."""
         graph = self.recorder.graph
+        plain = all(pytree.tree_structure(arg).is_leaf() for arg in self.args)
+        if plain and _has_only_fx_containers(out_spec):
+            graph.output(pytree.tree_unflatten(operands, out_spec))
+            return
+        graph.output(operands)
         graph.set_codegen(torch_private.container_code(self.argument_names, self.in_spec, out_spec))
+
+    def _build(self) -> torch.fx.GraphModule:
+        graph = self.recorder.graph
         name = getattr(self.f, "__name__", type(self.f).__name__)
-        module = torch_private.lazy_graph_module(graph, self.recorder.root, _identifier(name))
+        module = torch_private.lazy_graph_module(
+            graph, self.recorder.attributes.root, _identifier(name)
+        )
         if self.options.mode != "real":
-            module.shape_env = self.env
+            setattr(module, "shape_env", self.env)
         return module
 
     def _refusal(self, error: RuntimeError) -> StillframeError | None:
-        """A typed error for what torch says where code outside of operators needs data."""
-        if self.options.mode == "real" or "data is not allocated" not in str(error):
+        """A typed error for what torch says where C++ code needs sizes as numbers, or data."""
+        if self.options.mode == "real":
             return None
-        return DataDependentError(
-            "Code outside of torch's operators asked for the data of a tensor.",
-            why=str(error).splitlines()[0],
-            where=stack.summary(stack.of_traceback(error.__traceback__)),
-        )
+        message = str(error).splitlines()[0] if str(error) else ""
+        where = stack.summary(stack.of_traceback(error.__traceback__))
+        if "symbolic sizes/strides" in message:
+            return NotSupported(
+                "An operator of torch has no form for symbolic sizes.",
+                why=message,
+                where=where,
+                hints=['trace with tracing_mode="fake"'],
+            )
+        if "data is not allocated" in message or "invalid python storage" in message:
+            return DataDependentError(
+                "Code outside of torch's operators asked for the data of a tensor.",
+                why=message,
+                where=where,
+            )
+        return None
 
 
 def _shared_fake_mode(leaves: list[Any], outer: RecordingMode | None) -> FakeMode | None:
@@ -290,13 +323,14 @@ def _argument_names(f: Callable[..., Any], count: int) -> list[str]:
     return [f"arg{i}" for i in range(count)]
 
 
+def _has_only_fx_containers(spec: pytree.TreeSpec) -> bool:
+    if spec.is_leaf():
+        return True
+    known = spec.type in (list, tuple) or (
+        spec.type is dict and all(isinstance(key, str) for key in spec.context)
+    )
+    return known and all(_has_only_fx_containers(child) for child in spec.children())
+
+
 def _identifier(name: str) -> str:
     return name if name.isidentifier() else "GraphModule"
-
-
-def refuse_other_trace(tensor: FakeTensor) -> NotSupported:
-    """The error for a fake that belongs to no trace that this one is inside of."""
-    return NotSupported(
-        f"{tensor} belongs to another trace.",
-        hints=["allow_fake_constant=True keeps it as an attribute of the graph"],
-    )

@@ -28,11 +28,12 @@ class TensorMetadata(NamedTuple):
 def value_of_result(env: ShapeEnv, value: Any) -> Any:
     """``val`` for a result: fakes for tensors, symbolic values and numbers as they are.
 
-    A fake is itself until the trace ends, see :func:`detached`. Tensors that no fake can stand for
-    (sparse, quantised, subclasses) and other objects give None.
+    A fake is a snapshot: what happens to the tensor later does not rewrite history, and nobody but
+    the traced function holds the tensor itself (autograd copies tensors that others hold too).
+    Tensors that no fake can stand for (sparse, quantised, subclasses) and other objects give None.
     """
     if isinstance(value, FakeTensor):
-        return value
+        return value.snapshot()
     if isinstance(value, torch.Tensor):
         return _fake_of(env, value)
     if isinstance(value, (*_SYMBOLIC, int, float, bool)):
@@ -43,33 +44,13 @@ def value_of_result(env: ShapeEnv, value: Any) -> Any:
     return None
 
 
-def detached(value: Any) -> Any:
-    """The same metadata without autograd history, so that a graph keeps no saved tensors alive."""
-    if isinstance(value, FakeTensor):
-        if not value.requires_grad:
-            return value
-        return FakeTensor.make(
-            value.env,
-            value.sizes,
-            value.strides,
-            value.offset,
-            value.dtype,
-            value.device,
-            storage=value.storage_,
-        )
-    if isinstance(value, (list, tuple)):
-        items = [detached(v) for v in value]
-        return items if isinstance(value, list) else tuple(items)
-    return value
-
-
-def tensor_meta(value: Any) -> Any:
+def tensor_meta(value: Any, requires_grad: bool = False) -> Any:
     """The :class:`TensorMetadata` of a ``val``: of one fake, or a list of it for a container."""
     if isinstance(value, FakeTensor):
         return TensorMetadata(
             value.shape,
             value.dtype,
-            value.requires_grad,
+            requires_grad,
             value.stride(),
             _memory_format(value),
             False,

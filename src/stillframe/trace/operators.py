@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from stillframe import torch_private
+from stillframe.fake import custom
 from stillframe.fake.tensor import FakeTensor
-from stillframe.symbolic import Expr
+from stillframe.symbolic import Expr, eq
 from stillframe.trace.folding import CONSTANT_NUMEL_LIMIT, constant_of, value_of
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class OperatorFacts:
     Attributes:
         name: what its nodes are called.
         writes: (position, name) of the arguments that it changes in place.
+        writes_if: (position, name) of the flag without which it changes nothing, or None.
         may_fold: its result on constants is a constant (not random, no writes).
         pure_constant: a result without tensors needs no node.
         special: handles the call instead; may decline with ``NotImplemented``.
@@ -37,10 +39,23 @@ class OperatorFacts:
 
     name: str
     writes: tuple[tuple[int, str], ...]
+    writes_if: tuple[int, str] | None
     may_fold: bool
     pure_constant: bool
     special: Special | None
 
+
+# Operators that update running statistics where a flag is set, and whose schema does not say so:
+# the operator and the name of the flag.
+_HIDDEN_WRITES: dict[Any, str] = {
+    aten.batch_norm.default: "training",
+    aten.native_batch_norm.default: "training",
+    aten._batch_norm_impl_index.default: "training",
+    aten.cudnn_batch_norm.default: "training",
+    aten.miopen_batch_norm.default: "training",
+    aten.instance_norm.default: "use_input_stats",
+}
+_STATISTICS = ("running_mean", "running_var")
 
 _facts: dict[Any, OperatorFacts] = {}
 _SPECIAL: dict[Any, Special] = {}
@@ -51,17 +66,23 @@ def facts_of(func: Any) -> OperatorFacts:
     facts = _facts.get(func)
     if facts is None:
         schema = func._schema
+        flag = _HIDDEN_WRITES.get(func)
         writes = tuple(
             (i, arg.name)
             for i, arg in enumerate(schema.arguments)
-            if arg.alias_info is not None and arg.alias_info.is_write
+            if (arg.alias_info is not None and arg.alias_info.is_write)
+            or (flag is not None and arg.name in _STATISTICS)
+        )
+        writes_if = next(
+            ((i, arg.name) for i, arg in enumerate(schema.arguments) if arg.name == flag), None
         )
         random = torch.Tag.nondeterministic_seeded in func.tags
         facts = _facts[func] = OperatorFacts(
             name=func.overloadpacket.__name__,
             writes=writes,
-            may_fold=not writes and not random,
-            pure_constant=not writes and bool(schema.returns),
+            writes_if=writes_if,
+            may_fold=not writes and not random and not custom.is_custom(func),
+            pure_constant=not writes and bool(schema.returns) and not custom.is_custom(func),
             special=_SPECIAL.get(func),
         )
     return facts
@@ -81,13 +102,26 @@ def written_arguments(
     facts: OperatorFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> list[torch.Tensor]:
     """The tensors that a call changes in place."""
-    found = []
-    for position, name in facts.writes:
-        target = args[position] if position < len(args) else kwargs.get(name)
-        for tensor in target if isinstance(target, (list, tuple)) else (target,):
-            if isinstance(tensor, torch.Tensor):
-                found.append(tensor)
-    return found
+    targets = _write_targets(facts, args, kwargs)
+    return [t for t in targets if isinstance(t, torch.Tensor)]
+
+
+def _write_targets(
+    facts: OperatorFacts, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> list[Any]:
+    """The arguments that a call changes, in whatever form they are given; those of lists too."""
+
+    def given(place: tuple[int, str]) -> Any:
+        position, name = place
+        return args[position] if position < len(args) else kwargs.get(name)
+
+    if facts.writes_if is not None and given(facts.writes_if) is False:
+        return []
+    found: list[Any] = []
+    for place in facts.writes:
+        target = given(place)
+        found.extend(target if isinstance(target, (list, tuple)) else (target,))
+    return [t for t in found if t is not None]
 
 
 def special(*operators: Any) -> Callable[[Special], Special]:
@@ -101,15 +135,24 @@ def special(*operators: Any) -> Callable[[Special], Special]:
     return register
 
 
+#: Key of a node's metadata: at some sizes that the program admits, the operator may raise.
+MAY_RAISE = "may_raise"
+
+
 def has_effect(node: torch.fx.Node) -> bool:
     """Whether a node must stay in the graph although nobody uses its result."""
     if node.op != "call_function":
         return node.op in ("placeholder", "output")
+    if MAY_RAISE in node.meta:
+        return True
     target = node.target
     if isinstance(target, torch._ops.OpOverload):
         if torch.Tag.nondeterministic_seeded in target.tags:
             return True
-        return bool(facts_of(target).writes) or not target._schema.returns
+        if custom.is_custom(target) and _has_number(node.meta.get("val")):
+            return True  # a number that its fake told; the program checks it
+        writes = _write_targets(facts_of(target), node.args, node.kwargs)
+        return bool(writes) or not target._schema.returns
     # what is inside a subgraph may check, or draw random numbers
     return target in _EFFECTFUL or isinstance(target, torch._ops.HigherOrderOperator)
 
@@ -122,6 +165,12 @@ def draws_random_numbers(node: torch.fx.Node, module: torch.nn.Module) -> bool:
             return any(draws_random_numbers(n, inner) for n in inner.graph.nodes)
     tags = getattr(node.target, "tags", ())
     return torch.Tag.nondeterministic_seeded in tags
+
+
+def _has_number(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_has_number(v) for v in value)
+    return value is not None and not isinstance(value, torch.Tensor)
 
 
 _EFFECTFUL = {torch_private.set_grad_enabled}
@@ -168,9 +217,15 @@ def _item(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str
     return NotImplemented
 
 
-def bind_item(recorder: Recorder, symbol: Expr, result: Expr) -> tuple[Any, ...]:
-    """Bind the symbol behind the result of ``item()``: the node made last returns it."""
-    node = next(iter(reversed(recorder.graph.nodes)))
+def tells(result: Expr, symbol: Expr) -> bool:
+    """Whether a number is the symbol itself, or the truth value that stands for it."""
+    return result is symbol or result is eq(symbol, 1)
+
+
+def bind_item(
+    recorder: Recorder, symbol: Expr, result: Expr, node: torch.fx.Node
+) -> tuple[Any, ...]:
+    """Bind the symbol behind a number that ``node`` returns, such as the result of ``item()``."""
     if result is symbol:
         recorder.symbols.bind(symbol, node)
     else:  # a bool, whose symbol is 0 or 1

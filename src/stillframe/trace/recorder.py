@@ -30,6 +30,13 @@ from stillframe.trace.symbols import SymbolNodes
 
 aten = torch.ops.aten
 
+_UNDER_AUTOCAST = (
+    "this program has autocast regions of its own, whose casts are part of it: call it outside of "
+    "torch.autocast (an autocast around export becomes part of the program too)"
+)
+
+_ORIGIN = ("nn_module_stack", "stack_trace")
+
 LiftConstant = Callable[[torch.Tensor, FakeTensor], torch.fx.Node]
 
 
@@ -51,6 +58,8 @@ class Recorder:
         written: fakes that an in-place operator changed, by identity.
         state_values: the real buffers and constants behind fakes, by identity of the fake.
         checked_values: of these, the integers that the program relies on and checks.
+        origin: metadata of the node that is being run, where a graph is captured again; its
+            module stack and user lines are taken over.
     """
 
     def __init__(
@@ -76,9 +85,11 @@ class Recorder:
         self.written: dict[int, FakeTensor] = {}
         self.state_values: dict[int, torch.Tensor] = {}
         self.checked_values: dict[int, Any] = {}
+        self.origin: dict[str, Any] = {}
         self._lift_constant = lift_constant
         self._stacks: list[tuple[torch.fx.Node, stack.RawStack]] = []
         self._assert_stack: stack.RawStack | None = None
+        self._checks_autocast = False
         self._items: dict[tuple[torch.fx.Node, int], torch.fx.Node] = {}
 
     # -- the run ------------------------------------------------------------------------------
@@ -92,6 +103,7 @@ class Recorder:
                 torch_private.compiling_flags(),
                 torch_private.autocast_cache_disabled(),
                 higher_order.intercepted(),
+                torch_private.autocast_watched(self.check_autocast),
                 torch_private.below_autograd(),
                 tracking(self.scope),
                 self.mode,
@@ -110,7 +122,7 @@ class Recorder:
             if text is None:
                 text = texts[raw] = stack.stack_trace(raw)
             if text:
-                node.meta["stack_trace"] = text
+                node.meta.setdefault("stack_trace", text)
         self._stacks.clear()
 
     # -- where nodes are made -----------------------------------------------------------------
@@ -180,14 +192,19 @@ class Recorder:
     ) -> torch.fx.Node:
         """A ``call_function`` node with where-it-came-from metadata."""
         node = self.graph.create_node("call_function", target, args, kwargs, name)
+        if self.functions.current is not None:
+            node.meta["torch_fn"] = self.functions.current
+        self.locate(node)
+        return node
+
+    def locate(self, node: torch.fx.Node) -> None:
+        """Note where in the modules and in the user's code a node was made."""
         meta = node.meta
         if self.scope.stack:
             meta["nn_module_stack"] = self.scope.stack
-        if self.functions.current is not None:
-            meta["torch_fn"] = self.functions.current
+        meta.update((k, self.origin[k]) for k in _ORIGIN if k in self.origin)
         place = self._assert_stack
         self._stacks.append((node, stack.raw_stack(self.floor) if place is None else place))
-        return node
 
     def create_symbolic(self, target: Any, args: tuple[Any, ...], value: Any) -> torch.fx.Node:
         node = self.create(target, args, {})
@@ -269,6 +286,7 @@ class Recorder:
             self.flush_asserts()
         if self.subgraph is not None:
             self.subgraph.check_writes(func, facts, args, kwargs)
+        self.env.may_raise = False
         result = self.fake_mode.run(func, args, kwargs)
         if facts.pure_constant and not _has_tensor(result):
             return result
@@ -286,6 +304,8 @@ class Recorder:
             folding.fold(self, func, args, kwargs, result)
         fresh = self.env.take_fresh_unbacked()
         self._track(result, node)
+        if self.env.may_raise:
+            node.meta[operators.MAY_RAISE] = True
         if fresh:
             self._bind_unbacked(fresh, node, result)
         return result
@@ -295,9 +315,13 @@ class Recorder:
             if self.subgraph is not None:
                 self.subgraph.remember(result)
             result.fx_node = node
-            self.env.check_sizes(result.sizes)
+            self._check_sizes(result)
         elif isinstance(result, (list, tuple)):
             self._track_items(result, node, ())
+
+    def _check_sizes(self, result: FakeTensor) -> None:
+        if self.env.may_be_negative(result.sizes):
+            self.env.may_raise = True
 
     def _track_items(self, results: Any, node: torch.fx.Node, path: tuple[int, ...]) -> None:
         for i, item in enumerate(results):
@@ -305,7 +329,7 @@ class Recorder:
                 if self.subgraph is not None:
                     self.subgraph.remember(item)
                 item.fx_node = operators.Item(node, (*path, i))
-                self.env.check_sizes(item.sizes)
+                self._check_sizes(item)
             elif isinstance(item, (list, tuple)):
                 self._track_items(item, node, (*path, i))
 
@@ -323,7 +347,7 @@ class Recorder:
         """Where each new unbacked symbol can be read off the result."""
         bindings: dict[Expr, tuple[Any, ...]] = {}
         for symbol in fresh:
-            place = self._find(symbol, result, ())
+            place = self._find(symbol, result, node, ())
             if place is None:
                 raise InternalError(
                     f"{node.target} made the symbol {symbol} and does not return it"
@@ -331,7 +355,9 @@ class Recorder:
             bindings[symbol] = place
         node.meta["unbacked_bindings"] = bindings
 
-    def _find(self, symbol: Expr, value: Any, path: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def _find(
+        self, symbol: Expr, value: Any, node: torch.fx.Node, path: tuple[int, ...]
+    ) -> tuple[Any, ...] | None:
         if isinstance(value, FakeTensor):
             for dim, size in enumerate(value.sizes):
                 if size is symbol:
@@ -339,11 +365,13 @@ class Recorder:
                     return (*path, "size", dim)
         elif isinstance(value, (list, tuple)):
             for i, item in enumerate(value):
-                found = self._find(symbol, item, (*path, i))
+                found = self._find(symbol, item, node, (*path, i))
                 if found is not None:
                     return found
         elif isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
-            return operators.bind_item(self, symbol, value.node.expr)
+            if operators.tells(value.node.expr, symbol):
+                item = self._take_item(operators.Item(node, path))
+                return (*path, *operators.bind_item(self, symbol, value.node.expr, item))
         return None
 
     def flush_asserts(self) -> None:
@@ -355,6 +383,22 @@ class Recorder:
             node = self.create(aten._assert_scalar.default, (condition, check.message), {})
             node.meta["val"] = None
         self._assert_stack = None
+
+    def check_autocast(self) -> None:
+        """Forward enters an autocast region: a program that runs under autocast would differ.
+
+        The casts of a region are operators of the graph. An autocast of the caller would come on
+        top of them, also where the region switches it off.
+        """
+        if self._checks_autocast:
+            return
+        self._checks_autocast = True
+        state = self.create(torch_private.any_autocast_enabled, (), {})
+        state.meta["val"] = False
+        condition = self.create(torch.sym_not, (state,), {})
+        condition.meta["val"] = True
+        check = self.create(aten._assert_scalar.default, (condition, _UNDER_AUTOCAST), {})
+        check.meta["val"] = None
 
     def refuse_data_dependent(self, func: Any, advice: str) -> DataDependentError:
         """The error for an operator whose answer Python would need now."""

@@ -50,7 +50,8 @@ class ModuleScope:
         for path, module in modules:
             self._paths.setdefault(id(module), []).append(path)
         self._classes: dict[type, str] = {}
-        self._stacks: list[ModuleStack] = [{}]
+        root = {"L__self__": ("", self._class_name(type(modules[0][1])))} if modules else {}
+        self._stacks: list[ModuleStack] = [root]
         self._open: list[str] = [""]
 
     @property

@@ -54,7 +54,8 @@ class SymbolNodes:
 
     Args:
         create: makes a ``call_function`` node from (target, args, value) at the current place.
-        outside: in a subgraph, the node of a symbol that is bound in the graph around it.
+        outside: gives the node of a symbol that nothing in this graph binds, or None if there
+            can be no such symbol.
     """
 
     def __init__(
@@ -99,6 +100,11 @@ class SymbolNodes:
         """``size`` (a bound size) is ``scale * symbol + offset``."""
         self._derived.setdefault(symbol, (size, scale, offset))
 
+    def settle(self) -> None:
+        """Make the nodes of all bound sizes now, because a tensor is about to change its sizes."""
+        for expr in list(self._sizes):
+            self.node(expr)
+
     def node(self, expr: Expr) -> Any:
         """The node of ``expr``, or its value if it is a constant."""
         if expr.is_constant:
@@ -116,6 +122,10 @@ class SymbolNodes:
             return self._solve(expr)
         if expr.op == "call":
             name, *operands = expr.args
+            if name == "fabs":  # in terms that every program knows; the sum turns -0.0 into 0.0
+                (x,) = operands
+                positive: torch.fx.Node = self.node(sym.ite(x < 0.0, -x, x + 0.0))
+                return positive
             function = getattr(torch, f"_sym_{name}", None) or getattr(math, name)
             return self._create(function, tuple(self.node(a) for a in operands), expr)
         args = tuple(self.node(a) for a in expr.args)

@@ -15,20 +15,29 @@ from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import wrap_dim
 from stillframe.fake.rules.elementwise import as_float, contiguous, elementwise, mapped
 from stillframe.fake.rules.pointwise import overloads
+from stillframe.fake.rules.sizing import must
 from stillframe.fake.tensor import FakeTensor
 from stillframe.symbolic import eq
 
 aten = torch.ops.aten
 
 
-@rule(
-    *overloads(
-        "relu gelu silu mish selu elu celu hardswish hardshrink softshrink softplus leaky_relu "
-        "threshold"
-    )
-)
+@rule(*overloads("relu silu mish selu elu celu hardswish hardshrink softplus leaky_relu threshold"))
 def activation(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
     """Same dtype, sizes and (made dense) layout."""
+    return mapped(ctx, x)
+
+
+@rule(aten.gelu.default)
+def gelu(ctx: RuleContext, x: FakeTensor, *, approximate: str = "none") -> FakeTensor:
+    if approximate not in ("none", "tanh"):
+        raise RuntimeError("approximate argument must be either none or tanh.")
+    return mapped(ctx, x)
+
+
+@rule(aten.softshrink.default)
+def softshrink(ctx: RuleContext, x: FakeTensor, lambd: Any = 0.5) -> FakeTensor:
+    must(ctx, lambd >= 0, f"lambda must not be negative, but found {lambd}")
     return mapped(ctx, x)
 
 
@@ -46,7 +55,7 @@ def hardsigmoid(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
 @rule(
     *overloads(
         "relu_ gelu_ silu_ mish_ selu_ elu_ celu_ hardswish_ leaky_relu_ threshold_ hardtanh_ "
-        "relu6_ hardsigmoid_ rrelu_ rrelu_with_noise_"
+        "relu6_ hardsigmoid_ rrelu_with_noise_"
     )
 )
 def activation_(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
@@ -63,9 +72,22 @@ def rrelu(
     generator: Any = None,
 ) -> FakeTensor:
     """In training the noise and the output are made contiguous; otherwise a leaky relu."""
+    _check_rrelu(ctx, lower, upper)
     if training:
         return contiguous(ctx, x.sizes, x.dtype, x.device)
     return mapped(ctx, x)
+
+
+@rule(aten.rrelu_.default)
+def rrelu_(
+    ctx: RuleContext, x: FakeTensor, lower: float = 0.125, upper: float = 1 / 3, *_: Any, **__: Any
+) -> FakeTensor:
+    _check_rrelu(ctx, lower, upper)
+    return x
+
+
+def _check_rrelu(ctx: RuleContext, lower: Any, upper: Any) -> None:
+    must(ctx, lower <= upper, "Lower bound should be less than or equal to the upper bound")
 
 
 @rule(aten.rrelu_with_noise.default)
@@ -90,6 +112,8 @@ def glu(ctx: RuleContext, x: FakeTensor, dim: int = -1) -> FakeTensor:
 @rule(aten.prelu.default)
 def prelu(ctx: RuleContext, x: FakeTensor, weight: FakeTensor) -> FakeTensor:
     """``weight`` holds one number, or one for each channel (dim 1)."""
+    if len(weight.sizes) > 1:
+        raise RuntimeError(f"prelu: Expected `weight` to be a scalar or 1D: {weight.sizes}")
     if weight.sizes and not (type(weight.sizes[0]) is int and weight.sizes[0] == 1):
         channels = x.sizes[1] if len(x.sizes) >= 2 else 1
         ctx.require_same(

@@ -174,8 +174,14 @@ def alias(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     return ctx.alias(x)
 
 
+@rule(aten.detach_.default)
+def detach_(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+    """The tensor itself gives its gradient up."""
+    x.requires_grad = False
+    return x
+
+
 @rule(
-    aten.detach_.default,
     aten.lift_fresh.default,
     aten.lift.default,
     aten.resolve_neg.default,

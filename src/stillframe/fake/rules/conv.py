@@ -14,7 +14,7 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.elementwise import contiguous
-from stillframe.fake.rules.sizing import order_is_channels_last, tidy
+from stillframe.fake.rules.sizing import must, order_is_channels_last, tidy
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
 
@@ -52,6 +52,7 @@ def _convolved(
     ctx: RuleContext,
     x: FakeTensor,
     weight: FakeTensor,
+    bias: FakeTensor | None,
     stride: Any,
     padding: Any,
     dilation: Any,
@@ -59,8 +60,12 @@ def _convolved(
     spatial: int,
 ) -> FakeTensor:
     """A forward convolution; ``padding`` holds the sum of both sides for each dim."""
-    batched = _check(ctx, x, weight, spatial, weight.sizes[1] * groups)
+    batched = _check(ctx, x, weight, bias, spatial, weight.sizes[1] * groups)
     stride, dilation = per_dim(stride, spatial), per_dim(dilation, spatial)
+    for step, gap, both in zip(stride, dilation, padding, strict=True):
+        must(ctx, step > 0, "non-positive stride is not supported")
+        must(ctx, gap > 0, "dilation should be greater than zero")
+        must(ctx, both >= 0, "negative padding is not supported")
     lead = x.sizes[:1] if batched else ()
     outer = [
         window_count(
@@ -72,9 +77,18 @@ def _convolved(
 
 
 def _check(
-    ctx: RuleContext, x: FakeTensor, weight: FakeTensor, spatial: int, channels: Any
+    ctx: RuleContext,
+    x: FakeTensor,
+    weight: FakeTensor,
+    bias: FakeTensor | None,
+    spatial: int,
+    channels: Any,
 ) -> bool:
     """Ranks, dtypes and channels; whether there is a batch dim."""
+    if bias is not None and bias.dtype is not x.dtype:
+        raise RuntimeError(
+            f"Input type ({x.dtype}) and bias type ({bias.dtype}) should be the same"
+        )
     rank = len(x.sizes)
     if rank not in (spatial + 1, spatial + 2):
         raise RuntimeError(
@@ -141,7 +155,7 @@ def _forward(name: str, spatial: int) -> None:
     ) -> FakeTensor:
         """Zeros on both sides of each dim."""
         both = [2 * p for p in per_dim(padding, spatial)]
-        return _convolved(ctx, x, weight, stride, both, dilation, groups, spatial)
+        return _convolved(ctx, x, weight, bias, stride, both, dilation, groups, spatial)
 
     @rule(packet.padding)
     def conv_padding(
@@ -166,7 +180,7 @@ def _forward(name: str, spatial: int) -> None:
                 both = [b - b % 2 for b in both]
         elif padding != "valid":
             raise RuntimeError(f"Invalid padding string: '{padding}'")
-        return _convolved(ctx, x, weight, stride, both, dilation, groups, spatial)
+        return _convolved(ctx, x, weight, bias, stride, both, dilation, groups, spatial)
 
 
 def _padded(ctx: RuleContext, x: FakeTensor, both: Sequence[Any]) -> FakeTensor:
@@ -193,6 +207,7 @@ def _transposed(
     ctx: RuleContext,
     x: FakeTensor,
     weight: FakeTensor,
+    bias: FakeTensor | None,
     stride: Any,
     padding: Any,
     output_padding: Any,
@@ -201,7 +216,7 @@ def _transposed(
     spatial: int,
 ) -> FakeTensor:
     """``(n - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1``."""
-    batched = _check(ctx, x, weight, spatial, weight.sizes[0])
+    batched = _check(ctx, x, weight, bias, spatial, weight.sizes[0])
     lead = x.sizes[:1] if batched else ()
     stride, padding = per_dim(stride, spatial), per_dim(padding, spatial)
     more, dilation = per_dim(output_padding, spatial), per_dim(dilation, spatial)
@@ -228,7 +243,7 @@ def _backward(overload: Any, spatial: int) -> None:
     ) -> FakeTensor:
         """Transposed convolution."""
         return _transposed(
-            ctx, x, weight, stride, padding, output_padding, groups, dilation, spatial
+            ctx, x, weight, bias, stride, padding, output_padding, groups, dilation, spatial
         )
 
 
@@ -255,10 +270,10 @@ def convolution(
     spatial = len(weight.sizes) - 2
     if transposed:
         return _transposed(
-            ctx, x, weight, stride, padding, output_padding, groups, dilation, spatial
+            ctx, x, weight, bias, stride, padding, output_padding, groups, dilation, spatial
         )
     both = [2 * p for p in per_dim(padding, spatial)]
-    return _convolved(ctx, x, weight, stride, both, dilation, groups, spatial)
+    return _convolved(ctx, x, weight, bias, stride, both, dilation, groups, spatial)
 
 
 @rule(aten.conv_tbc.default)

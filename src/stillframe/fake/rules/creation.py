@@ -15,8 +15,9 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import format_strides
-from stillframe.fake.rules.elementwise import Sizes, elementwise
+from stillframe.fake.rules.elementwise import Sizes, contiguous, dense_like, elementwise
 from stillframe.fake.rules.pointwise import overloads
+from stillframe.fake.rules.sizing import must
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes import layout as layouts
 from stillframe.shapes.env import Size
@@ -274,6 +275,10 @@ def empty_permuted(
     pin_memory: bool | None = None,
 ) -> FakeTensor:
     """``physical_layout`` lists the dims from slowest to fastest."""
+    if sorted(physical_layout) != list(range(len(size))):
+        raise RuntimeError(
+            f"physical_layout must name each dim once, and in range: {list(physical_layout)}"
+        )
     strides = layouts.permuted_strides(size, list(reversed(physical_layout)))
     return make(ctx, size, dtype, device, layout, strides)
 
@@ -371,6 +376,9 @@ def linspace(
     pin_memory: bool | None = None,
 ) -> FakeTensor:
     """``steps`` numbers; complex ends give complex numbers."""
+    for end_point in (start, end):
+        if isinstance(end_point, FakeTensor) and end_point.sizes:
+            raise RuntimeError("linspace only supports 0-dimensional start and end tensors")
     if dtype is None and any(
         isinstance(n, complex) or (isinstance(n, FakeTensor) and n.dtype.is_complex)
         for n in (start, end)
@@ -449,14 +457,14 @@ def _triangle(row: Any, col: Any, offset: Any) -> Size:
 @rule(aten.bernoulli.default, aten.bernoulli.p, aten.poisson.default)
 def sampled(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
     """Row-major, whatever the layout of ``x``."""
-    return make(ctx, x.sizes, x.dtype, x.device)
+    return contiguous(ctx, x.sizes, x.dtype, x.device)
 
 
 @rule(aten.bernoulli.Tensor)
 def bernoulli_tensor(
     ctx: RuleContext, x: FakeTensor, p: FakeTensor, *, generator: Any = None
 ) -> FakeTensor:
-    return like(ctx, x)
+    return dense_like(ctx, x)
 
 
 @rule(aten.bernoulli_.float, aten.bernoulli_.Tensor)
@@ -469,7 +477,7 @@ def normal(ctx: RuleContext, mean: Any, std: Any = 1.0, *, generator: Any = None
     """Row-major, in the broadcast sizes of means and deviations."""
     tensors = [t for t in (mean, std) if isinstance(t, FakeTensor)]
     sizes = ctx.broadcast(*[t.sizes for t in tensors])
-    return make(ctx, sizes, tensors[0].dtype, tensors[0].device)
+    return contiguous(ctx, sizes, tensors[0].dtype, tensors[0].device)
 
 
 @rule(aten.normal.float_float)
@@ -481,9 +489,18 @@ def normal_float(
 
 @rule(aten.multinomial.default)
 def multinomial(
-    ctx: RuleContext, x: FakeTensor, num_samples: Size, *_: Any, **__: Any
+    ctx: RuleContext, x: FakeTensor, num_samples: Size, replacement: bool = False, **__: Any
 ) -> FakeTensor:
     """One row of indices for each row of probabilities."""
+    if len(x.sizes) not in (1, 2):
+        raise RuntimeError("prob_dist must be 1 or 2 dim")
+    if not x.dtype.is_floating_point:
+        raise RuntimeError(f"multinomial only supports floating-point dtypes, got: {x.dtype}")
+    must(ctx, num_samples > 0, "cannot sample n_sample <= 0 samples")
+    must(ctx, x.sizes[-1] <= 2**24, "number of categories cannot exceed 2^24")
+    if not replacement:
+        enough = num_samples <= x.sizes[-1]
+        must(ctx, enough, "cannot sample n_sample > prob_dist.size(-1) without replacement")
     return make(ctx, (*x.sizes[:-1], num_samples), torch.int64, x.device)
 
 

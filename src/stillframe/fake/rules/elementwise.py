@@ -345,6 +345,7 @@ def write_into(
     for t in operands:
         if t.sizes != sizes and t is not target:
             fit(ctx, t.sizes, sizes)
+    refuse_overlap(target)
     own = target.dtype
     if dtype is not own and not torch.can_cast(dtype, own):
         raise RuntimeError(
@@ -352,6 +353,21 @@ def write_into(
             f"{_type_name(own)}"
         )
     return target
+
+
+def refuse_overlap(target: FakeTensor) -> None:
+    """An expanded tensor cannot be written to: several of its elements share one memory location.
+
+    Raises:
+        RuntimeError: as eager.
+    """
+    for size, stride in zip(target.sizes, target.strides, strict=True):
+        if type(stride) is int and stride == 0 and not (type(size) is int and size <= 1):
+            raise RuntimeError(
+                "unsupported operation: more than one element of the written-to tensor refers to "
+                "a single memory location. Please clone() the tensor before performing the "
+                "operation."
+            )
 
 
 def fit(ctx: RuleContext, given: Sizes, target: Sizes) -> None:
@@ -378,7 +394,7 @@ def fit(ctx: RuleContext, given: Sizes, target: Sizes) -> None:
 
 def _only_if_one(ctx: RuleContext, size: Expr, into: Size) -> bool:
     """Whether ``size`` must be a broadcast 1 because the example says so; that is then required."""
-    if ctx.known(eq(size, into)) is None and ctx.env.hint_of(size) == 1:
+    if ctx.known(eq(size, into)) is not True and ctx.env.hint_of(size) == 1:
         hint = ctx.env.hint_of(into) if isinstance(into, Expr) else into
         if hint != 1:
             ctx.require(eq(size, 1), "")

@@ -16,6 +16,7 @@ from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import wrap_dim
 from stillframe.fake.rules.elementwise import Layout, contiguous, fit, fresh, layout_of
+from stillframe.fake.rules.scattering import within
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
 from stillframe.symbolic import Expr
@@ -152,7 +153,7 @@ def _without_ones(
     return sizes
 
 
-@rule(aten.index_put_.default, aten._index_put_impl_.default, aten._unsafe_index_put.default)
+@rule(aten.index_put_.default, aten._index_put_impl_.default)
 def index_put_(
     ctx: RuleContext,
     x: FakeTensor,
@@ -165,7 +166,7 @@ def index_put_(
     return x
 
 
-@rule(aten.index_put.default)
+@rule(aten.index_put.default, aten._unsafe_index_put.default)
 def index_put(
     ctx: RuleContext,
     x: FakeTensor,
@@ -174,6 +175,30 @@ def index_put(
     accumulate: bool = False,
 ) -> FakeTensor:
     _write(ctx, x, indices, values)
+    return ctx.new_like(x)
+
+
+@rule(aten._unsafe_masked_index.default)
+def masked_index(
+    ctx: RuleContext,
+    x: FakeTensor,
+    mask: FakeTensor,
+    indices: Sequence[FakeTensor | None],
+    fill: Any,
+) -> FakeTensor:
+    """What the indices select, then filled where the mask is not set."""
+    selected = index(ctx, x, indices)
+    return contiguous(ctx, ctx.broadcast(selected.sizes, mask.sizes), x.dtype, x.device)
+
+
+@rule(aten._unsafe_masked_index_put_accumulate.default)
+def masked_index_put(
+    ctx: RuleContext,
+    x: FakeTensor,
+    mask: FakeTensor,
+    indices: Sequence[FakeTensor | None],
+    values: FakeTensor,
+) -> FakeTensor:
     return ctx.new_like(x)
 
 
@@ -196,16 +221,17 @@ def gather(
     ctx: RuleContext, x: FakeTensor, dim: int, index: FakeTensor, *, sparse_grad: bool = False
 ) -> FakeTensor:
     """One element for each index."""
-    _check_index(x, index, dim)
+    _check_index(ctx, x, index, dim)
     return contiguous(ctx, index.sizes, x.dtype, x.device)
 
 
-def _check_index(x: FakeTensor, index: FakeTensor, dim: int) -> None:
-    wrap_dim(dim, len(x.sizes))
+def _check_index(ctx: RuleContext, x: FakeTensor, index: FakeTensor, dim: int) -> None:
+    dim = wrap_dim(dim, len(x.sizes))
     if index.dtype not in (torch.int64, torch.int32) and 0 not in index.sizes:
         raise RuntimeError("gather(): Expected dtype int32/int64 for index")
     if max(len(x.sizes), 1) != max(len(index.sizes), 1):
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
+    within(ctx, index, x, dim)
 
 
 @rule(aten.take_along_dim.default)

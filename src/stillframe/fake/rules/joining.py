@@ -12,7 +12,7 @@ from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import suggested_format, wrap_dim
 from stillframe.fake.rules.elementwise import contiguous
 from stillframe.fake.rules.reshaping import atleast_1d, atleast_2d, atleast_3d
-from stillframe.fake.rules.sizing import common_dtype, tidy
+from stillframe.fake.rules.sizing import ceil_div, common_dtype, must, must_match, product, tidy
 from stillframe.fake.rules.views import expanded
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
@@ -73,6 +73,27 @@ def _match(ctx: RuleContext, sizes: list[Size], t: FakeTensor, dim: int) -> None
 @rule(aten.cat.default, aten.concat.default, aten.concatenate.default)
 def cat(ctx: RuleContext, tensors: list[FakeTensor], dim: int = 0) -> FakeTensor:
     return joined(ctx, tensors, dim)
+
+
+@rule(aten._chunk_cat.default)
+def chunk_cat(ctx: RuleContext, tensors: list[FakeTensor], dim: int, num_chunks: int) -> FakeTensor:
+    """Each tensor is cut in ``num_chunks`` flat pieces (padded); the pieces are joined."""
+    if not tensors or num_chunks < 1:
+        raise RuntimeError("_chunk_cat expects tensors and a positive number of chunks")
+    if dim < 0 and len({len(t.sizes) for t in tensors}) > 1:
+        raise RuntimeError("_chunk_cat expects non-negative dim when tensors differ in rank")
+    first, columns = tensors[0], 0
+    for t in tensors:
+        d = wrap_dim(dim, len(t.sizes))
+        if d >= len(first.sizes) or t.dtype is not first.dtype:
+            raise RuntimeError("_chunk_cat expects tensors of one dtype that have the dim")
+        must_match(
+            ctx, t.sizes[:d], first.sizes[:d], "_chunk_cat expects equal sizes before the dim"
+        )
+        must(ctx, ctx.numel(t.sizes) > 0, "_chunk_cat expects non-empty tensors")
+        columns += ceil_div(t.sizes[d], num_chunks) * product(t.sizes[d + 1 :])
+    lead = first.sizes[: wrap_dim(dim, len(first.sizes))]
+    return contiguous(ctx, (*lead, num_chunks, tidy(ctx, columns)), first.dtype, first.device)
 
 
 @rule(aten.stack.default)

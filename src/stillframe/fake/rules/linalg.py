@@ -21,7 +21,7 @@ from stillframe.fake.rules.elementwise import (
     real_of,
 )
 from stillframe.fake.rules.reshaping import is_single
-from stillframe.fake.rules.sizing import tidy
+from stillframe.fake.rules.sizing import must_match, tidy
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes import layout
 from stillframe.shapes.env import Size
@@ -32,7 +32,7 @@ aten = torch.ops.aten
 Sizes = tuple[Size, ...]
 
 
-def _columns(
+def columns(
     ctx: RuleContext, x: FakeTensor, sizes: Sizes, dtype: torch.dtype | None = None
 ) -> FakeTensor:
     """New memory, column-major in the last two dims."""
@@ -42,19 +42,19 @@ def _columns(
     return ctx.new(x, sizes, dtype=dtype, strides=strides)
 
 
-def _rows(
+def rows(
     ctx: RuleContext, x: FakeTensor, sizes: Sizes, dtype: torch.dtype | None = None
 ) -> FakeTensor:
     return contiguous(ctx, sizes, dtype or x.dtype, x.device)
 
 
-def _square(ctx: RuleContext, x: FakeTensor, name: str) -> None:
+def square(ctx: RuleContext, x: FakeTensor, name: str) -> None:
     if len(x.sizes) < 2:
         raise RuntimeError(f"{name}: The input tensor A must have at least 2 dimensions.")
     ctx.require_same(x.sizes[-2], x.sizes[-1], f"{name}: A must be batches of square matrices")
 
 
-def _least(ctx: RuleContext, x: FakeTensor) -> Size:
+def least(ctx: RuleContext, x: FakeTensor) -> Size:
     """The smaller of the last two sizes."""
     m, n = x.sizes[-2], x.sizes[-1]
     if m is n:
@@ -73,8 +73,8 @@ def _least(ctx: RuleContext, x: FakeTensor) -> Size:
     aten.cholesky_inverse.default,
 )
 def inverse(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
-    _square(ctx, x, "linalg.inv")
-    return _columns(ctx, x, x.sizes)
+    square(ctx, x, "linalg.inv")
+    return columns(ctx, x, x.sizes)
 
 
 @rule(aten.linalg_inv_ex.default, aten.linalg_cholesky_ex.default)
@@ -82,60 +82,60 @@ def inverse_ex(
     ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any
 ) -> tuple[FakeTensor, FakeTensor]:
     """The result and LAPACK's error codes."""
-    _square(ctx, x, "linalg.inv")
-    return _columns(ctx, x, x.sizes), _rows(ctx, x, x.sizes[:-2], torch.int32)
+    square(ctx, x, "linalg.inv")
+    return columns(ctx, x, x.sizes), rows(ctx, x, x.sizes[:-2], torch.int32)
 
 
 @rule(aten.linalg_det.default, aten.det.default, aten.logdet.default)
 def det(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
-    _square(ctx, x, "linalg.det")
-    return _rows(ctx, x, x.sizes[:-2])
+    square(ctx, x, "linalg.det")
+    return rows(ctx, x, x.sizes[:-2])
 
 
 @rule(aten.linalg_slogdet.default, aten.slogdet.default)
 def slogdet(ctx: RuleContext, x: FakeTensor) -> tuple[FakeTensor, FakeTensor]:
     """Sign and logarithm of the absolute value."""
-    _square(ctx, x, "linalg.slogdet")
+    square(ctx, x, "linalg.slogdet")
     sizes = x.sizes[:-2]
-    return _rows(ctx, x, sizes), _rows(ctx, x, sizes, real_of(x.dtype))
+    return rows(ctx, x, sizes), rows(ctx, x, sizes, real_of(x.dtype))
 
 
 @rule(aten.linalg_eigh.default)
 def eigh(ctx: RuleContext, x: FakeTensor, UPLO: str = "L") -> tuple[FakeTensor, FakeTensor]:
-    _square(ctx, x, "linalg.eigh")
-    return _rows(ctx, x, x.sizes[:-1], real_of(x.dtype)), _columns(ctx, x, x.sizes)
+    square(ctx, x, "linalg.eigh")
+    return rows(ctx, x, x.sizes[:-1], real_of(x.dtype)), columns(ctx, x, x.sizes)
 
 
 @rule(aten.linalg_eigvalsh.default)
 def eigvalsh(ctx: RuleContext, x: FakeTensor, UPLO: str = "L") -> FakeTensor:
-    _square(ctx, x, "linalg.eigvalsh")
-    return _rows(ctx, x, x.sizes[:-1], real_of(x.dtype))
+    square(ctx, x, "linalg.eigvalsh")
+    return rows(ctx, x, x.sizes[:-1], real_of(x.dtype))
 
 
 @rule(aten.linalg_eig.default)
 def eig(ctx: RuleContext, x: FakeTensor) -> tuple[FakeTensor, FakeTensor]:
-    _square(ctx, x, "linalg.eig")
+    square(ctx, x, "linalg.eig")
     dtype = complex_of(x.dtype)
-    return _rows(ctx, x, x.sizes[:-1], dtype), _columns(ctx, x, x.sizes, dtype)
+    return rows(ctx, x, x.sizes[:-1], dtype), columns(ctx, x, x.sizes, dtype)
 
 
 @rule(aten.linalg_eigvals.default)
 def eigvals(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
-    _square(ctx, x, "linalg.eigvals")
-    return _rows(ctx, x, x.sizes[:-1], complex_of(x.dtype))
+    square(ctx, x, "linalg.eigvals")
+    return rows(ctx, x, x.sizes[:-1], complex_of(x.dtype))
 
 
 @rule(aten.matrix_exp.default, aten.linalg_matrix_exp.default)
 def matrix_exp(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
-    _square(ctx, x, "linalg.matrix_exp")
-    return _rows(ctx, x, x.sizes)
+    square(ctx, x, "linalg.matrix_exp")
+    return rows(ctx, x, x.sizes)
 
 
 @rule(aten.linalg_matrix_power.default, aten.matrix_power.default)
 def matrix_power(ctx: RuleContext, x: FakeTensor, n: int) -> FakeTensor:
     """Products of matrices; -1 is the inverse alone."""
-    _square(ctx, x, "linalg.matrix_power")
-    return _columns(ctx, x, x.sizes) if n == -1 else _rows(ctx, x, x.sizes)
+    square(ctx, x, "linalg.matrix_power")
+    return columns(ctx, x, x.sizes) if n == -1 else rows(ctx, x, x.sizes)
 
 
 # -- any matrices ----------------------------------------------------------------------------------
@@ -143,14 +143,14 @@ def matrix_power(ctx: RuleContext, x: FakeTensor, n: int) -> FakeTensor:
 
 @rule(aten.linalg_qr.default)
 def qr(ctx: RuleContext, x: FakeTensor, mode: str = "reduced") -> tuple[FakeTensor, FakeTensor]:
-    m, n, k = x.sizes[-2], x.sizes[-1], _least(ctx, x)
+    m, n, k = x.sizes[-2], x.sizes[-1], least(ctx, x)
     lead = x.sizes[:-2]
     if mode == "complete":
         k = m
-    r = _columns(ctx, x, (*lead, k, n))
+    r = columns(ctx, x, (*lead, k, n))
     if mode == "r":
         return ctx.new(x, (0,)), r
-    return _columns(ctx, x, (*lead, m, k)), r
+    return columns(ctx, x, (*lead, m, k)), r
 
 
 @rule(aten.linalg_svd.default)
@@ -158,12 +158,12 @@ def svd(
     ctx: RuleContext, x: FakeTensor, full_matrices: bool = True, *, driver: str | None = None
 ) -> tuple[FakeTensor, FakeTensor, FakeTensor]:
     """``U``, the singular values, ``V`` conjugate transposed."""
-    m, n, k = x.sizes[-2], x.sizes[-1], _least(ctx, x)
+    m, n, k = x.sizes[-2], x.sizes[-1], least(ctx, x)
     lead = x.sizes[:-2]
     return (
-        _columns(ctx, x, (*lead, m, m if full_matrices else k)),
-        _rows(ctx, x, (*lead, k), real_of(x.dtype)),
-        _columns(ctx, x, (*lead, n if full_matrices else k, n)),
+        columns(ctx, x, (*lead, m, m if full_matrices else k)),
+        rows(ctx, x, (*lead, k), real_of(x.dtype)),
+        columns(ctx, x, (*lead, n if full_matrices else k, n)),
     )
 
 
@@ -172,18 +172,18 @@ def svd_old(
     ctx: RuleContext, x: FakeTensor, some: bool = True, compute_uv: bool = True
 ) -> tuple[FakeTensor, FakeTensor, FakeTensor]:
     """The deprecated form: ``V`` is not transposed."""
-    m, n, k = x.sizes[-2], x.sizes[-1], _least(ctx, x)
+    m, n, k = x.sizes[-2], x.sizes[-1], least(ctx, x)
     lead = x.sizes[:-2]
-    values = _rows(ctx, x, (*lead, k), real_of(x.dtype))
+    values = rows(ctx, x, (*lead, k), real_of(x.dtype))
     if not compute_uv:
-        return _rows(ctx, x, (*lead, m, m)), values, _rows(ctx, x, (*lead, n, n))
-    u = _columns(ctx, x, (*lead, m, k if some else m))
-    return u, values, _rows(ctx, x, (*lead, n, k if some else n))
+        return rows(ctx, x, (*lead, m, m)), values, rows(ctx, x, (*lead, n, n))
+    u = columns(ctx, x, (*lead, m, k if some else m))
+    return u, values, rows(ctx, x, (*lead, n, k if some else n))
 
 
 @rule(aten.linalg_svdvals.default)
 def svdvals(ctx: RuleContext, x: FakeTensor, *, driver: str | None = None) -> FakeTensor:
-    return _rows(ctx, x, (*x.sizes[:-2], _least(ctx, x)), real_of(x.dtype))
+    return rows(ctx, x, (*x.sizes[:-2], least(ctx, x)), real_of(x.dtype))
 
 
 @rule(
@@ -194,38 +194,38 @@ def svdvals(ctx: RuleContext, x: FakeTensor, *, driver: str | None = None) -> Fa
 def matrix_rank(ctx: RuleContext, x: FakeTensor, *tolerances: Any, **named: Any) -> FakeTensor:
     shapes = [t.sizes for t in (*tolerances, *named.values()) if isinstance(t, FakeTensor)]
     sizes = ctx.broadcast(x.sizes[:-2], *shapes) if shapes else x.sizes[:-2]
-    return _rows(ctx, x, sizes, torch.int64)
+    return rows(ctx, x, sizes, torch.int64)
 
 
 @rule(aten.linalg_lu.default)
 def lu(
     ctx: RuleContext, x: FakeTensor, *, pivot: bool = True
 ) -> tuple[FakeTensor, FakeTensor, FakeTensor]:
-    m, n, k = x.sizes[-2], x.sizes[-1], _least(ctx, x)
+    m, n, k = x.sizes[-2], x.sizes[-1], least(ctx, x)
     lead = x.sizes[:-2]
-    p = _rows(ctx, x, (*lead, m, m)) if pivot else ctx.new(x, (0,))
-    return p, _rows(ctx, x, (*lead, m, k)), _rows(ctx, x, (*lead, k, n))
+    p = rows(ctx, x, (*lead, m, m)) if pivot else ctx.new(x, (0,))
+    return p, rows(ctx, x, (*lead, m, k)), rows(ctx, x, (*lead, k, n))
 
 
 @rule(aten.linalg_lu_factor.default)
 def lu_factor(
     ctx: RuleContext, x: FakeTensor, *, pivot: bool = True
 ) -> tuple[FakeTensor, FakeTensor]:
-    pivots = _rows(ctx, x, (*x.sizes[:-2], _least(ctx, x)), torch.int32)
-    return _columns(ctx, x, x.sizes), pivots
+    pivots = rows(ctx, x, (*x.sizes[:-2], least(ctx, x)), torch.int32)
+    return columns(ctx, x, x.sizes), pivots
 
 
 @rule(aten.linalg_lu_factor_ex.default)
 def lu_factor_ex(
     ctx: RuleContext, x: FakeTensor, *, pivot: bool = True, check_errors: bool = False
 ) -> tuple[FakeTensor, FakeTensor, FakeTensor]:
-    return (*lu_factor(ctx, x), _rows(ctx, x, x.sizes[:-2], torch.int32))
+    return (*lu_factor(ctx, x), rows(ctx, x, x.sizes[:-2], torch.int32))
 
 
 # -- solvers ---------------------------------------------------------------------------------------
 
 
-def _is_vector(a: FakeTensor, b: FakeTensor) -> bool:
+def is_vector(a: FakeTensor, b: FakeTensor) -> bool:
     """Whether ``b`` holds a vector for each matrix of ``a`` (and not a matrix)."""
     return len(b.sizes) == 1 or (len(b.sizes) == len(a.sizes) - 1 and b.sizes == a.sizes[:-1])
 
@@ -233,11 +233,11 @@ def _is_vector(a: FakeTensor, b: FakeTensor) -> bool:
 @rule(aten.linalg_solve.default)
 def solve(ctx: RuleContext, a: FakeTensor, b: FakeTensor, *, left: bool = True) -> FakeTensor:
     """``X`` with ``A X = B`` (or ``X A = B``)."""
-    _square(ctx, a, "linalg.solve")
-    if _is_vector(a, b):
+    square(ctx, a, "linalg.solve")
+    if is_vector(a, b):
         sizes = (*ctx.broadcast(a.sizes[:-2], b.sizes[:-1]), a.sizes[-1])
         # LAPACK's order is put on the last two dims, although they are no matrix here.
-        return _columns(ctx, b, sizes) if len(sizes) > 1 else _rows(ctx, b, sizes)
+        return columns(ctx, b, sizes) if len(sizes) > 1 else rows(ctx, b, sizes)
     ctx.require_same(
         a.sizes[-1],
         b.sizes[-2 if left else -1],
@@ -245,7 +245,7 @@ def solve(ctx: RuleContext, a: FakeTensor, b: FakeTensor, *, left: bool = True) 
         f"= B ({a.sizes[-2]}x{a.sizes[-1]} and {b.sizes[-2]}x{b.sizes[-1]})",
     )
     sizes = (*ctx.broadcast(a.sizes[:-2], b.sizes[:-2]), *b.sizes[-2:])
-    return _columns(ctx, b, sizes) if left else _rows(ctx, b, sizes)
+    return columns(ctx, b, sizes) if left else rows(ctx, b, sizes)
 
 
 @rule(aten.linalg_solve_triangular.default)
@@ -258,9 +258,9 @@ def solve_triangular(
     left: bool = True,
     unitriangular: bool = False,
 ) -> FakeTensor:
-    _square(ctx, a, "linalg.solve_triangular")
+    square(ctx, a, "linalg.solve_triangular")
     sizes = (*ctx.broadcast(a.sizes[:-2], b.sizes[:-2]), *b.sizes[-2:])
-    return _columns(ctx, b, sizes)
+    return columns(ctx, b, sizes)
 
 
 @rule(aten.cholesky_solve.default)
@@ -268,7 +268,7 @@ def cholesky_solve(
     ctx: RuleContext, b: FakeTensor, a: FakeTensor, upper: bool = False
 ) -> FakeTensor:
     sizes = (*ctx.broadcast(a.sizes[:-2], b.sizes[:-2]), *b.sizes[-2:])
-    return _columns(ctx, b, sizes)
+    return columns(ctx, b, sizes)
 
 
 # -- rows ------------------------------------------------------------------------------------------
@@ -281,22 +281,25 @@ def cdist(ctx: RuleContext, a: FakeTensor, b: FakeTensor, p: float = 2.0, *_: An
     lead = a.sizes[:-2]
     if lead != b.sizes[:-2]:
         lead = ctx.broadcast(lead, b.sizes[:-2])
-    return _rows(ctx, a, (*lead, a.sizes[-2], b.sizes[-2]), promoted(ctx, a, b))
+    return rows(ctx, a, (*lead, a.sizes[-2], b.sizes[-2]), promoted(ctx, a, b))
 
 
 @rule(aten.pdist.default, aten._pdist_forward.default)
 def pdist(ctx: RuleContext, x: FakeTensor, p: float = 2.0) -> FakeTensor:
     """Distances between all pairs of rows."""
     n = x.sizes[0]
-    return _rows(ctx, x, (tidy(ctx, n * (n - 1) // 2),))
+    return rows(ctx, x, (tidy(ctx, n * (n - 1) // 2),))
 
 
 @rule(aten.linalg_cross.default)
 def linalg_cross(ctx: RuleContext, a: FakeTensor, b: FakeTensor, *, dim: int = -1) -> FakeTensor:
+    if len(a.sizes) != len(b.sizes):
+        raise RuntimeError("linalg.cross: inputs must have the same number of dimensions.")
     sizes = ctx.broadcast(a.sizes, b.sizes)
     d = wrap_dim(dim, len(sizes))
-    ctx.require_same(sizes[d], 3, f"linalg.cross: inputs dimension {dim} must have length 3")
-    return _rows(ctx, a, sizes, promoted(ctx, a, b))
+    for t in (a, b):
+        ctx.require_same(t.sizes[d], 3, f"linalg.cross: inputs dimension {dim} must have length 3")
+    return rows(ctx, a, sizes, promoted(ctx, a, b))
 
 
 @rule(aten.cross.default)
@@ -316,16 +319,45 @@ def cross(ctx: RuleContext, a: FakeTensor, b: FakeTensor, dim: int | None = None
 def vecdot(ctx: RuleContext, a: FakeTensor, b: FakeTensor, *, dim: int = -1) -> FakeTensor:
     whole = elementwise(ctx, (a, b), promoted(ctx, a, b))
     d = wrap_dim(dim, len(whole.sizes))
-    return _rows(ctx, whole, whole.sizes[:d] + whole.sizes[d + 1 :])
+    return rows(ctx, whole, whole.sizes[:d] + whole.sizes[d + 1 :])
 
 
-@rule(aten.cov.default, aten.corrcoef.default)
-def cov(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
+@rule(aten.cov.default)
+def cov(
+    ctx: RuleContext,
+    x: FakeTensor,
+    *,
+    correction: int = 1,
+    fweights: FakeTensor | None = None,
+    aweights: FakeTensor | None = None,
+) -> FakeTensor:
+    """:func:`corrcoef` of weighted observations."""
+    observations = x.sizes[-1] if x.sizes else 1
+    for name, weights in (("fweights", fweights), ("aweights", aweights)):
+        if weights is None:
+            continue
+        if len(weights.sizes) > 1:
+            raise RuntimeError(f"cov(): expected {name} to have one or fewer dimensions")
+        must_match(
+            ctx,
+            weights.sizes or (1,),
+            (observations,),
+            f"cov(): expected {name} to have the same numel as there are observations in the input",
+        )
+        if weights.dtype.is_floating_point is (name == "fweights"):
+            raise RuntimeError(f"cov(): {name} cannot have dtype {weights.dtype}")
+    return corrcoef(ctx, x)
+
+
+@rule(aten.corrcoef.default)
+def corrcoef(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     """One row and column for each variable (row of ``x``); a number for a single one."""
+    if len(x.sizes) > 2:
+        raise RuntimeError("cov(): expected input to have two or fewer dimensions")
     dtype = as_float(x.dtype)
     if len(x.sizes) < 2 or is_single(ctx, x.sizes[0]):
-        return _rows(ctx, x, (), dtype)
-    return _rows(ctx, x, (x.sizes[0], x.sizes[0]), dtype)
+        return rows(ctx, x, (), dtype)
+    return rows(ctx, x, (x.sizes[0], x.sizes[0]), dtype)
 
 
 @rule(aten.linalg_vander.default)
@@ -333,4 +365,4 @@ def linalg_vander(ctx: RuleContext, x: FakeTensor, *, N: Any = None) -> FakeTens
     """Powers ``0, 1, ..., N - 1`` of each element."""
     count: Expr | int = (x.sizes or (1,))[-1] if N is None else N
     dtype = x.dtype if x.dtype.is_floating_point or x.dtype.is_complex else torch.int64
-    return _rows(ctx, x, (*(x.sizes or (1,)), unwrap(count)), dtype)
+    return rows(ctx, x, (*(x.sizes or (1,)), unwrap(count)), dtype)

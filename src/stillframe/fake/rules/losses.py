@@ -17,6 +17,7 @@ from stillframe.fake.rules.elementwise import (
     promoted,
     real_of,
 )
+from stillframe.fake.rules.sizing import must, must_match
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
 
@@ -44,13 +45,20 @@ def reduced_loss(
 
 @rule(
     aten.mse_loss.default,
-    aten.huber_loss.default,
     aten.smooth_l1_loss.default,
     aten.soft_margin_loss.default,
 )
 def pointwise_loss(
     ctx: RuleContext, x: FakeTensor, target: FakeTensor, reduction: int = MEAN, *_: Any
 ) -> FakeTensor:
+    return reduced_loss(ctx, (x, target), reduction)
+
+
+@rule(aten.huber_loss.default)
+def huber_loss(
+    ctx: RuleContext, x: FakeTensor, target: FakeTensor, reduction: int = MEAN, delta: Any = 1.0
+) -> FakeTensor:
+    must(ctx, delta > 0, "huber_loss does not support non-positive values for delta.")
     return reduced_loss(ctx, (x, target), reduction)
 
 
@@ -208,14 +216,43 @@ def multi_margin_loss(
     weight: Maybe = None,
     reduction: int = MEAN,
 ) -> FakeTensor:
+    """The target holds a class for each row, the weight a number for each class."""
+    rows, classes = _rows_and_classes(ctx, x)
+    given = target.sizes or (1,)
+    must_match(ctx, given, (rows,), f"expected target size [{rows}], got {list(target.sizes)}")
+    _expect_long(target)
+    if weight is not None:
+        must(ctx, p == 1 or p == 2, "only p == 1 and p == 2 supported")
+        given = (ctx.numel(weight.sizes),)
+        must_match(ctx, given, (classes,), f"inconsistent weight size, expected {classes}")
     sizes = target.sizes if reduction == NONE else ()
     return contiguous(ctx, sizes, x.dtype, x.device)
+
+
+def _rows_and_classes(ctx: RuleContext, x: FakeTensor) -> tuple[Size, Size]:
+    """The two dims of a matrix; a vector is a matrix of one row."""
+    rank = len(x.sizes)
+    must(ctx, rank <= 2, f"Expected a vector or a matrix, but got: {list(x.sizes)}")
+    if rank:
+        message = "Expected non-empty vector or matrix with optional 0-dim batch size"
+        must(ctx, x.sizes[-1] != 0, f"{message}, but got: {list(x.sizes)}")
+    return (x.sizes[0] if rank == 2 else 1), (x.sizes[-1] if rank else 1)
+
+
+def _expect_long(target: FakeTensor) -> None:
+    if target.dtype is not torch.int64:
+        raise RuntimeError(f"expected scalar type Long but found {target.dtype}")
 
 
 @rule(aten.multilabel_margin_loss.default)
 def multilabel_margin_loss(
     ctx: RuleContext, x: FakeTensor, target: FakeTensor, reduction: int = MEAN
 ) -> FakeTensor:
+    """The target has the input's sizes: the classes of each row, ended by -1."""
+    _rows_and_classes(ctx, x)
+    message = f"inconsistent target size: {target.sizes} for input of size: {x.sizes}"
+    must_match(ctx, target.sizes or (1,), x.sizes or (1,), message)
+    _expect_long(target)
     sizes = target.sizes[:-1] if reduction == NONE else ()
     return contiguous(ctx, sizes, x.dtype, x.device)
 
@@ -248,7 +285,12 @@ def triplet_margin_loss(
     reduction: int = MEAN,
 ) -> FakeTensor:
     dtype = real_of(as_float(ctx.promote(anchor, positive, negative)))
+    if not len(anchor.sizes) == len(positive.sizes) == len(negative.sizes):
+        raise RuntimeError(
+            "The anchor, positive, and negative tensors are expected to have the same number of "
+            "dimensions"
+        )
+    sizes = ctx.broadcast(anchor.sizes, positive.sizes, negative.sizes)[:-1]
     if reduction != NONE:
         return contiguous(ctx, (), dtype, anchor.device)
-    sizes = ctx.broadcast(anchor.sizes, positive.sizes, negative.sizes)[:-1]
     return contiguous(ctx, sizes, dtype, anchor.device)

@@ -486,9 +486,12 @@ def norm_except_dim(ctx: RuleContext, v: FakeTensor, pow: int = 2, dim: int = 0)
 
 @rule(aten.renorm.default)
 def renorm(ctx: RuleContext, x: FakeTensor, p: Any, dim: int, maxnorm: Any) -> FakeTensor:
-    return contiguous(ctx, x.sizes, x.dtype, x.device)
+    return contiguous(ctx, renorm_(ctx, x, p, dim, maxnorm).sizes, x.dtype, x.device)
 
 
 @rule(aten.renorm_.default)
 def renorm_(ctx: RuleContext, x: FakeTensor, p: Any, dim: int, maxnorm: Any) -> FakeTensor:
+    if len(x.sizes) < 2:
+        raise RuntimeError(f"renorm: input needs at least 2 dimensions, got {len(x.sizes)}")
+    wrap_dim(dim, len(x.sizes))
     return x

@@ -24,8 +24,10 @@ from stillframe.fake.rules.elementwise import (
     mapped,
     promoted,
     real_of,
+    refuse_overlap,
     write_into,
 )
+from stillframe.fake.rules.sizing import must
 from stillframe.fake.tensor import FakeTensor
 
 aten = torch.ops.aten
@@ -92,9 +94,7 @@ def _bool_to_int(dtype: torch.dtype) -> torch.dtype:
 
 _UNARY: dict[DtypeRule, str] = {
     # x -> a value of the same kind
-    _same: (
-        "neg negative sgn sign ceil floor round trunc fix frac bitwise_not nan_to_num special_round"
-    ),
+    _same: ("sgn sign ceil floor round trunc fix frac bitwise_not nan_to_num special_round"),
     # integers go to the default float dtype
     as_float: (
         "acos arccos acosh arccosh asin arcsin asinh arcsinh atan arctan atanh arctanh cos cosh "
@@ -118,7 +118,29 @@ for _dtype_of, _list in _UNARY.items():
     rule(*overloads(_list))(unary(_dtype_of))
     _in_place = _existing(_names(_list, inplace=True))
     # the in-place form of a predicate writes 0 and 1 in the tensor's own dtype
-    rule(*overloads(_in_place))(unary_(_same if _dtype_of is _bool else _dtype_of))
+    if _dtype_of is not real_of:
+        rule(*overloads(_in_place))(unary_(_same if _dtype_of is _bool else _dtype_of))
+
+
+@rule(aten.neg.default, aten.negative.default)
+def neg(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+    return mapped(ctx, neg_(ctx, x))
+
+
+@rule(aten.neg_.default, aten.negative_.default)
+def neg_(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+    """Refused for bools."""
+    if x.dtype is torch.bool:
+        raise RuntimeError("Negation, the `-` operator, on a bool tensor is not supported.")
+    return x
+
+
+@rule(aten.abs_.default, aten.absolute_.default)
+def abs_(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+    """The tensor cannot change its dtype to the real one."""
+    if x.dtype.is_complex:
+        raise RuntimeError("In-place abs is not supported for complex tensors.")
+    return write_into(ctx, x, (), x.dtype)
 
 
 @rule(aten.positive.default)
@@ -326,6 +348,8 @@ def ldexp_(ctx: RuleContext, a: FakeTensor, b: FakeTensor) -> FakeTensor:
 
 @rule(aten.complex.default)
 def complex_(ctx: RuleContext, re: FakeTensor, im: FakeTensor) -> FakeTensor:
+    if re.dtype is not im.dtype or re.dtype not in (torch.float16, torch.float32, torch.float64):
+        raise RuntimeError(f"complex: the parts must be Half, Float or Double: {re}, {im}")
     return elementwise(ctx, (re, im), complex_of(re.dtype))
 
 
@@ -335,8 +359,19 @@ def polar(ctx: RuleContext, magnitude: FakeTensor, angle: FakeTensor) -> FakeTen
 
 
 @rule(aten.isclose.default)
-def isclose(ctx: RuleContext, a: FakeTensor, b: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
+def isclose(
+    ctx: RuleContext,
+    a: FakeTensor,
+    b: FakeTensor,
+    rtol: Any = 1e-5,
+    atol: Any = 1e-8,
+    equal_nan: bool = False,
+) -> FakeTensor:
     """``close = self == other``, then more conditions or-ed in place."""
+    if a.dtype is not b.dtype:
+        raise RuntimeError(f"{a.dtype} did not match {b.dtype}")
+    must(ctx, rtol >= 0, f"rtol must be greater than or equal to zero, but got {rtol}")
+    must(ctx, atol >= 0, f"atol must be greater than or equal to zero, but got {atol}")
     return elementwise(ctx, (a, b), torch.bool)
 
 
@@ -409,6 +444,7 @@ def where(ctx: RuleContext, condition: FakeTensor, a: Any, b: Any) -> FakeTensor
 @rule(aten.masked_fill.Scalar, aten.masked_fill.Tensor)
 def masked_fill(ctx: RuleContext, x: FakeTensor, mask: FakeTensor, value: Any) -> FakeTensor:
     """A contiguous copy of the broadcast tensor, then filled."""
+    _check_fill(ctx, x, mask, value)
     if mask.sizes == x.sizes:
         return contiguous(ctx, x.sizes, x.dtype, x.device)
     return contiguous(ctx, ctx.broadcast(x.sizes, mask.sizes), x.dtype, x.device)
@@ -416,16 +452,30 @@ def masked_fill(ctx: RuleContext, x: FakeTensor, mask: FakeTensor, value: Any) -
 
 @rule(aten.masked_fill_.Scalar, aten.masked_fill_.Tensor)
 def masked_fill_(ctx: RuleContext, x: FakeTensor, mask: FakeTensor, value: Any) -> FakeTensor:
+    _check_fill(ctx, x, mask, value)
     if mask.sizes != x.sizes:
         fit(ctx, mask.sizes, x.sizes)
     return x
+
+
+def _check_fill(ctx: RuleContext, x: FakeTensor, mask: FakeTensor, value: Any) -> None:
+    """The mask is bool; the value is one number of a kind that the tensor can hold."""
+    if mask.dtype is not torch.bool:
+        raise RuntimeError(f"masked_fill only supports boolean masks, but got {mask.dtype}")
+    if isinstance(value, FakeTensor) and value.sizes:
+        raise RuntimeError(
+            "masked_fill only supports a 0-dimensional value tensor, but got tensor with "
+            f"{len(value.sizes)} dimension(s)."
+        )
+    if ctx.promote(value).is_complex and not x.dtype.is_complex:
+        raise RuntimeError(f"value cannot be converted to {x.dtype} without overflow")
 
 
 @rule(
     aten.fill.Scalar,
     aten.fill.Tensor,
     aten.zero.default,
-    *overloads("uniform exponential cauchy geometric log_normal random"),
+    *overloads("random"),
 )
 def fill(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
     """The functional forms of :func:`overwrite_`."""
@@ -436,10 +486,11 @@ def fill(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
     aten.fill_.Scalar,
     aten.fill_.Tensor,
     aten.zero_.default,
-    *overloads("uniform_ normal_ exponential_ cauchy_ geometric_ log_normal_ random_"),
+    *overloads("random_"),
 )
 def overwrite_(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
     """All elements are written; nothing about the tensor changes."""
+    refuse_overlap(x)
     return x
 
 
@@ -448,6 +499,7 @@ def copy_(
     ctx: RuleContext, x: FakeTensor, source: FakeTensor, non_blocking: bool = False
 ) -> FakeTensor:
     """Writes ``source``, broadcast and cast, into ``x``."""
+    refuse_overlap(x)
     if source.sizes != x.sizes:
         fit(ctx, source.sizes, x.sizes)
     return x

@@ -14,7 +14,7 @@ from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.conv import per_dim, window_count
 from stillframe.fake.rules.dims import suggested_format
-from stillframe.fake.rules.sizing import order_is_channels_last, plausible, tidy
+from stillframe.fake.rules.sizing import must, must_match, order_is_channels_last, plausible, tidy
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
 from stillframe.symbolic import ge, ite
@@ -70,6 +70,9 @@ def _pooled(
     kernel = per_dim(kernel, spatial)
     stride = kernel if stride is None or stride == [] else per_dim(stride, spatial)
     padding, dilation = per_dim(padding, spatial), per_dim(dilation, spatial)
+    for p, d in zip(padding, dilation, strict=True):
+        must(ctx, p >= 0, f"pad must be non-negative, but got pad: {p}")
+        must(ctx, d > 0, f"{name}() dilation must be greater than zero, but got {d}")
     for k, p in zip(kernel, padding, strict=True):
         if type(k) is int and type(p) is int and 2 * p > k:
             raise RuntimeError(
@@ -77,6 +80,8 @@ def _pooled(
                 f"kernel_size={k}"
             )
     lead = len(x.sizes) - spatial
+    for size in x.sizes[lead - 1 :]:
+        must(ctx, size > 0, f"{name}: Expected non-batch dims of non-zero size, got {x.sizes}")
     return (
         *x.sizes[:lead],
         *[
@@ -192,6 +197,7 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> FakeTensor:
+    _no_zero_divisor(divisor_override)
     return formatted(
         ctx, x, _pooled(ctx, "avg_pool2d", x, 2, kernel_size, stride, padding, 1, ceil_mode)
     )
@@ -208,19 +214,30 @@ def avg_pool3d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> FakeTensor:
+    _no_zero_divisor(divisor_override)
     return ctx.new(x, _pooled(ctx, "avg_pool3d", x, 3, kernel_size, stride, padding, 1, ceil_mode))
 
 
 # -- a given number of windows ---------------------------------------------------------------------
 
 
-def _adaptive(x: FakeTensor, spatial: int, output_size: Any) -> tuple[Size, ...]:
+def _no_zero_divisor(divisor: int | None) -> None:
+    if divisor is not None and divisor == 0:
+        raise RuntimeError("divisor must be not zero")
+
+
+def _adaptive(ctx: RuleContext, x: FakeTensor, spatial: int, output_size: Any) -> tuple[Size, ...]:
     if len(x.sizes) not in (spatial + 1, spatial + 2):
         raise RuntimeError(
             f"adaptive pooling: Expected {spatial + 1}D or {spatial + 2}D tensor, but got "
             f"{len(x.sizes)}D"
         )
-    return (*x.sizes[: len(x.sizes) - spatial], *per_dim(output_size, spatial))
+    windows = per_dim(output_size, spatial)
+    if len(windows) != spatial:
+        raise RuntimeError(f"adaptive pooling: output_size must be {spatial}")
+    for count in windows:
+        must(ctx, count >= 0, f"elements of output_size must not be negative, got {windows}")
+    return (*x.sizes[: len(x.sizes) - spatial], *windows)
 
 
 def _row_major(
@@ -236,7 +253,7 @@ def _adaptive_avg(overload: Any, spatial: int) -> None:
     @rule(overload)
     def adaptive_avg_pool(ctx: RuleContext, x: FakeTensor, output_size: Any) -> FakeTensor:
         """Means over windows that cover the input; one window is a plain mean."""
-        sizes = _adaptive(x, spatial, output_size)
+        sizes = _adaptive(ctx, x, spatial, output_size)
         return _formatters[spatial](ctx, x, sizes)
 
 
@@ -253,7 +270,7 @@ def _adaptive_max(overload: Any, spatial: int) -> None:
         ctx: RuleContext, x: FakeTensor, output_size: Any
     ) -> tuple[FakeTensor, FakeTensor]:
         """Maxima over windows that cover the input, and where they are."""
-        sizes = _adaptive(x, spatial, output_size)
+        sizes = _adaptive(ctx, x, spatial, output_size)
         make = _formatters[spatial]
         return make(ctx, x, sizes), make(ctx, x, sizes, torch.int64)
 
@@ -269,7 +286,7 @@ def _fractional(overload: Any, spatial: int) -> None:
         ctx: RuleContext, x: FakeTensor, kernel_size: Any, output_size: Any, random_samples: Any
     ) -> tuple[FakeTensor, FakeTensor]:
         """Windows at random places."""
-        sizes = _adaptive(x, spatial, output_size)
+        sizes = _adaptive(ctx, x, spatial, output_size)
         return ctx.new(x, sizes), ctx.new(x, sizes, dtype=torch.int64)
 
 
@@ -282,7 +299,8 @@ def max_unpool2d(
     ctx: RuleContext, x: FakeTensor, indices: FakeTensor, output_size: Any
 ) -> FakeTensor:
     """Elements put back where they came from, zeros elsewhere."""
-    return formatted(ctx, x, _adaptive(x, 2, output_size))
+    must_match(ctx, indices.sizes, x.sizes, "the shape of indices must be that of the input")
+    return formatted(ctx, x, _adaptive(ctx, x, 2, output_size))
 
 
 @rule(aten.max_unpool3d.default)
@@ -294,7 +312,8 @@ def max_unpool3d(
     stride: Any,
     padding: Any,
 ) -> FakeTensor:
-    return ctx.new(x, _adaptive(x, 3, output_size))
+    must_match(ctx, indices.sizes, x.sizes, "the shape of indices must be that of the input")
+    return ctx.new(x, _adaptive(ctx, x, 3, output_size))
 
 
 # -- windows as columns ----------------------------------------------------------------------------

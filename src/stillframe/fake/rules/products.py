@@ -13,7 +13,7 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.elementwise import contiguous, elementwise, fit, promoted
-from stillframe.fake.rules.sizing import is_one, product
+from stillframe.fake.rules.sizing import is_one, must_match, product
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
 from stillframe.symbolic import unwrap
@@ -199,6 +199,7 @@ def _plus(ctx: RuleContext, summand: FakeTensor, result: FakeTensor) -> FakeTens
 def addmm(
     ctx: RuleContext, x: FakeTensor, a: FakeTensor, b: FakeTensor, *, beta: Any = 1, alpha: Any = 1
 ) -> FakeTensor:
+    _same_dtype("addmm", x, a)
     return _plus(ctx, x, mm(ctx, a, b))
 
 
@@ -213,6 +214,7 @@ def addmv(
 def baddbmm(
     ctx: RuleContext, x: FakeTensor, a: FakeTensor, b: FakeTensor, *, beta: Any = 1, alpha: Any = 1
 ) -> FakeTensor:
+    _same_dtype("baddbmm", x, a)
     return _plus(ctx, x, bmm(ctx, a, b))
 
 
@@ -225,14 +227,36 @@ def addbmm(
     return _plus(ctx, x, contiguous(ctx, whole.sizes[1:], a.dtype, a.device))
 
 
-@rule(
-    aten.addmm_.default,
-    aten.addmv_.default,
-    aten.baddbmm_.default,
-)
-def add_product_(
+def _in_place(overload: Any, product_rule: Any) -> None:
+    @rule(overload)
+    def add_product_(
+        ctx: RuleContext,
+        x: FakeTensor,
+        a: FakeTensor,
+        b: FakeTensor,
+        *,
+        beta: Any = 1,
+        alpha: Any = 1,
+    ) -> FakeTensor:
+        """The tensor written to must have the sizes of the product; it is not broadcast."""
+        result = product_rule(ctx, x, a, b)
+        must_match(ctx, x.sizes, result.sizes, f"{x.sizes} is not the product's {result.sizes}")
+        return x
+
+
+_in_place(aten.addmm_.default, addmm)
+_in_place(aten.addmv_.default, addmv)
+_in_place(aten.baddbmm_.default, baddbmm)
+
+
+@rule(aten.addbmm_.default)
+def addbmm_(
     ctx: RuleContext, x: FakeTensor, a: FakeTensor, b: FakeTensor, *, beta: Any = 1, alpha: Any = 1
 ) -> FakeTensor:
+    """The kernel resizes ``x`` to the sizes of the product, which a fake cannot follow."""
+    whole = addbmm(ctx, x, a, b).sizes
+    if len(whole) != len(x.sizes) or not all(map(ctx.same, x.sizes, whole)):
+        raise ctx.unsupported("addbmm_ that changes the sizes of its tensor cannot be captured.")
     return x
 
 

@@ -63,6 +63,8 @@ def roll(ctx: RuleContext, x: FakeTensor, shifts: Any, dims: Any = ()) -> FakeTe
         raise RuntimeError(
             f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}"
         )
+    if not x.sizes:
+        raise IndexError("Dimension specified as 0 but tensor has no dimensions")
     for d in dims:
         wrap_dim(d, len(x.sizes))
     return _in_suggested_format(ctx, x, x.sizes)
@@ -74,8 +76,17 @@ def flip(ctx: RuleContext, x: FakeTensor, dims: list[int]) -> FakeTensor:
     return dense_like(ctx, x)
 
 
-@rule(aten.fliplr.default, aten.flipud.default)
-def flip_matrix(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+@rule(aten.fliplr.default)
+def fliplr(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+    if len(x.sizes) < 2:
+        raise RuntimeError("Input must be >= 2-d.")
+    return dense_like(ctx, x)
+
+
+@rule(aten.flipud.default)
+def flipud(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+    if not x.sizes:
+        raise RuntimeError("Input must be >= 1-d.")
     return dense_like(ctx, x)
 
 
@@ -91,13 +102,13 @@ def rot90(ctx: RuleContext, x: FakeTensor, k: int = 1, dims: Sequence[int] = (0,
 
 @rule(aten.tril.default, aten.triu.default)
 def triangle(ctx: RuleContext, x: FakeTensor, diagonal: Any = 0) -> FakeTensor:
-    if len(x.sizes) < 2:
-        raise RuntimeError("triu: input tensor must have at least 2 dimensions")
-    return contiguous(ctx, x.sizes, x.dtype, x.device)
+    return contiguous(ctx, triangle_(ctx, x, diagonal).sizes, x.dtype, x.device)
 
 
 @rule(aten.tril_.default, aten.triu_.default)
 def triangle_(ctx: RuleContext, x: FakeTensor, diagonal: Any = 0) -> FakeTensor:
+    if len(x.sizes) < 2:
+        raise RuntimeError("triu: input tensor must have at least 2 dimensions")
     return x
 
 
@@ -259,5 +270,7 @@ def diag(ctx: RuleContext, x: FakeTensor, diagonal: int = 0) -> FakeTensor:
     """A vector becomes a matrix, a matrix gives a copy of its diagonal."""
     if len(x.sizes) == 1:
         return diag_embed(ctx, x, diagonal)
+    if len(x.sizes) != 2:
+        raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {len(x.sizes)}D")
     view = diagonal_view(ctx, x, diagonal)
     return ctx.new(x, view.sizes)

@@ -23,6 +23,7 @@ from stillframe.fake.rules.elementwise import (
     real_of,
 )
 from stillframe.fake.rules.pointwise import overloads
+from stillframe.fake.rules.sizing import must
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
 from stillframe.symbolic import le
@@ -64,6 +65,8 @@ def reduced(
     """``x`` without ``dims`` (None or empty: all), row-major."""
     sizes = x.sizes
     rank = len(sizes)
+    if rank > 64:
+        raise RuntimeError("only tensors with up to 64 dims are supported")
     if dims is None or (not isinstance(dims, int) and not dims):
         return contiguous(ctx, (1,) * rank if keepdim else (), dtype, x.device)
     if isinstance(dims, int):
@@ -103,12 +106,25 @@ def reduction(dtype_of: DtypeRule) -> Callable[..., FakeTensor]:
 
 
 rule(*overloads("sum prod nansum"))(reduction(_int_to_long))
-rule(aten.mean.default, aten.mean.dim, aten.nanmean.default)(reduction(_float_only))
+rule(aten.nanmean.default)(reduction(_float_only))
 rule(aten.logsumexp.default, aten.special_logsumexp.default)(
     reduction(lambda d: d if d.is_floating_point or d.is_complex else torch.get_default_dtype())
 )
 rule(aten.count_nonzero.default, aten.count_nonzero.dim_IntList)(reduction(_int64))
 rule(aten.frobenius_norm.dim)(reduction(real_of))
+
+
+@rule(aten.mean.default, aten.mean.dim)
+def mean(
+    ctx: RuleContext,
+    x: FakeTensor,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> FakeTensor:
+    """Given or not, the dtype must be able to hold fractions."""
+    return reduced(ctx, x, dim, keepdim, _float_only(dtype or x.dtype))
 
 
 @rule(*overloads("any all"))
@@ -146,6 +162,8 @@ def is_all_true(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
 
 @rule(aten.trace.default)
 def trace(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+    if len(x.sizes) != 2:
+        raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {len(x.sizes)}")
     return contiguous(ctx, (), _int_to_long(x.dtype), x.device)
 
 
@@ -244,6 +262,9 @@ def with_indices(ctx: RuleContext, x: FakeTensor, dim: int = -1, keepdim: bool =
 def kthvalue(
     ctx: RuleContext, x: FakeTensor, k: Size, dim: int = -1, keepdim: bool = False
 ) -> Pair:
+    size = x.sizes[wrap_dim(dim, len(x.sizes))] if x.sizes else 1
+    must(ctx, k > 0, "kthvalue(): selected number k out of range")
+    must(ctx, k <= size, f"kthvalue(): selected number k out of range for dimension {dim}")
     return with_indices(ctx, x, dim, keepdim)
 
 
@@ -346,6 +367,14 @@ def bucketize(
     right: bool = False,
 ) -> FakeTensor:
     """The index of the bucket of each value."""
+    if len(boundaries.sizes) != 1:
+        raise RuntimeError(
+            f"boundaries tensor must be 1 dimension, but got dim({len(boundaries.sizes)})"
+        )
+    return _buckets(ctx, x, boundaries, out_int32)
+
+
+def _buckets(ctx: RuleContext, x: Any, boundaries: FakeTensor, out_int32: bool) -> FakeTensor:
     sizes: Sequence[Size] = x.sizes if isinstance(x, FakeTensor) else ()
     dtype = torch.int32 if out_int32 else torch.int64
     return contiguous(ctx, tuple(sizes), dtype, boundaries.device)
@@ -362,7 +391,7 @@ def searchsorted(
     side: str | None = None,
     sorter: FakeTensor | None = None,
 ) -> FakeTensor:
-    return bucketize(ctx, x, sorted_sequence, out_int32=out_int32)
+    return _buckets(ctx, x, sorted_sequence, out_int32)
 
 
 @rule(aten.isin.Tensor_Tensor, aten.isin.Tensor_Scalar, aten.isin.Scalar_Tensor)

@@ -388,4 +388,5 @@ def sum_to_size(ctx: RuleContext, x: FakeTensor, size: Sequence[Size]) -> FakeTe
     summed = [own for own, want in zip(kept, size, strict=True) if is_one(want) and own != want]
     if size and len(size) == len(x.sizes) and not summed:
         return x
-    return contiguous(ctx, tuple(size), x.dtype, x.device)
+    floating = x.dtype.is_floating_point or x.dtype.is_complex
+    return contiguous(ctx, tuple(size), x.dtype if floating else torch.int64, x.device)

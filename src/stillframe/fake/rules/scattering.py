@@ -10,7 +10,8 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import wrap_dim
-from stillframe.fake.rules.elementwise import contiguous, dense_like
+from stillframe.fake.rules.elementwise import contiguous, dense_like, fit
+from stillframe.fake.rules.sizing import must, must_match
 from stillframe.fake.tensor import FakeTensor
 
 aten = torch.ops.aten
@@ -24,11 +25,11 @@ def _pairs(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
     def register(checks: Callable[..., None]) -> Callable[..., None]:
         def copied(ctx: RuleContext, x: FakeTensor, *args: Any, **kwargs: Any) -> FakeTensor:
-            checks(x, *args, **kwargs)
+            checks(ctx, x, *args, **kwargs)
             return contiguous(ctx, x.sizes, x.dtype, x.device)
 
         def written(ctx: RuleContext, x: FakeTensor, *args: Any, **kwargs: Any) -> FakeTensor:
-            checks(x, *args, **kwargs)
+            checks(ctx, x, *args, **kwargs)
             return x
 
         for name in names:
@@ -49,9 +50,15 @@ def _pairs(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     "scatter_reduce.two",
 )
 def _scatter(
-    x: FakeTensor, dim: int, index: FakeTensor, src: Any = None, *_: Any, **__: Any
+    ctx: RuleContext,
+    x: FakeTensor,
+    dim: int,
+    index: FakeTensor,
+    src: Any = None,
+    *_: Any,
+    **__: Any,
 ) -> None:
-    wrap_dim(dim, len(x.sizes))
+    dim = wrap_dim(dim, len(x.sizes))
     if index.dtype not in (torch.int64, torch.int32):
         raise RuntimeError("scatter(): Expected dtype int32/int64 for index")
     if isinstance(src, FakeTensor):
@@ -61,13 +68,46 @@ def _scatter(
             raise RuntimeError("Index tensor must have the same number of dimensions as src tensor")
     if max(len(x.sizes), 1) != max(len(index.sizes), 1):
         raise RuntimeError("Index tensor must have the same number of dimensions as self tensor")
+    within(ctx, index, x, dim)
+    if isinstance(src, FakeTensor):
+        within(ctx, index, src, None)
+
+
+def within(ctx: RuleContext, index: FakeTensor, x: FakeTensor, dim: int | None) -> None:
+    """An index tensor must not be longer than ``x`` in any dim but ``dim``."""
+    if any(type(n) is int and n == 0 for n in index.sizes):
+        return
+    for i, (count, size) in enumerate(zip(index.sizes, x.sizes, strict=False)):
+        if i != dim and count is not size:
+            must(
+                ctx,
+                count <= size,
+                f"Expected index {list(index.sizes)} to be no larger than {list(x.sizes)} apart "
+                f"from dimension {dim}",
+            )
 
 
 @_pairs("index_add.default", "index_copy.default", "index_reduce.default")
 def _index_write(
-    x: FakeTensor, dim: int, index: FakeTensor, source: FakeTensor, *_: Any, **__: Any
+    ctx: RuleContext,
+    x: FakeTensor,
+    dim: int,
+    index: FakeTensor,
+    source: FakeTensor,
+    *_: Any,
+    **__: Any,
 ) -> None:
-    wrap_dim(dim, len(x.sizes))
+    """``source`` has the sizes of ``x`` but for ``dim``, where it has those of the index."""
+    dim = wrap_dim(dim, len(x.sizes))
+    if len(index.sizes) > 1:
+        raise IndexError("Index is supposed to be a vector")
+    if source.sizes and x.sizes:
+        lead, rest = x.sizes[:dim], x.sizes[dim + 1 :]
+        given = source.sizes[:dim] + source.sizes[dim + 1 :]
+        message = f"source {list(source.sizes)} does not fit {list(x.sizes)} beside dim {dim}"
+        must_match(ctx, given, lead + rest, message)
+        count = index.sizes or (1,)
+        must_match(ctx, source.sizes[dim : dim + 1], count, "index and source differ in length")
     if source.dtype is not x.dtype:
         raise RuntimeError(
             f"self ({x.dtype}) and source ({source.dtype}) must have the same scalar type"
@@ -97,6 +137,7 @@ def masked_scatter_(
     ctx: RuleContext, x: FakeTensor, mask: FakeTensor, source: FakeTensor
 ) -> FakeTensor:
     _check_masked_scatter(x, mask, source)
+    fit(ctx, mask.sizes, x.sizes)
     return x
 
 

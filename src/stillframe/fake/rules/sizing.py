@@ -11,7 +11,7 @@ from stillframe.fake.context import RuleContext
 from stillframe.fake.rules.elementwise import compare_strides
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
-from stillframe.symbolic import Expr, max_, min_, unwrap
+from stillframe.symbolic import Expr, eq, max_, min_, unwrap
 
 Sizes = tuple[Size, ...]
 
@@ -31,15 +31,35 @@ def plausible(ctx: RuleContext, cond: Expr | bool) -> bool:
     """Whether ``cond`` may hold: known, or true in the example, or up to the data.
 
     For conditions on which the result does not depend: where they fail, the operator itself raises
-    when the program runs. So nothing is recorded.
+    when the program runs. So no guard is recorded, only that the operator may raise: it stays in
+    the graph even if nobody uses its result.
     """
     if not isinstance(cond, Expr):
         return bool(cond)
     known = ctx.known(cond)
     if known is not None:
         return known
+    ctx.env.may_raise = True
     hint = ctx.env.hint_of(cond)
     return hint is None or bool(hint)
+
+
+def must(ctx: RuleContext, cond: Expr | bool, message: str) -> None:
+    """The operator is legal only where ``cond`` holds; the result does not depend on it.
+
+    Raises:
+        RuntimeError: it does not hold, as far as can be told.
+    """
+    if not plausible(ctx, cond):
+        raise RuntimeError(message)
+
+
+def must_match(ctx: RuleContext, a: Sequence[Size], b: Sequence[Size], message: str) -> None:
+    """:func:`must` for shapes that have to be equal."""
+    must(ctx, len(a) == len(b), message)
+    for one, other in zip(a, b, strict=True):
+        if one is not other:
+            must(ctx, one == other if type(one) is type(other) is int else eq(one, other), message)
 
 
 def as_int(ctx: RuleContext, size: Size | Expr) -> int:

@@ -196,7 +196,7 @@ def rfft2(
     return rfftn(ctx, x, s, dim, norm)
 
 
-@rule(aten.fft_irfftn.default)
+@rule(aten.fft_irfftn.default, aten.fft_hfftn.default)
 def irfftn(
     ctx: RuleContext, x: FakeTensor, s: Any = None, dim: Any = None, norm: str | None = None
 ) -> FakeTensor:
@@ -211,11 +211,32 @@ def irfftn(
     return _c2r(ctx, x, dims, last)
 
 
-@rule(aten.fft_irfft2.default)
+@rule(aten.fft_irfft2.default, aten.fft_hfft2.default)
 def irfft2(
     ctx: RuleContext, x: FakeTensor, s: Any = None, dim: Any = (-2, -1), norm: str | None = None
 ) -> FakeTensor:
     return irfftn(ctx, x, s, dim, norm)
+
+
+@rule(aten.fft_ihfftn.default)
+def ihfftn(
+    ctx: RuleContext, x: FakeTensor, s: Any = None, dim: Any = None, norm: str | None = None
+) -> FakeTensor:
+    """The last dim from real to complex numbers, then the others."""
+    if x.dtype.is_complex:
+        raise RuntimeError(f"ihfftn expects a real-valued input tensor, but got {x.dtype}")
+    dims, counts = _dims_and_sizes(x, s, dim)
+    if not dims:
+        raise RuntimeError("ihfftn must transform at least one axis")
+    half = _r2c(ctx, _cut_or_padded(ctx, _promoted(ctx, x), dims, counts), dims[-1:], True)
+    return _c2c(ctx, half, dims[:-1]) if len(dims) > 1 else half
+
+
+@rule(aten.fft_ihfft2.default)
+def ihfft2(
+    ctx: RuleContext, x: FakeTensor, s: Any = None, dim: Any = (-2, -1), norm: str | None = None
+) -> FakeTensor:
+    return ihfftn(ctx, x, s, dim, norm)
 
 
 @rule(aten._fft_c2c.default)

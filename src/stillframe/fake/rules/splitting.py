@@ -32,6 +32,8 @@ def split(ctx: RuleContext, x: FakeTensor, split_size: Any, dim: int = 0) -> lis
             f"split_size can only be 0 if dimension size is 0, but got dimension size of {size}",
         )
         return [piece(ctx, x, dim, 0, size)]
+    if split_size == size:  # one piece, of 0 elements too
+        return [piece(ctx, x, dim, 0, size)]
     count = _piece_count(ctx, size, split_size)
     return _pieces(ctx, x, dim, split_size, count)
 

@@ -11,7 +11,7 @@ from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import wrap_dim
 from stillframe.fake.rules.elementwise import complex_of, dense_like, elementwise, real_of
-from stillframe.fake.rules.sizing import is_one, plausible, tidy
+from stillframe.fake.rules.sizing import is_one, must, plausible, tidy
 from stillframe.fake.rules.views import slice_
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
@@ -101,6 +101,7 @@ def diff(
 ) -> FakeTensor:
     """``n`` times the difference (for bools: the xor) of the slices without first and last."""
     d = wrap_dim(dim, len(x.sizes))
+    must(ctx, n >= 0, f"order must be non-negative but got {n}")
     if n == 0:
         return dense_like(ctx, x)
     ends = [t for t in (prepend, append) if t is not None]

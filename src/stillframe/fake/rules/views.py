@@ -166,6 +166,8 @@ def expanded(ctx: RuleContext, x: FakeTensor, target: Sequence[Size]) -> FakeTen
                 strides[d] = sizes[d + 1] * strides[d + 1] if d + 1 < len(target) else 1
             continue
         own = x.sizes[d - lead]
+        if isinstance(want, Expr) and ctx.env.may_be_negative((want,)):
+            ctx.env.expect_true(ge(want, 0))  # -1 would not be a size
         keeps = own == want or (type(want) is int and want == -1)
         sizes[d] = own if keeps else want
         if keeps or _keeps_size(ctx, own, want, d, x.sizes, target):
@@ -186,7 +188,7 @@ def _keeps_size(
         f"non-singleton dimension {dim}.  Target sizes: {listed(target)}.  Tensor sizes: "
         f"{listed(sizes)}"
     )
-    if isinstance(own, Expr) and ctx.known(eq(own, want)) is None and ctx.env.hint_of(own) == 1:
+    if isinstance(own, Expr) and ctx.known(eq(own, want)) is not True and ctx.env.hint_of(own) == 1:
         if (ctx.env.hint_of(want) if isinstance(want, Expr) else want) != 1:
             ctx.require(eq(own, 1), text)
             return False
@@ -306,6 +308,8 @@ def narrow(ctx: RuleContext, x: FakeTensor, dim: int, start: Any, length: Any) -
         if type(start + length) is int and type(size) is int
         else le(start + length, size)
     )
+    if not plausible(ctx, start >= 0):
+        raise IndexError(f"start out of range (expected to be in range of [{-size}, {size}])")
     if not plausible(ctx, fits):
         raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({size}).")
     return piece(ctx, x, dim, start, length)
