@@ -283,6 +283,19 @@ def higher_order_operators() -> dict[str, Any]:
     return {name: getattr(torch.ops.higher_order, name) for name in HIGHER_ORDER}
 
 
+def has_transform_rule(op: Any) -> bool:
+    """Whether the innermost transform of ``torch.func`` knows a higher-order operator."""
+    interpreter = torch._C._functorch.peek_interpreter_stack()
+    return interpreter is not None and interpreter.key() in op.functorch_table
+
+
+def higher_order_wanted() -> bool:
+    """Whether someone listens who knows operators that take functions: a trace, or a transform."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return True
+    return any(mode.supports_higher_order_operators for mode in dispatch_modes())
+
+
 class _ThreadSwitch(threading.local):
     """Whether this thread calls higher-order operators without compiling them first."""
 
@@ -347,6 +360,30 @@ def autocast_cache_disabled() -> Iterator[None]:
         yield
     finally:
         torch.set_autocast_cache_enabled(old)
+
+
+@contextlib.contextmanager
+def autograd_functions_watched(applied: Callable[[type], None]) -> Iterator[None]:
+    """``applied(cls)`` is called whenever a ``torch.autograd.Function`` is applied inside.
+
+    The class below ``Function`` is watched, so that an ``apply`` taken before is seen, too.
+    """
+    from torch.autograd.function import _SingleLevelFunction as watched
+
+    old = vars(watched).get("apply")
+
+    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        applied(cls)
+        return super(watched, cls).apply(*args, **kwargs)
+
+    setattr(watched, "apply", classmethod(apply))
+    try:
+        yield
+    finally:
+        if old is None:
+            delattr(watched, "apply")
+        else:
+            setattr(watched, "apply", old)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 
 from stillframe import torch_private
 from stillframe.errors import NotSupported, SpecViolationError
-from stillframe.export import bindings, control_flow
+from stillframe.export import bindings
 from stillframe.export.door import Door
 from stillframe.export.door_code import DoorCode
 from stillframe.export.promises import check_result, promise_of
@@ -29,6 +29,7 @@ from stillframe.export.signature import ConstantArgument, InputKind, OutputKind
 from stillframe.export.source_text import Namespace, one_line
 from stillframe.shapes.env import to_size
 from stillframe.symbolic import Expr
+from stillframe.trace import control_flow
 
 aten = torch.ops.aten
 
@@ -454,22 +455,14 @@ def _set_grad_enabled(code: ProgramCode, node: torch.fx.Node) -> str:
     return code.switch_grad_mode(str(code.inner_grad_mode) if inner else code.grad_mode)
 
 
-def _cond(code: ProgramCode, node: torch.fx.Node) -> str:
-    pred, true_graph, false_graph, operands = node.args
-    call = ", ".join(code.argument(value) for value in operands)  # type: ignore[union-attr]
-    true_text, false_text = code.argument(true_graph), code.argument(false_graph)
-    return f"{true_text}({call}) if {code.argument(pred)} else {false_text}({call})"
-
-
-def _loop(code: ProgramCode, node: torch.fx.Node) -> str:
+def _control_flow(code: ProgramCode, node: torch.fx.Node) -> str:
     name = node.target.name()  # type: ignore[union-attr]
-    function = code.names.bind(name, control_flow.LOOPS[name], f"a loop over steps: {name}")
+    function = code.names.bind(name, control_flow.CONTROL_FLOW[name], f"control flow: {name}")
     return f"{function}({', '.join(code.argument(arg) for arg in node.args)})"
 
 
 _SPECIAL: dict[Any, _Special] = {
-    torch.ops.higher_order.cond: _cond,
-    **{getattr(torch.ops.higher_order, name): _loop for name in control_flow.LOOPS},
+    **{getattr(torch.ops.higher_order, name): _control_flow for name in control_flow.CONTROL_FLOW},
     torch_private.set_grad_enabled: _set_grad_enabled,
     **dict.fromkeys(_INFIX, _infix),
     operator.getitem: _getitem,

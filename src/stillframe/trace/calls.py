@@ -19,9 +19,6 @@ from stillframe.trace.functions import FunctionMode
 if TYPE_CHECKING:
     from stillframe.trace.dispatch import DispatchRecorder
 
-# Higher-order operators that take themselves apart below.
-_PASSED_THROUGH = {torch.ops.higher_order.custom_function_call}
-
 
 class CallMode(FunctionMode):
     """Active during a recording, inside the dispatch mode.
@@ -47,8 +44,6 @@ class CallMode(FunctionMode):
     ) -> Any:
         if func is torch_private.set_grad_enabled and not self.recorder.options.pre_dispatch:
             return func(*args, **(kwargs or {}))
-        if func in _PASSED_THROUGH:
-            return func(*args, **(kwargs or {}))
         check = _CHECKS.get(func)
         if check is not None:
             check(self.recorder, func, args, kwargs or {})
@@ -69,24 +64,10 @@ def _refuse_copy(recorder: DispatchRecorder, func: Any, args: Any, kwargs: Any) 
         )
 
 
-def _refuse_gradients(recorder: DispatchRecorder, func: Any, args: Any, kwargs: Any) -> None:
-    tensors = [t for t in pytree.tree_leaves(args[:1]) if isinstance(t, torch.Tensor)]
-    wrapped = [torch_private.is_functorch_wrapper(t) for t in tensors]
-    if recorder.options.pre_dispatch and not all(wrapped):  # torch.func has its own autograd
-        raise NotSupported(
-            f"{func.__name__} cannot be traced before dispatch, where there is no autograd.",
-            where=stack.summary(stack.raw_stack(recorder.floor)),
-            hints=["trace with pre_dispatch=False: the backward pass is then in the graph"],
-        )
-
-
 _CHECKS: dict[Any, Callable[..., None]] = {
     torch.Tensor.__deepcopy__: _refuse_copy,
     torch.Tensor.__reduce_ex__: _refuse_copy,
     torch.Tensor.__dlpack__: _refuse_copy,
-    torch.autograd.grad: _refuse_gradients,
-    torch.autograd.backward: _refuse_gradients,
-    torch.Tensor.backward: _refuse_gradients,
 }
 
 

@@ -251,6 +251,8 @@ class DispatchRecorder(Recorder):
             return self._compute(func, args, kwargs)
         if self._has_foreign_tensor(args) or (kwargs and self._has_foreign_tensor(kwargs.values())):
             return NotImplemented
+        if self.subgraph is not None:
+            self.subgraph.check_writes(func, args, kwargs)
         with self._origin(func):
             taken_apart = self._take_apart(func, args, kwargs)
             if taken_apart is not NotImplemented:
@@ -293,8 +295,6 @@ class DispatchRecorder(Recorder):
         facts = operators.facts_of(func)
         if self.env.deferred:
             self.flush_asserts()
-        if self.subgraph is not None:
-            self.subgraph.check_writes(func, facts, args, kwargs)
         constant = self.runs_on is None and facts.may_fold and self.real.all_constant(args, kwargs)
         result = self._compute(func, args, kwargs)
         if facts.pure_constant and not _has_value(result):

@@ -62,7 +62,8 @@ def _lift_fresh(
     """``torch.tensor(...)``: an attribute of the graph, and a copy of it that the program uses."""
     fresh = args[0]
     if recorder.held(fresh) is not None:
-        return recorder.record_call(aten.alias.default, args, {})
+        again = aten.clone if func is aten.lift_fresh_copy.default else aten.alias
+        return recorder.record_call(again.default, args, {})
     node = recorder.operand(fresh)
     copy = recorder.create(aten.lift_fresh_copy.default, (node,), {}, "lift_fresh_copy")
     small = fresh.numel() <= CONSTANT_NUMEL_LIMIT
@@ -164,7 +165,17 @@ def _assertion(
     return func(*args, **kwargs) if recorder.runs_on is None else None
 
 
+def _assert_scalar(
+    recorder: DispatchRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """A check of a graph that is traced again."""
+    special = operators.facts_of(func).special
+    assert special is not None
+    return special(recorder, func, args, kwargs)
+
+
 HANDLERS: dict[Any, Handler] = {
+    aten._assert_scalar.default: _assert_scalar,
     aten._local_scalar_dense.default: _item,
     aten.item.default: _item,
     aten.is_nonzero.default: _item,

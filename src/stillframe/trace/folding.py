@@ -59,14 +59,20 @@ def _state_value(recorder: Recorder, tensor: FakeTensor) -> Any:
     known = recorder.checked_values.get(id(tensor))
     if known is None:
         recorder.checked_values[id(tensor)] = value
-        item = recorder.create(aten._local_scalar_dense.default, (recorder.operand(tensor),), {})
-        item.meta["val"] = value
-        same = recorder.create(torch.ops.aten.eq.Scalar, (recorder.operand(tensor), value), {})
-        same.meta["val"] = recorder.fake_mode.run(aten.eq.Scalar, (tensor, value), {})
-        message = f"the program was made for the value {value} of the module's {tensor.fx_node}"
-        check = recorder.create(aten._assert_async.msg, (same, message), {})
-        check.meta["val"] = None
+        with recorder.at_root():
+            _check_value(recorder, tensor, value)
     return value
+
+
+def _check_value(recorder: Recorder, tensor: FakeTensor, value: Any) -> None:
+    """Make the program check that the scalar in ``tensor`` is ``value``."""
+    item = recorder.create(aten._local_scalar_dense.default, (recorder.operand(tensor),), {})
+    item.meta["val"] = value
+    same = recorder.create(torch.ops.aten.eq.Scalar, (recorder.operand(tensor), value), {})
+    same.meta["val"] = recorder.fake_mode.run(aten.eq.Scalar, (tensor, value), {})
+    message = f"the program was made for the value {value} of the module's {tensor.fx_node}"
+    check = recorder.create(aten._assert_async.msg, (same, message), {})
+    check.meta["val"] = None
 
 
 # -- folding -------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 from stillframe import stack, torch_private
 from stillframe.errors import NotSupported
@@ -116,7 +117,33 @@ def _replace_data(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> None
     )
 
 
+def _gradients(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
+    """Above autograd there is no tape; only ``torch.func`` brings its own."""
+    tensors = [t for t in pytree.tree_leaves(args[:1]) if isinstance(t, torch.Tensor)]
+    wrapped = [torch_private.is_functorch_wrapper(t) for t in tensors]
+    if mode.recorder.above_autograd and not all(wrapped):
+        raise NotSupported(
+            f"{func.__name__} asks for gradients in a trace before dispatch, where there is no "
+            "autograd.",
+            where=stack.summary(stack.raw_stack(mode.recorder.floor)),
+            hints=[
+                "torch.func.grad traces the backward pass, too",
+                "or make_fx with pre_dispatch=False: the backward pass is then in the graph",
+            ],
+        )
+    return func(*args, **kwargs)
+
+
+def _run(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
+    """A higher-order operator that takes itself apart below."""
+    return func(*args, **kwargs)
+
+
 _HANDLERS: dict[Any, Any] = {
+    torch.ops.higher_order.custom_function_call: _run,
+    torch.autograd.grad: _gradients,
+    torch.autograd.backward: _gradients,
+    torch.Tensor.backward: _gradients,
     torch_private.set_data: _replace_data,
     torch_private.set_grad_enabled: _set_grad_enabled,
     torch.Tensor.numpy: _to_numpy,

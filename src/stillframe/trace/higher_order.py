@@ -20,7 +20,8 @@ from torch.utils import _pytree as pytree
 
 from stillframe import stack, torch_private
 from stillframe.errors import NotSupported
-from stillframe.trace import arms
+from stillframe.trace import arms, transforms
+from stillframe.trace.control_flow import PLAIN
 from stillframe.trace.subgraphs import Subgraph
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def call(recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict[str, A
     """A call that the function mode saw: above autograd and the transforms of ``torch.func``."""
     leaves = pytree.tree_leaves((args, kwargs))
     if any(isinstance(v, torch.Tensor) and torch_private.is_functorch_wrapper(v) for v in leaves):
-        return op(*args, **kwargs)  # torch takes the transform off; the dispatch mode sees the rest
+        return transforms.call(recorder, op, args, kwargs)
     return record(recorder, op, args, kwargs)
 
 
@@ -75,7 +76,9 @@ def record(recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict[str,
             where=stack.summary(stack.raw_stack(recorder.floor)),
             hints=["call the function itself"],
         )
-    return known(recorder, op, args, kwargs)
+    # the recorder's own questions are no operators of the program
+    with torch_private.modes_taken_off(lambda mode: mode is recorder.mode):
+        return known(recorder, op, args, kwargs)
 
 
 # -- parts of every family -------------------------------------------------------------------------
@@ -143,7 +146,7 @@ def make_node(
 def run_real(op: Any, args: tuple[Any, ...]) -> list[Any]:
     """The real result of an operator whose functions are traced graphs."""
     with torch_private.modes_taken_off(lambda mode: True), torch.no_grad():
-        return list(op(*args))
+        return list(PLAIN.get(op.name(), op)(*args))
 
 
 def is_real(recorder: Recorder) -> bool:

@@ -12,7 +12,8 @@ import torch
 from stillframe import torch_private
 from stillframe.fake import custom
 from stillframe.fake.tensor import FakeTensor
-from stillframe.symbolic import Expr, eq
+from stillframe.shapes.env import to_size
+from stillframe.symbolic import Expr, eq, ne
 from stillframe.trace.folding import CONSTANT_NUMEL_LIMIT, constant_of, value_of
 
 if TYPE_CHECKING:
@@ -189,7 +190,8 @@ def _lift_fresh(
     """
     real = args[0]
     if isinstance(real, FakeTensor):
-        return recorder.record(aten.alias.default, args, {})
+        again = aten.clone if func is aten.lift_fresh_copy.default else aten.alias
+        return recorder.record(again.default, args, {})
     node = recorder.operand(real)
     source = recorder.fake_mode.adopt(real)
     result = FakeTensor.make(
@@ -257,6 +259,17 @@ def _equal(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
 
 
 # -- checks that stay in the graph ---------------------------------------------------------------
+
+
+@special(aten._assert_scalar.default)
+def _assert_scalar(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> None:
+    """A check of a graph that is captured again; where it can fail it becomes one here."""
+    condition, message = to_size(args[0]), args[1]
+    if isinstance(condition, Expr) and condition.sort != "bool":
+        condition = ne(condition, 0)
+    known = not isinstance(condition, Expr)
+    if not (condition if known else recorder.env.expect_true(condition, message)):
+        raise RuntimeError(message)
 
 
 @special(

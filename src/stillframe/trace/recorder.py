@@ -79,6 +79,7 @@ class Recorder:
         self.root = torch.nn.Module()
         self.subgraph: Subgraph | None = None
         self.subgraphs: list[torch.fx.Graph] = []
+        self._outermost = self.place
         self.notes: list[str] = []
         self.functions = FunctionMode(self)
         self.mode = RecordingMode(self)
@@ -104,6 +105,7 @@ class Recorder:
                 torch_private.autocast_cache_disabled(),
                 higher_order.intercepted(),
                 torch_private.autocast_watched(self.check_autocast),
+                torch_private.autograd_functions_watched(self._note_autograd_function),
                 torch_private.below_autograd(),
                 tracking(self.scope),
                 self.mode,
@@ -145,6 +147,10 @@ class Recorder:
     def _go_to(self, place: Place) -> None:
         self.graph, self.symbols, self.root = place.graph, place.symbols, place.root
         self.subgraph = place.subgraph
+
+    def at_root(self) -> contextlib.AbstractContextManager[None]:
+        """Nodes are made in the graph of the program inside, which runs in every call."""
+        return self.working_on(self._outermost)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -278,14 +284,14 @@ class Recorder:
     def record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer one operator call and make its node."""
         facts = operators.facts_of(func)
+        if self.subgraph is not None:
+            self.subgraph.check_writes(func, args, kwargs)
         if facts.special is not None:
             handled = facts.special(self, func, args, kwargs)
             if handled is not NotImplemented:
                 return handled
         if self.env.deferred:
             self.flush_asserts()
-        if self.subgraph is not None:
-            self.subgraph.check_writes(func, facts, args, kwargs)
         self.env.may_raise = False
         result = self.fake_mode.run(func, args, kwargs)
         if facts.pure_constant and not _has_tensor(result):
@@ -384,6 +390,15 @@ class Recorder:
             node.meta["val"] = None
         self._assert_stack = None
 
+    def _note_autograd_function(self, cls: type) -> None:
+        """Before dispatch only the forward of an ``autograd.Function`` is seen."""
+        note = (
+            f"{cls.__qualname__} is a torch.autograd.Function: the program has the operators of "
+            "its forward, and gradients through the program are theirs; its own backward is lost"
+        )
+        if note not in self.notes:
+            self.notes.append(note)
+
     def check_autocast(self) -> None:
         """Forward enters an autocast region: a program that runs under autocast would differ.
 
@@ -393,12 +408,13 @@ class Recorder:
         if self._checks_autocast:
             return
         self._checks_autocast = True
-        state = self.create(torch_private.any_autocast_enabled, (), {})
-        state.meta["val"] = False
-        condition = self.create(torch.sym_not, (state,), {})
-        condition.meta["val"] = True
-        check = self.create(aten._assert_scalar.default, (condition, _UNDER_AUTOCAST), {})
-        check.meta["val"] = None
+        with self.at_root():
+            state = self.create(torch_private.any_autocast_enabled, (), {})
+            state.meta["val"] = False
+            condition = self.create(torch.sym_not, (state,), {})
+            condition.meta["val"] = True
+            check = self.create(aten._assert_scalar.default, (condition, _UNDER_AUTOCAST), {})
+            check.meta["val"] = None
 
     def refuse_data_dependent(self, func: Any, advice: str) -> DataDependentError:
         """The error for an operator whose answer Python would need now."""

@@ -222,8 +222,9 @@ class Subgraph:
         if fake.fx_node is not None and graph_of(fake.fx_node) is not self.graph:
             self._rebound.append((fake, fake.fx_node))
 
-    def check_writes(self, func: Any, facts: Any, args: Any, kwargs: Any) -> None:
+    def check_writes(self, func: Any, args: Any, kwargs: Any) -> None:
         """Refuse an in-place operator on memory that the function did not make."""
+        facts = operators.facts_of(func)
         for tensor in operators.written_arguments(facts, args, kwargs):
             fake = self.recorder.fake_mode.adopt(tensor)
             elsewhere = fake.fx_node is None or graph_of(fake.fx_node) is not self.graph

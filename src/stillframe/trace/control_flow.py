@@ -1,7 +1,9 @@
-"""The loops of programs, as plain Python: what the higher-order operators mean.
+"""Control flow as plain Python: what the higher-order operators mean.
 
-The code of a program calls these with the functions of its subgraphs. They take and give what the
-operators take and give, and eager autograd goes through them.
+A trace of real tensors calls these, and the code of a program calls :data:`CONTROL_FLOW` with the
+functions of its subgraphs. They take and give what the
+operators take and give, and eager autograd goes through them. Where the program is captured itself,
+or runs inside a transform of ``torch.func``, the operator is called: it keeps both arms.
 """
 
 from __future__ import annotations
@@ -11,7 +13,16 @@ from typing import Any
 
 import torch
 
+from stillframe import torch_private
+
 Function = Callable[..., Any]
+
+
+def cond(
+    pred: Any, true_graph: Function, false_graph: Function, operands: Sequence[Any]
+) -> tuple[Any, ...]:
+    """One of two functions."""
+    return tuple((true_graph if pred else false_graph)(*operands))
 
 
 def while_loop(
@@ -68,6 +79,20 @@ def _stacked(column: Sequence[Any]) -> Any:
     return None if column[0] is None else torch.stack(tuple(column))
 
 
-LOOPS: dict[str, Function] = {
-    f.__name__: f for f in (while_loop, while_loop_stack_output, map_impl, scan, associative_scan)
+def _or_operator(function: Function) -> Function:
+    """``function``, or torch's operator of its name where somebody wants to see the operator."""
+    op = getattr(torch.ops.higher_order, function.__name__)
+
+    def run(*args: Any) -> Any:
+        if torch_private.higher_order_wanted():
+            return op(*args)
+        return function(*args)
+
+    return run
+
+
+PLAIN: dict[str, Function] = {
+    f.__name__: f
+    for f in (cond, while_loop, while_loop_stack_output, map_impl, scan, associative_scan)
 }
+CONTROL_FLOW: dict[str, Function] = {name: _or_operator(f) for name, f in PLAIN.items()}
