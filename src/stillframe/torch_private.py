@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # Makes a tensor subclass instance with given sizes and no storage of its own. Sizes may be SymInts.
@@ -321,7 +322,13 @@ def _cond(pred: Any, true_fn: Any, false_fn: Any, operands: Any = ()) -> Any:
         return _compiling["cond"](pred, true_fn, false_fn, operands)
     if isinstance(pred, (bool, int, float)):
         return (true_fn if pred else false_fn)(*operands)
-    return torch.ops.higher_order.cond(pred, true_fn, false_fn, operands)
+    leaves, spec = pytree.tree_flatten(tuple(operands))
+
+    def of_leaves(function: Any) -> Any:
+        return lambda *values: function(*pytree.tree_unflatten(values, spec))
+
+    functions = [of_leaves(function) for function in (true_fn, false_fn)]
+    return torch.ops.higher_order.cond(pred, *functions, tuple(leaves))
 
 
 @contextlib.contextmanager

@@ -54,6 +54,7 @@ class Recorder:
     Attributes:
         graph, symbols, root, subgraph: where nodes are made now, see :class:`Place`.
         subgraphs: the graphs of all subgraphs.
+        inner_symbols: symbols that were made in subgraphs; outside they mean nothing.
         notes: what a reader of the graph should know.
         written: fakes that an in-place operator changed, by identity.
         state_values: the real buffers and constants behind fakes, by identity of the fake.
@@ -75,7 +76,8 @@ class Recorder:
         self.graph = torch.fx.Graph()
         self.scope = scope
         self.floor = floor
-        self.symbols = SymbolNodes(self.create_symbolic)
+        self.symbols = SymbolNodes(self.create_symbolic, self._escaped_symbol)
+        self.inner_symbols: set[Expr] = set()
         self.root = torch.nn.Module()
         self.subgraph: Subgraph | None = None
         self.subgraphs: list[torch.fx.Graph] = []
@@ -216,6 +218,12 @@ class Recorder:
         node = self.create(target, args, {})
         node.meta["val"] = self.env.wrap(value)
         return node
+
+    def _escaped_symbol(self, symbol: Expr) -> torch.fx.Node:
+        """There is no node in the outermost graph for a symbol of a subgraph."""
+        if symbol in self.inner_symbols:
+            raise refuse_escaped(self.floor, "number")
+        raise InternalError(f"the symbol {symbol} is bound by no input and no operator")
 
     def operand(self, value: Any) -> Any:
         """An operator argument as the graph holds it: nodes for tensors and symbolic values."""

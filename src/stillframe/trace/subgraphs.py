@@ -117,6 +117,7 @@ class Subgraph:
             output = self.graph.output(operands[0] if bare else tuple(operands))
             recorder.describe(output, self.outputs[0] if bare else tuple(self.outputs))
             self.own_symbols = frozenset(set(env.symbols) - before)
+            recorder.inner_symbols |= self.own_symbols
             self.ranges = [tuple(env.facts.range_of(s) for s in _sizes(v)) for v in self.outputs]
         return self
 
@@ -290,10 +291,10 @@ def _sizes(value: Any) -> tuple[Any, ...]:
     return (size,) if is_integer else ()
 
 
-def refuse_escaped(owner_floor: Any) -> SideEffectError:
-    """The error for a tensor that was made inside a subgraph and is used outside."""
+def refuse_escaped(owner_floor: Any, what: str = "tensor") -> SideEffectError:
+    """The error for what was made inside a subgraph and is used outside."""
     return SideEffectError(
-        "A tensor that a function of a higher-order operator made is used outside of it, and the "
+        f"A {what} that a function of a higher-order operator made is used outside of it, and the "
         "function did not return it.",
         why="which arm runs, and how often, is known only when the program runs",
         where=stack.summary(stack.raw_stack(owner_floor)),

@@ -1,0 +1,276 @@
+"""Programs with subgraphs: equal to eager, printed, checked, saved; what arms may not do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.corpora import control_flow
+from tests.corpora.control_flow import EXAMPLE, PROGRAMS, eager, traced
+from torch import nn
+
+import stillframe as sf
+
+aten = torch.ops.aten
+higher_order = torch.ops.higher_order
+
+
+def exported(name: str) -> sf.ExportedProgram:
+    return sf.export(traced(name), (EXAMPLE,), dynamic_shapes=({0: sf.Dim.AUTO},))
+
+
+def check(module: Callable[..., Any], name: str) -> None:
+    for run in control_flow.SAME_SIZES + control_flow.OTHER_SIZES:
+        if name in control_flow.UNROLLED and run.shape != EXAMPLE.shape:
+            with pytest.raises(sf.CallError):
+                module(run)
+        else:
+            torch.testing.assert_close(module(run), eager(name)(run))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_equals_eager(name: str, tmp_path: Path) -> None:
+    program = exported(name)
+    check(program.module(), name)
+    sf.save(program, tmp_path / "p.still")
+    loaded = sf.load(tmp_path / "p.still")
+    check(loaded.module(), name)
+    assert str(loaded) == str(program)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_is_exported_again(name: str) -> None:
+    program = exported(name)
+    again = sf.export(program.module(), (EXAMPLE,), dynamic_shapes=({0: sf.Dim.AUTO},))
+    check(again.module(), name)
+    assert _subgraphs(again.graph_module) == _subgraphs(program.graph_module)
+
+
+def _subgraphs(module: torch.fx.GraphModule) -> int:
+    inner = [m for m in module.children() if isinstance(m, torch.fx.GraphModule)]
+    return len(inner) + sum(map(_subgraphs, inner))
+
+
+def test_a_make_fx_graph_is_exported() -> None:
+    graph = sf.make_fx(traced("nested"), tracing_mode="fake", allow_non_fake_inputs=True)(EXAMPLE)
+    module = sf.export(graph, (EXAMPLE,)).module()
+    for run in control_flow.SAME_SIZES:
+        torch.testing.assert_close(module(run), eager("nested")(run))
+
+
+# -- modules --------------------------------------------------------------------------------------
+
+
+class Arms(nn.Module):
+    """Parameters in both arms, one of them shared, and a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.register_buffer("shift", torch.arange(3.0))
+
+    def arm(self, x: torch.Tensor) -> torch.Tensor:
+        return self.left(self.right(x)) + self.shift
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cond(x.sum() > 0, self.arm, self.right, (x,))
+
+    def plain(self, x: torch.Tensor) -> torch.Tensor:
+        return self.arm(x) if x.sum() > 0 else self.right(x)  # type: ignore[no-any-return]
+
+
+def test_parameters_of_arms_are_state_of_the_program() -> None:
+    module = Arms()
+    program = sf.export(module, (EXAMPLE,))
+    assert set(program.state_dict) == set(module.state_dict())
+    (node,) = program.graph.find_nodes(op="call_function", target=higher_order.cond)
+    assert {n.name for n in node.args[3]} == {
+        "x", "p_left_weight", "p_left_bias", "p_right_weight", "p_right_bias", "b_shift",
+    }  # fmt: skip
+    inner = program.graph_module.true_graph_0.graph
+    linear = inner.find_nodes(op="call_function", target=aten.linear.default)
+    assert [list(n.meta["nn_module_stack"]) for n in linear] == [
+        ["L__self__", "L__self__.right"],
+        ["L__self__", "L__self__.left"],
+    ]
+
+
+def test_autograd_goes_through_the_arm_that_runs() -> None:
+    module = Arms()
+    program = sf.export(module, (EXAMPLE,)).module()
+    for run in control_flow.SAME_SIZES:
+        module.zero_grad()
+        module.plain(run).pow(2).sum().backward()
+        want = {n: p.grad for n, p in module.named_parameters()}
+        program.zero_grad()
+        program(run).pow(2).sum().backward()
+        for name, parameter in program.named_parameters():
+            torch.testing.assert_close(parameter.grad, want[name])
+
+
+def test_a_listing_shows_subgraphs_where_they_are_read() -> None:
+    text = str(sf.export(Arms(), (EXAMPLE,)))
+    assert "true_graph_0 = graph:\n      arg0_1: f32[4, 3]" in text
+    assert "cond(gt, true_graph_0, false_graph_0, [x, p_right_weight" in text
+
+
+def test_unused_operators_of_arms_are_removed() -> None:
+    def arm(x: torch.Tensor) -> torch.Tensor:
+        x.exp()
+        return x.sin()
+
+    program = sf.export(lambda x: torch.cond(x.sum() > 0, arm, lambda x: x * 2, (x,)), (EXAMPLE,))
+    inner = program.graph_module.true_graph_0.graph
+    assert [n.target for n in inner.nodes if n.op == "call_function"] == [aten.sin.default]
+
+
+# -- what holds for the whole program is checked in the whole program -----------------------------
+
+
+def test_autocast_in_an_arm_refuses_an_autocast_outside() -> None:
+    def arm(x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return (x @ x.t()).float()
+
+    def f(x: torch.Tensor) -> torch.Tensor:
+        return torch.cond(x.sum() > 0, arm, lambda x: x @ x.t(), (x,))
+
+    module = sf.export(f, (EXAMPLE,)).module()
+    for run in control_flow.SAME_SIZES:
+        want = arm(run) if run.sum() > 0 else run @ run.t()
+        torch.testing.assert_close(module(run), want)
+        with torch.autocast("cpu"), pytest.raises(RuntimeError, match="autocast"):
+            module(run)
+
+
+def test_the_value_of_a_buffer_that_an_arm_relies_on() -> None:
+    class M(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("count", torch.tensor(2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = torch.cond(x.sum() > 0, lambda: x[: int(self.count)].sum(), lambda: x.max())
+            return y * int(self.count)
+
+    module = sf.export(M(), (EXAMPLE,)).module()
+    torch.testing.assert_close(module(EXAMPLE), EXAMPLE[:2].sum() * 2)
+    torch.testing.assert_close(module(-EXAMPLE), (-EXAMPLE).max() * 2)
+    module.get_buffer("count").fill_(3)
+    for run in (EXAMPLE, -EXAMPLE):
+        with pytest.raises(RuntimeError, match="was made for the value 2"):
+            module(run)
+
+
+# -- refusals --------------------------------------------------------------------------------------
+
+
+class Stateful(nn.Module):
+    def __init__(self, change: Callable[[Any, torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.change = change
+        self.norm = nn.BatchNorm1d(3)
+        self.register_buffer("total", torch.zeros(3))
+        self.calls, self.kept = 0, []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def arm(x: torch.Tensor) -> torch.Tensor:
+            self.change(self, x)
+            return x + 1
+
+        return torch.cond(x.sum() > 0, arm, lambda x: x - 1, (x,))
+
+
+def rebind(module: Any, x: torch.Tensor) -> None:
+    module.total = module.total + x.sum(0)
+
+
+def count(module: Any, x: torch.Tensor) -> None:
+    module.calls += 1
+
+
+EFFECTS: dict[str, Callable[[Any, torch.Tensor], Any]] = {
+    "changes a tensor from outside in place .*add_": lambda m, x: m.total.add_(x.sum(0)),
+    "A tensor that a function of a higher-order operator made is used outside": rebind,
+    "changes the attribute self.calls": count,
+    "changes the attribute self.kept": lambda m, x: m.kept.append(x.sum()),
+    "changes a tensor from outside in place": lambda m, x: m.norm(x),
+}
+
+
+@pytest.mark.parametrize("message", EFFECTS)
+def test_effects_of_arms_are_refused_by_name(message: str) -> None:
+    with pytest.raises(sf.SideEffectError, match=message):
+        sf.export(Stateful(EFFECTS[message]), (EXAMPLE,))
+
+
+def test_gradients_inside_forward_are_refused() -> None:
+    def f(x: torch.Tensor) -> Any:
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(x.sin().sum(), x)
+
+    with pytest.raises(sf.NotSupported, match=r"(?s)grad asks for gradients.*torch\.func\.grad"):
+        sf.export(f, (EXAMPLE,))
+
+
+class Straight(torch.autograd.Function):
+    """Rounds; its backward says that it did not."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return grad
+
+
+taken_before = Straight.apply
+
+
+def test_a_lost_backward_is_noted() -> None:
+    program = sf.export(lambda x: taken_before(x) * 2, (EXAMPLE.requires_grad_(False),))
+    torch.testing.assert_close(program.module()(EXAMPLE), EXAMPLE.round() * 2)
+    (note,) = [n for n in program.notes if "autograd.Function" in n]
+    assert "Straight" in note and "its own backward is lost" in note
+
+
+# -- the verifier looks into subgraphs ------------------------------------------------------------
+
+
+def a_method_call(inner: torch.fx.Graph, outer: torch.fx.Graph) -> None:
+    with inner.inserting_before(next(reversed(inner.nodes))):
+        inner.call_method("sin", (next(iter(inner.nodes)),)).meta["val"] = None
+
+
+def a_node_without_metadata(inner: torch.fx.Graph, outer: torch.fx.Graph) -> None:
+    del next(iter(inner.find_nodes(op="call_function", target=aten.linear.default))).meta["val"]
+
+
+def no_output(inner: torch.fx.Graph, outer: torch.fx.Graph) -> None:
+    inner.erase_node(next(reversed(inner.nodes)))
+
+
+def a_subgraph_as_a_value(inner: torch.fx.Graph, outer: torch.fx.Graph) -> None:
+    (reader, _) = outer.find_nodes(op="get_attr")
+    with outer.inserting_after(reader):
+        outer.call_function(aten.sin.default, (reader,)).meta["val"] = None
+
+
+BROKEN = {
+    "sin is a call_method": a_method_call,
+    "has no metadata": a_node_without_metadata,
+    "must end in an output": no_output,
+    "uses the subgraph true_graph_0 as a value": a_subgraph_as_a_value,
+}
+
+
+@pytest.mark.parametrize("message", BROKEN)
+def test_a_subgraph_that_breaks_a_rule(message: str) -> None:
+    program = sf.export(Arms(), (EXAMPLE,))
+    BROKEN[message](program.graph_module.true_graph_0.graph, program.graph)
+    with pytest.raises(sf.SpecViolationError, match=message):
+        program._replaced(graph_module=program.graph_module)
