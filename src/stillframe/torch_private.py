@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -276,6 +277,8 @@ def compiling_flags() -> Iterator[None]:
 # The operators that take subgraphs, of those that a graph may call.
 HIGHER_ORDER = (
     "cond", "while_loop", "while_loop_stack_output", "map_impl", "scan", "associative_scan",
+    "flex_attention", "invoke_subgraph", "hints_wrapper", "strict_mode", "invoke_quant",
+    "invoke_quant_packed",
 )  # fmt: skip
 
 
@@ -306,20 +309,17 @@ class _ThreadSwitch(threading.local):
 _uncompiled = _ThreadSwitch()
 _uncompiled_lock = threading.Lock()
 _uncompiled_users = 0
-_compiling: dict[str, Any] = {}
+# (owner, attribute) -> torch's own function, while another stands in for it
+_compiling: dict[tuple[Any, str], Any] = {}
 
 
 def _compile_and_call(function: Any, args: Any, kwargs: Any = None) -> Any:
     """In place of torch's function that compiles a call of a higher-order operator."""
-    if not _uncompiled.on:
-        return _compiling["call"](function, args, kwargs)
     return function(*args, **(kwargs or {}))
 
 
 def _cond(pred: Any, true_fn: Any, false_fn: Any, operands: Any = ()) -> Any:
     """In place of ``torch.cond``, which would import all of torch's compiler."""
-    if not _uncompiled.on:
-        return _compiling["cond"](pred, true_fn, false_fn, operands)
     if isinstance(pred, (bool, int, float)):
         return (true_fn if pred else false_fn)(*operands)
     leaves, spec = pytree.tree_flatten(tuple(operands))
@@ -331,31 +331,95 @@ def _cond(pred: Any, true_fn: Any, false_fn: Any, operands: Any = ()) -> Any:
     return torch.ops.higher_order.cond(pred, *functions, tuple(leaves))
 
 
+def _compile_region(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """In place of what ``mark_compile_region`` calls: the region becomes one operator."""
+    leaves, spec = pytree.tree_flatten((args, kwargs))
+    tensors = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+    out_specs: list[pytree.TreeSpec] = []
+
+    def of_tensors(*values: Any) -> Any:
+        given = list(leaves)
+        for i, value in zip(tensors, values, strict=True):
+            given[i] = value
+        inner_args, inner_kwargs = pytree.tree_unflatten(given, spec)
+        results, out_spec = pytree.tree_flatten(function(*inner_args, **inner_kwargs))
+        out_specs.append(out_spec)
+        return tuple(results)
+
+    operator = torch.ops.higher_order.invoke_subgraph
+    results = operator(of_tensors, None, *(leaves[i] for i in tensors))
+    return pytree.tree_unflatten(results, out_specs[0])
+
+
+def _call_base(op: Any, function: Any, *operands: Any, **options: Any) -> Any:
+    """In place of a check that functions are graph modules: a capture makes them such."""
+    return torch._ops.HigherOrderOperator.__call__(op, function, *operands, **options)
+
+
+def _stand_ins() -> list[tuple[Any, str, Any]]:
+    """Where torch compiles a function that is given to a higher-order operator, or refuses it."""
+    from torch._higher_order_ops import base_hop, utils
+
+    # the package has an operator of the same name
+    invoke_subgraph = sys.modules["torch._higher_order_ops.invoke_subgraph"]
+    return [
+        (torch, "cond", _cond),
+        (utils, "_hop_compile_and_call", _compile_and_call),
+        (invoke_subgraph, "invoke_subgraph_placeholder", _compile_region),
+        (base_hop.BaseHOP, "__call__", _call_base),
+    ]
+
+
+def _only_here(place: tuple[Any, str], stand_in: Callable[..., Any]) -> Callable[..., Any]:
+    """``stand_in`` in recording threads, and in others what was there before."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        function = stand_in if _uncompiled.on else _compiling[place]
+        return function(*args, **kwargs)
+
+    return call
+
+
 @contextlib.contextmanager
 def control_flow_uncompiled() -> Iterator[None]:
     """``torch.cond``, ``while_loop``, ``scan``... call their operator as it is inside.
 
     Outside of a recording, in other threads too, they compile the functions that they are given.
     """
-    from torch._higher_order_ops import utils
-
     global _uncompiled_users
     with _uncompiled_lock:
         if _uncompiled_users == 0:
-            _compiling.update(call=utils._hop_compile_and_call, cond=torch.cond)
-            utils._hop_compile_and_call = _compile_and_call
-            torch.cond = _cond
+            stand_ins = _stand_ins()
+            _compiling.update(((owner, name), getattr(owner, name)) for owner, name, _ in stand_ins)
+            for owner, name, stand_in in stand_ins:
+                setattr(owner, name, _only_here((owner, name), stand_in))
         _uncompiled_users += 1
     old, _uncompiled.on = _uncompiled.on, True
     try:
-        yield
+        with _uncompiled_attention():
+            yield
     finally:
         _uncompiled.on = old
         with _uncompiled_lock:
             _uncompiled_users -= 1
             if _uncompiled_users == 0:
-                utils._hop_compile_and_call = _compiling["call"]
-                torch.cond = _compiling["cond"]
+                for (owner, name), function in _compiling.items():
+                    setattr(owner, name, function)
+
+
+@contextlib.contextmanager
+def _uncompiled_attention() -> Iterator[None]:
+    """``flex_attention`` calls its operator inside, if its module was ever imported."""
+    module = sys.modules.get("torch.nn.attention.flex_attention")
+    if module is None:
+        yield
+        return
+    old = module._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG
+    module._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG = True  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        module._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG = old  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

@@ -133,4 +133,6 @@ def binding_for(op: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Binding
     if spread is not None and len(args) == 2 and not kwargs and isinstance(args[1], (list, tuple)):
         if args[1]:
             return Binding(SPREAD, spread)
+    if any(isinstance(arg, torch.memory_format) for arg in args):
+        return None  # by name only in every binding
     return TABLE.get(op)

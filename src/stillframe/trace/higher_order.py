@@ -46,7 +46,7 @@ def family(name: str) -> Callable[[Family], Family]:
 
 @functools.cache
 def _load_families() -> None:
-    from stillframe.trace import branches, loops  # noqa: F401
+    from stillframe.trace import attention, branches, loops, regions  # noqa: F401
 
 
 def intercepted() -> contextlib.AbstractContextManager[None]:
@@ -132,11 +132,15 @@ def module_of(recorder: Recorder, node: torch.fx.Node) -> torch.nn.Module:
 
 
 def make_node(
-    recorder: Recorder, op: Any, args: tuple[Any, ...], results: arms.Results
+    recorder: Recorder,
+    op: Any,
+    args: tuple[Any, ...],
+    results: arms.Results,
+    kwargs: dict[str, Any] | None = None,
 ) -> list[Any]:
     """The node of a call, which returns ``results``; returns these for the program."""
     recorder.env.take_fresh_unbacked()
-    node = recorder.create(op, args, {}, op.name())
+    node = recorder.create(op, args, dict(kwargs or {}), op.name())
     recorder.describe(node, tuple(results.values))
     recorder.track(tuple(results.values), node)
     results.bind(recorder, node)
@@ -145,8 +149,13 @@ def make_node(
 
 def run_real(op: Any, args: tuple[Any, ...]) -> list[Any]:
     """The real result of an operator whose functions are traced graphs."""
+    return run_module(PLAIN.get(op.name(), op), args)
+
+
+def run_module(function: Callable[..., Any], args: Sequence[Any]) -> list[Any]:
+    """The real results of a traced graph."""
     with torch_private.modes_taken_off(lambda mode: True), torch.no_grad():
-        return list(PLAIN.get(op.name(), op)(*args))
+        return list(function(*args))
 
 
 def is_real(recorder: Recorder) -> bool:

@@ -53,6 +53,7 @@ class Subgraph:
     Args:
         recorder: records the trace; its present graph is the one outside.
         owner: what the function belongs to, for errors: ``"torch.cond"``.
+        may_copy: a result that is an operand, or a view of one, is copied; else it is refused.
 
     Attributes:
         graph, root: the graph, and the module that holds its own subgraphs.
@@ -65,8 +66,9 @@ class Subgraph:
         own_symbols: symbols made inside; outside they mean nothing.
     """
 
-    def __init__(self, recorder: Recorder, owner: str) -> None:
+    def __init__(self, recorder: Recorder, owner: str, *, may_copy: bool = True) -> None:
         self.recorder = recorder
+        self.may_copy = may_copy
         self.owner = owner
         self.graph = torch.fx.Graph()
         self.root = torch.nn.Module()
@@ -166,6 +168,11 @@ class Subgraph:
             node = self.recorder.operand(leaf)
             fake = self.recorder.fake_mode.adopt(leaf)
             if id(fake.storage_) in self._outside:
+                if not self.may_copy:
+                    raise self._refused(
+                        "returns a tensor from outside, or a view of one",
+                        "return a copy: x.clone()",
+                    )
                 leaf = self.recorder.record(aten.clone.default, (leaf,), {})
                 fake, node = leaf, self.recorder.operand(leaf)
             self._outside[id(fake.storage_)] = fake.storage_
