@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 
@@ -83,14 +84,22 @@ def test_lazy_graph_module_generates_code_late() -> None:
 
 def test_control_flow_is_put_back() -> None:
     from torch._higher_order_ops import utils
+    from torch._higher_order_ops.base_hop import BaseHOP
 
-    real = torch.cond, utils._hop_compile_and_call
-    x, cond = torch.ones(3), torch.cond
-    with torch_private.control_flow_uncompiled(), torch_private.control_flow_uncompiled():
-        assert torch.cond is not cond
-        result = torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,))
-    torch.testing.assert_close(result, x.sin())
-    assert (torch.cond, utils._hop_compile_and_call) == real
+    def places() -> list[Any]:
+        operator = torch._ops.HigherOrderOperator
+        return [torch.cond, utils._hop_compile_and_call, operator.__call__, BaseHOP.__call__]
+
+    real = places()
+    answered = torch_private.higher_order_answered
+    x = torch.ones(3)
+    with answered(lambda op, args, kwargs: op.name()), answered(lambda *call: NotImplemented):
+        assert not any(a is b for a, b in zip(places(), real, strict=True))
+        result = torch.cond(x.sum() > 0, lambda x: (x.sin(),), lambda x: (x.cos(),), (x,))
+    torch.testing.assert_close(result, (x.sin(),))
+    with answered(lambda op, args, kwargs: op.name()):
+        assert torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,)) == "cond"
+    assert places() == real
 
 
 def test_stacks_hide_torch() -> None:

@@ -300,13 +300,17 @@ def higher_order_wanted() -> bool:
     return any(mode.supports_higher_order_operators for mode in dispatch_modes())
 
 
-class _ThreadSwitch(threading.local):
-    """Whether this thread calls higher-order operators without compiling them first."""
-
-    on = False
+# Answers a call of a higher-order operator, given the operator and its arguments.
+OperatorHandler = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 
 
-_uncompiled = _ThreadSwitch()
+class _ThreadHandler(threading.local):
+    """Who answers the higher-order operators that this thread calls, if somebody records them."""
+
+    handler: OperatorHandler | None = None
+
+
+_uncompiled = _ThreadHandler()
 _uncompiled_lock = threading.Lock()
 _uncompiled_users = 0
 # (owner, attribute) -> torch's own function, while another stands in for it
@@ -351,6 +355,22 @@ def _compile_region(function: Any, *args: Any, **kwargs: Any) -> Any:
     return pytree.tree_unflatten(results, out_specs[0])
 
 
+def _answer(op: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """In place of the dispatcher of higher-order operators; it is asked if nobody answers.
+
+    A function mode would see these calls, too, but not those of a backward pass.
+    """
+    assert _uncompiled.handler is not None
+    answer = _uncompiled.handler(op, args, kwargs)
+    return call_unanswered(op, *args, **kwargs) if answer is NotImplemented else answer
+
+
+def call_unanswered(op: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call a higher-order operator through torch's dispatcher; what that calls may be answered."""
+    call = torch._ops.HigherOrderOperator.__call__
+    return _compiling.get((torch._ops.HigherOrderOperator, "__call__"), call)(op, *args, **kwargs)
+
+
 def _call_base(op: Any, function: Any, *operands: Any, **options: Any) -> Any:
     """In place of a check that functions are graph modules: a capture makes them such."""
     return torch._ops.HigherOrderOperator.__call__(op, function, *operands, **options)
@@ -366,6 +386,7 @@ def _stand_ins() -> list[tuple[Any, str, Any]]:
         (torch, "cond", _cond),
         (utils, "_hop_compile_and_call", _compile_and_call),
         (invoke_subgraph, "invoke_subgraph_placeholder", _compile_region),
+        (torch._ops.HigherOrderOperator, "__call__", _answer),
         (base_hop.BaseHOP, "__call__", _call_base),
     ]
 
@@ -374,16 +395,17 @@ def _only_here(place: tuple[Any, str], stand_in: Callable[..., Any]) -> Callable
     """``stand_in`` in recording threads, and in others what was there before."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        function = stand_in if _uncompiled.on else _compiling[place]
+        function = _compiling[place] if _uncompiled.handler is None else stand_in
         return function(*args, **kwargs)
 
     return call
 
 
 @contextlib.contextmanager
-def control_flow_uncompiled() -> Iterator[None]:
+def higher_order_answered(handler: OperatorHandler) -> Iterator[None]:
     """``torch.cond``, ``while_loop``, ``scan``... call their operator as it is inside.
 
+    ``handler`` answers the operators that this thread calls, or returns ``NotImplemented``.
     Outside of a recording, in other threads too, they compile the functions that they are given.
     """
     global _uncompiled_users
@@ -394,12 +416,12 @@ def control_flow_uncompiled() -> Iterator[None]:
             for owner, name, stand_in in stand_ins:
                 setattr(owner, name, _only_here((owner, name), stand_in))
         _uncompiled_users += 1
-    old, _uncompiled.on = _uncompiled.on, True
+    old, _uncompiled.handler = _uncompiled.handler, handler
     try:
         with _uncompiled_attention():
             yield
     finally:
-        _uncompiled.on = old
+        _uncompiled.handler = old
         with _uncompiled_lock:
             _uncompiled_users -= 1
             if _uncompiled_users == 0:
@@ -445,7 +467,8 @@ def autograd_functions_watched(applied: Callable[[type], None]) -> Iterator[None
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
         applied(cls)
-        return super(watched, cls).apply(*args, **kwargs)
+        inner = super(watched, cls).apply if old is None else old.__get__(None, cls)
+        return inner(*args, **kwargs)
 
     setattr(watched, "apply", classmethod(apply))
     try:

@@ -11,6 +11,7 @@ from tests.corpora import control_flow
 from tests.corpora.control_flow import EXAMPLE, PROGRAMS, WEIGHT, eager, traced
 from torch._higher_order_ops import scan, while_loop
 from torch._higher_order_ops.map import map as torch_map
+from torch.utils.checkpoint import checkpoint
 
 import stillframe as sf
 from stillframe.fake.tensor import FakeTensor
@@ -165,6 +166,172 @@ def test_gradients(mode: str, name: str) -> None:
         ours = graph(x, WEIGHT)
         for mine, want in zip(ours, gradients(PLAIN_DIFFERENTIABLE[name])(x, WEIGHT), strict=True):
             torch.testing.assert_close(mine.expand_as(want) if want.dim() else mine.sum(), want)
+
+
+class Exponential(torch.autograd.Function):
+    """With a backward that nobody would guess."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x.exp()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        return grad * x * 7
+
+
+AUTOGRAD: dict[str, Callable[[torch.Tensor, Any], Any]] = {}
+
+
+def autograd_case(f: Callable[[torch.Tensor, Any], Any]) -> Callable[[torch.Tensor, Any], Any]:
+    AUTOGRAD[f.__name__] = f
+    return f
+
+
+@autograd_case
+def checkpoint_in_an_arm(x: torch.Tensor, cond: Any) -> Any:
+    def arm(x: torch.Tensor) -> Any:
+        return checkpoint(lambda x: x.sin() * x, x, use_reentrant=False)
+
+    return cond(x.sum() > 0, arm, lambda x: x.sin(), (x,))
+
+
+@autograd_case
+def arms_in_a_checkpoint(x: torch.Tensor, cond: Any) -> Any:
+    def body(x: torch.Tensor) -> Any:
+        return cond(x.sum() > 0, lambda x: x.sin() * x, lambda x: x.cos(), (x,))
+
+    return checkpoint(body, x, use_reentrant=False)
+
+
+@autograd_case
+def arms_in_a_backward(x: torch.Tensor, cond: Any) -> Any:
+    class Chosen(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> Any:
+            ctx.save_for_backward(x)
+            return cond(x.sum() > 0, lambda x: x * 3, lambda x: x.cos(), (x,))
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> Any:  # type: ignore[override]
+            (x,) = ctx.saved_tensors
+            return cond(x.sum() > 0, lambda x, g: g * x, lambda x, g: g * 2, (x, grad))
+
+    return Chosen.apply(x)
+
+
+@autograd_case
+def detached_result(x: torch.Tensor, cond: Any) -> Any:
+    return cond(x.sum() > 0, lambda x: x.detach() * 2, lambda x: x * 2, (x,)) * x
+
+
+@autograd_case
+def region_without_gradients(x: torch.Tensor, cond: Any) -> Any:
+    def arm(x: torch.Tensor) -> Any:
+        with torch.no_grad():
+            y = x * 2
+        return y * x
+
+    def outer(x: torch.Tensor) -> Any:
+        return cond(x.max() > 1, arm, lambda x: x * 3, (x,))
+
+    return cond(x.sum() > 0, outer, lambda x: x * 1, (x,))
+
+
+@autograd_case
+def inference_mode_in_an_arm(x: torch.Tensor, cond: Any) -> Any:
+    def arm(x: torch.Tensor) -> Any:
+        with torch.inference_mode():
+            factor = x.sum().exp()
+        return factor.clone() * x
+
+    return cond(x.sum() > 0, arm, lambda x: x * 1, (x,))
+
+
+@autograd_case
+def gradient_in_an_arm(x: torch.Tensor, cond: Any) -> Any:
+    def arm(x: torch.Tensor) -> Any:
+        y = x.detach().requires_grad_()
+        with torch.enable_grad():
+            (inner,) = torch.autograd.grad((y**3).sum(), y)
+        return inner * x
+
+    return cond(x.sum() > 0, arm, lambda x: x * 1, (x,))
+
+
+@autograd_case
+def integers_beside(x: torch.Tensor, cond: Any) -> Any:
+    y, count = cond(
+        x.sum() > 0, lambda x: (x * 2, (x > 0).sum()), lambda x: (x * 3, (x < 0).sum()), (x,)
+    )
+    return y * count
+
+
+@autograd_case
+def second_derivatives(x: torch.Tensor, cond: Any) -> Any:
+    x = x * 1
+    y = cond(x.sum() > 0, lambda x: x * x * x, lambda x: x * x * 3, (x,))
+    (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    return slope * x
+
+
+@autograd_case
+def expanded_operand(x: torch.Tensor, cond: Any) -> Any:
+    row = x[0].expand(5, 3)
+    return cond(x.sum() > 0, lambda row: row * row, lambda row: row.sin(), (row,))
+
+
+@autograd_case
+def complex_numbers(x: torch.Tensor, cond: Any) -> Any:
+    z = cond(
+        x.sum() > 0, lambda x: torch.complex(x, x * 2), lambda x: torch.complex(x * x, x), (x,)
+    )
+    return torch.view_as_real(z)
+
+
+@pytest.mark.parametrize("mode", MODES[:3])
+@pytest.mark.parametrize("name", AUTOGRAD)
+def test_gradients_are_those_of_the_program(mode: str, name: str) -> None:
+    def gradient(cond: Any) -> Callable[..., Any]:
+        def run(x: torch.Tensor) -> Any:
+            x = x.detach().requires_grad_()
+            return torch.autograd.grad(AUTOGRAD[name](x, cond).sum(), x)
+
+        return run
+
+    def plain(pred: Any, one: Any, other: Any, operands: Any = ()) -> Any:
+        return control_flow.PLAIN.cond(pred, one, other, operands)
+
+    graph = trace(gradient(torch.cond), mode)
+    for x in control_flow.SAME_SIZES + (control_flow.OTHER_SIZES if mode == "symbolic" else ()):
+        torch.testing.assert_close(graph(x), gradient(plain)(x))
+
+
+def test_a_gradient_with_a_backward_of_its_own_is_refused() -> None:
+    def f(x: torch.Tensor, w: torch.Tensor) -> Any:
+        def outer(x: torch.Tensor) -> Any:
+            return torch.cond(x.max() > 1, Exponential.apply, torch.sin, (x,))
+
+        return torch.cond(x.sum() > 0, outer, lambda x: x * w, (x,))
+
+    trace(f, "fake", EXAMPLE, WEIGHT)
+    with pytest.raises(sf.NotSupported, match="functions apply Exponential"):
+        trace(gradients(f), "fake", EXAMPLE, WEIGHT)
+
+
+def test_gradients_switched_on_in_an_arm_are_refused() -> None:
+    def arm(x: torch.Tensor) -> Any:
+        with torch.enable_grad():
+            return x * 2
+
+    def f(x: torch.Tensor, w: torch.Tensor) -> Any:
+        with torch.no_grad():
+            return torch.cond(x.sum() > 0, arm, lambda x: x * w, (x,)) * x
+
+    with pytest.raises(sf.NotSupported, match="switches gradients on"):
+        trace(f, "fake", EXAMPLE, WEIGHT)
 
 
 def test_a_gradient_of_random_numbers_is_refused() -> None:

@@ -55,8 +55,8 @@ def _cond(recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict[str, 
         return make_node(recorder, op, call_args, results)
 
     def backward(values: Sequence[Any], grads: Sequence[Any], needs: Sequence[int]) -> Any:
-        grad.refuse_random(recorder, "torch.cond", *modules)
-        functions = [grad.vjp(module, len(values), needs) for module in modules]
+        grad.check(recorder, true_graph, false_graph)
+        functions = [grad.vjp(recorder, module, len(values), needs) for module in modules]
         return record(recorder, op, (pred, *functions, (*values, *grads)), {})
 
     values = grad.tied(recorder, operands.values, forward, backward)

@@ -115,7 +115,7 @@ class DispatchRecorder(Recorder):
                 if symbolic:
                     enter(torch_private.compiling_flags())
                 enter(torch_private.autocast_cache_disabled())
-                enter(higher_order.intercepted())
+                enter(higher_order.intercepted(self))
                 if self.options.pre_dispatch:
                     enter(torch_private.below_autograd())
                 enter(tracking(self.scope))
@@ -150,6 +150,8 @@ class DispatchRecorder(Recorder):
     ) -> torch.fx.Node:
         """A ``call_function`` node with where-it-came-from metadata."""
         node = super().create(target, args, kwargs, name)
+        if self.subgraph is not None and not self.above_autograd:
+            self.subgraph.note_grad_mode(node)
         preserved = torch.fx.traceback
         if preserved.has_preserved_node_meta():
             node.meta.update(preserved.get_current_meta())

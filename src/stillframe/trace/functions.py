@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from stillframe import stack, torch_private
 from stillframe.errors import NotSupported
-from stillframe.trace import higher_order, indexing, literals
+from stillframe.trace import indexing, literals
 
 if TYPE_CHECKING:
     from stillframe.trace.recorder import Recorder
@@ -45,8 +45,6 @@ class FunctionMode(TorchFunctionMode):
         handler = _HANDLERS.get(func)
         if handler is not None:
             return handler(self, func, args, kwargs or {})
-        if isinstance(func, torch._ops.HigherOrderOperator):
-            return higher_order.call(self.recorder, func, args, kwargs or {})
         if func is indexing.GETITEM or func is indexing.SETITEM:
             tensor, index = indexing.select_first(args[0], args[1])
             if index is ... and func is indexing.GETITEM and tensor is not args[0]:
@@ -134,13 +132,7 @@ def _gradients(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
     return func(*args, **kwargs)
 
 
-def _run(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
-    """A higher-order operator that takes itself apart below."""
-    return func(*args, **kwargs)
-
-
 _HANDLERS: dict[Any, Any] = {
-    torch.ops.higher_order.custom_function_call: _run,
     torch.autograd.grad: _gradients,
     torch.autograd.backward: _gradients,
     torch.Tensor.backward: _gradients,

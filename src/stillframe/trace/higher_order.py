@@ -49,13 +49,23 @@ def _load_families() -> None:
     from stillframe.trace import attention, branches, loops, regions  # noqa: F401
 
 
-def intercepted() -> contextlib.AbstractContextManager[None]:
-    """A context in which torch's functions for control flow reach the recorder uncompiled."""
-    return torch_private.control_flow_uncompiled()
+def intercepted(recorder: Recorder) -> contextlib.AbstractContextManager[None]:
+    """A context in which higher-order operators reach the recorder, uncompiled."""
+
+    def answer(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if op in _LEFT_ALONE or recorder.mode not in torch_private.dispatch_modes():
+            return NotImplemented
+        return call(recorder, op, args, kwargs)
+
+    return torch_private.higher_order_answered(answer)
+
+
+# They take themselves apart below.
+_LEFT_ALONE = {torch.ops.higher_order.custom_function_call}
 
 
 def call(recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A call that the function mode saw: above autograd and the transforms of ``torch.func``."""
+    """A call as the program makes it: above autograd and the transforms of ``torch.func``."""
     leaves = pytree.tree_leaves((args, kwargs))
     if any(isinstance(v, torch.Tensor) and torch_private.is_functorch_wrapper(v) for v in leaves):
         return transforms.call(recorder, op, args, kwargs)
@@ -125,9 +135,9 @@ def attach(recorder: Recorder, subgraph: Subgraph, prefix: str) -> torch.fx.Node
     return node
 
 
-def module_of(recorder: Recorder, node: torch.fx.Node) -> torch.nn.Module:
+def module_of(recorder: Recorder, node: torch.fx.Node) -> torch.fx.GraphModule:
     """The subgraph that a node reads."""
-    module: torch.nn.Module = getattr(recorder.root, str(node.target))
+    module: torch.fx.GraphModule = getattr(recorder.root, str(node.target))
     return module
 
 

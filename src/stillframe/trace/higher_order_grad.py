@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils import _pytree as pytree
 
-from stillframe import stack
+from stillframe import stack, torch_private
 from stillframe.errors import NotSupported
-from stillframe.trace.operators import draws_random_numbers
+from stillframe.trace import operators
 
 if TYPE_CHECKING:
     from stillframe.trace.recorder import Recorder
+    from stillframe.trace.subgraphs import Subgraph
 
 Backward = Callable[[Sequence[Any], Sequence[torch.Tensor], Sequence[int]], Sequence[Any]]
 
@@ -42,12 +43,19 @@ def tied(
         return forward()
     if not any(isinstance(v, torch.Tensor) and v.requires_grad for v in values):
         return forward()
-    results = _Tie.apply(forward, backward, *values)  # type: ignore[no-untyped-call]
+
+    def quietly() -> list[Any]:
+        # what is made here is recorded once, and is no part of a region without gradients
+        with torch_private.modes_taken_off(lambda m: m is recorder.mode), torch.enable_grad():
+            return forward()
+
+    with recorder.listening():  # hooks on saved tensors may call operators
+        results = Tie.apply(quietly, backward, *values)  # type: ignore[no-untyped-call]
     return list(results)
 
 
-class _Tie(torch.autograd.Function):
-    """Forward as it is; backward by a function."""
+class Tie(torch.autograd.Function):
+    """Forward as it is; backward by a function. Subgraphs know both."""
 
     @staticmethod
     def forward(ctx: Any, forward: Any, backward: Any, *values: Any) -> Any:
@@ -75,24 +83,49 @@ def is_differentiable(value: Any) -> bool:
     )
 
 
-def vjp(function: Callable[..., Any], count: int, needs: Sequence[int]) -> Callable[..., Any]:
+def _leaf(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().requires_grad_()
+
+
+class _Replay(torch.fx.Interpreter):
+    """Runs a subgraph for its gradient: regions without gradients have none again."""
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        with torch.set_grad_enabled(operators.NO_GRAD not in n.meta):
+            return super().run_node(n)
+
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        value = super().get_attr(target, args, kwargs)
+        return _Replay(value).run if isinstance(value, torch.fx.GraphModule) else value
+
+
+def vjp(
+    recorder: Recorder, module: torch.fx.GraphModule, count: int, needs: Sequence[int]
+) -> Callable[..., Any]:
     """The function of ``count`` operands and of one gradient for each floating-point result.
 
     It returns the gradients of the operands at ``needs``, zeros where there is none.
     """
 
+    function = _Replay(module, garbage_collect_values=False).run
+
     def run(*leaves: Any) -> tuple[torch.Tensor, ...]:
         inputs, grads = list(leaves[:count]), leaves[count:]
-        with torch.enable_grad():
+        again = torch.is_grad_enabled()  # gradients of gradients are wanted
+        with torch.enable_grad(), recorder.differentiating():
             for i in needs:
-                inputs[i] = inputs[i].detach().requires_grad_()
+                inputs[i] = inputs[i] if again and inputs[i].requires_grad else _leaf(inputs[i])
             outputs = [o for o in pytree.tree_leaves(function(*inputs)) if is_differentiable(o)]
         flows = [(o, g) for o, g in zip(outputs, grads, strict=True) if o.requires_grad]
         wanted = [inputs[i] for i in needs]
         found: Sequence[Any] = [None] * len(wanted)
         if flows:
             found = torch.autograd.grad(
-                [o for o, _ in flows], wanted, [g for _, g in flows], allow_unused=True
+                [o for o, _ in flows],
+                wanted,
+                [g for _, g in flows],
+                allow_unused=True,
+                create_graph=again,
             )
         return tuple(
             torch.zeros_like(x, memory_format=torch.contiguous_format)
@@ -104,15 +137,27 @@ def vjp(function: Callable[..., Any], count: int, needs: Sequence[int]) -> Calla
     return run
 
 
-def refuse_random(recorder: Recorder, owner: str, *modules: Any) -> None:
-    """Backward computes the forward again, which must not draw other random numbers."""
-    for module in modules:
-        if any(draws_random_numbers(node, module) for node in module.graph.nodes):
+def check(recorder: Recorder, *subgraphs: Subgraph) -> None:
+    """Refuse what backward cannot know.
+
+    It computes the forward again, which must not draw other random numbers, and it differentiates
+    the operators, which knows nothing of a backward that somebody wrote.
+
+    Raises:
+        NotSupported: a subgraph with either.
+    """
+    for subgraph in subgraphs:
+        problem = ""
+        if subgraph.own_backward:
+            problem = f"apply {subgraph.own_backward}, a torch.autograd.Function"
+        elif any(operators.draws_random_numbers(n, subgraph.root) for n in subgraph.graph.nodes):
+            problem = "draw random numbers"
+        if problem:
             raise NotSupported(
-                f"The gradient of {owner} whose functions draw random numbers.",
-                why="backward would draw other numbers than forward",
+                f"The gradient of {subgraph.owner} whose functions {problem}.",
+                why="backward would compute something else than forward did",
                 where=stack.summary(stack.raw_stack(recorder.floor)),
-                hints=["draw the random numbers outside and pass them as an operand"],
+                hints=["do that outside and pass the result as an operand"],
             )
 
 

@@ -216,8 +216,8 @@ def _map(recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict[str, A
         return make_node(recorder, op, (node, *nodes), results)
 
     def backward(values: Sequence[Any], grads: Sequence[Any], needs: Sequence[int]) -> Any:
-        grad.refuse_random(recorder, owner, module)
-        product = grad.vjp(module, len(values), needs)
+        grad.check(recorder, body)
+        product = grad.vjp(recorder, module, len(values), needs)
 
         def of_slices(*leaves: Any) -> Any:
             slices, flows = leaves[:count], leaves[count : count + len(grads)]
@@ -260,7 +260,7 @@ def _scan(recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict[str, 
         return make_node(recorder, op, (node, *parts(operands.nodes)), results)
 
     def backward(values: Sequence[Any], grads: Sequence[Any], needs: Sequence[int]) -> Any:
-        grad.refuse_random(recorder, owner, module)
+        grad.check(recorder, body)
         return _scan_backward(recorder, op, module, parts(values), grads, needs)
 
     results = grad.tied(recorder, operands.values, forward, backward)
@@ -297,7 +297,7 @@ def _scan_backward(
     carries = list(record(recorder, op, (with_carry, init, xs, extra), {})[n:])
     of_carry, of_xs = list(range(n)), [i for i in needs if n <= i < m]
     of_extra = [i for i in needs if i >= m]
-    product = grad.vjp(module, m + len(extra), [*of_carry, *of_xs, *of_extra])
+    product = grad.vjp(recorder, module, m + len(extra), [*of_carry, *of_xs, *of_extra])
     sums = [torch.zeros_like(extra[i - m]) for i in of_extra]
     flowing = [*grads[:n], *sums]
 

@@ -136,6 +136,9 @@ def special(*operators: Any) -> Callable[[Special], Special]:
     return register
 
 
+#: Key of the metadata of a node in a subgraph: made where gradients were switched off.
+NO_GRAD = "no_grad"
+
 #: Key of a node's metadata: at some sizes that the program admits, the operator may raise.
 MAY_RAISE = "may_raise"
 

@@ -56,6 +56,7 @@ class Recorder:
         subgraphs: the graphs of all subgraphs.
         inner_symbols: symbols that were made in subgraphs; outside they mean nothing.
         notes: what a reader of the graph should know.
+        is_differentiating: a subgraph is run for its gradient.
         written: fakes that an in-place operator changed, by identity.
         state_values: the real buffers and constants behind fakes, by identity of the fake.
         checked_values: of these, the integers that the program relies on and checks.
@@ -83,6 +84,7 @@ class Recorder:
         self.subgraphs: list[torch.fx.Graph] = []
         self._outermost = self.place
         self.notes: list[str] = []
+        self.is_differentiating = False
         self.functions = FunctionMode(self)
         self.mode = RecordingMode(self)
         self.written: dict[int, FakeTensor] = {}
@@ -105,7 +107,7 @@ class Recorder:
             with (
                 torch_private.compiling_flags(),
                 torch_private.autocast_cache_disabled(),
-                higher_order.intercepted(),
+                higher_order.intercepted(self),
                 torch_private.autocast_watched(self.check_autocast),
                 torch_private.autograd_functions_watched(self._note_autograd_function),
                 torch_private.below_autograd(),
@@ -168,6 +170,15 @@ class Recorder:
     def above_autograd(self) -> bool:
         """Whether operators are recorded before autograd takes effect."""
         return True
+
+    @contextlib.contextmanager
+    def differentiating(self) -> Iterator[None]:
+        """A subgraph is run for its gradient inside; it switches gradients as it needs them."""
+        old, self.is_differentiating = self.is_differentiating, True
+        try:
+            yield
+        finally:
+            self.is_differentiating = old
 
     @contextlib.contextmanager
     def answering_with_fakes(self) -> Iterator[None]:

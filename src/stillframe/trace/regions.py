@@ -67,8 +67,8 @@ def _record(recorder: Recorder, op: Any, region: Region, prefix: str) -> Any:
         return make_node(recorder, op, call_args, results, region.kwargs)
 
     def backward(values: Sequence[Any], grads: Sequence[Any], needs: Sequence[int]) -> Any:
-        grad.refuse_random(recorder, op.name(), module)
-        product = grad.vjp(module, len(values), needs)
+        grad.check(recorder, subgraph)
+        product = grad.vjp(recorder, module, len(values), needs)
         call_args = region.arguments(product, (*values, *grads))
         return record(recorder, op, call_args, region.kwargs)
 

@@ -22,6 +22,7 @@ from stillframe.fake.tensor import FakeStorage, FakeTensor
 from stillframe.shapes.env import to_size
 from stillframe.symbolic import Expr, Range
 from stillframe.trace import metadata, operators
+from stillframe.trace.higher_order_grad import Tie
 from stillframe.trace.symbols import SymbolNodes
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Subgraph:
         ranges: of each output, what was known of its sizes inside.
         out_spec: the structure of the result.
         own_symbols: symbols made inside; outside they mean nothing.
+        own_backward: the name of an ``autograd.Function`` that the function applies, if any: its
+            backward is not in the graph.
     """
 
     def __init__(self, recorder: Recorder, owner: str, *, may_copy: bool = True) -> None:
@@ -80,6 +83,8 @@ class Subgraph:
         self.ranges: list[tuple[Range, ...]] = []
         self.out_spec: pytree.TreeSpec | None = None
         self.own_symbols: frozenset[Expr] = frozenset()
+        self.own_backward = ""
+        self._grad_enabled = torch.is_grad_enabled()
         self._outside: dict[int, FakeStorage] = {}
         self._rebound: list[tuple[FakeTensor, Any]] = []
         self._around = recorder.place
@@ -129,12 +134,20 @@ class Subgraph:
         recorder = self.recorder
         recorder.flush_asserts()
         here = Place(self.graph, self.symbols, self.root, self)
-        with recorder.working_on(here), recorder.answering_with_fakes(), recorder.listening():
+        watched = torch_private.autograd_functions_watched(self._note_own_backward)
+        with (
+            recorder.working_on(here), recorder.answering_with_fakes(), recorder.listening(),
+            watched,
+        ):  # fmt: skip
             try:
                 yield
             finally:
                 for fake, held in reversed(self._rebound):
                     fake.fx_node = held
+
+    def _note_own_backward(self, cls: type) -> None:
+        if cls is not Tie:
+            self.own_backward = cls.__qualname__
 
     def _add_input(self, value: Any, name: str) -> None:
         node = self._placeholder(name, value)
@@ -229,6 +242,19 @@ class Subgraph:
         """``fake`` is about to get a node here; if it has one elsewhere, it gets that back."""
         if fake.fx_node is not None and graph_of(fake.fx_node) is not self.graph:
             self._rebound.append((fake, fake.fx_node))
+
+    def note_grad_mode(self, node: torch.fx.Node) -> None:
+        """In a trace below autograd: whether gradients flow through a node, if they do at all."""
+        if torch.is_grad_enabled() == self._grad_enabled:
+            return
+        if not self._grad_enabled:
+            if self.recorder.is_differentiating:
+                return
+            raise self._refused(
+                "switches gradients on where they are off outside",
+                "switch them on around the whole call",
+            )
+        node.meta[operators.NO_GRAD] = True
 
     def check_writes(self, func: Any, args: Any, kwargs: Any) -> None:
         """Refuse an in-place operator on memory that the function did not make."""

@@ -34,7 +34,7 @@ def call(recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict[str, A
         )
     if op is torch.ops.higher_order.cond:
         return _cond(recorder, *args, **kwargs)
-    return op(*args, **kwargs)
+    return torch_private.call_unanswered(op, *args, **kwargs)
 
 
 def _cond(
@@ -58,7 +58,8 @@ def _cond(
         return run
 
     leaves, in_spec = pytree.tree_flatten(tuple(operands))
-    results = torch.ops.higher_order.cond(pred, flat(true_fn), flat(false_fn), tuple(leaves))
+    op = torch.ops.higher_order.cond
+    results = torch_private.call_unanswered(op, pred, flat(true_fn), flat(false_fn), tuple(leaves))
     if specs[0] != specs[-1]:
         raise _uneven(recorder)
     return pytree.tree_unflatten(results, specs[0])
