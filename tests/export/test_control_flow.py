@@ -238,6 +238,24 @@ def test_a_lost_backward_is_noted() -> None:
     assert "Straight" in note and "its own backward is lost" in note
 
 
+def test_a_lost_hook_is_noted() -> None:
+    class M(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.linear(x)
+            y.register_hook(lambda grad: grad * 2)
+            return y.sin()
+
+    module = M()
+    program = sf.export(module, (EXAMPLE,))
+    torch.testing.assert_close(program.module()(EXAMPLE), module.linear(EXAMPLE).sin())
+    (note,) = [n for n in program.notes if "register_hook" in n]
+    assert "the hook is not part of the program" in note
+
+
 # -- the verifier looks into subgraphs ------------------------------------------------------------
 
 

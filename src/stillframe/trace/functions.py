@@ -132,7 +132,19 @@ def _gradients(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
     return func(*args, **kwargs)
 
 
+def _hook(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
+    """Above autograd a hook on a gradient would never run."""
+    if mode.recorder.above_autograd:
+        mode.recorder.note(
+            f"Tensor.{func.__name__} was called: the hook is not part of the program, and "
+            "gradients through the program do not pass it"
+        )
+    return func(*args, **kwargs)
+
+
 _HANDLERS: dict[Any, Any] = {
+    torch.Tensor.register_hook: _hook,
+    torch.Tensor.register_post_accumulate_grad_hook: _hook,
     torch.autograd.grad: _gradients,
     torch.autograd.backward: _gradients,
     torch.Tensor.backward: _gradients,

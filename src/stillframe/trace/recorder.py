@@ -411,12 +411,15 @@ class Recorder:
 
     def _note_autograd_function(self, cls: type) -> None:
         """Before dispatch only the forward of an ``autograd.Function`` is seen."""
-        note = (
+        self.note(
             f"{cls.__qualname__} is a torch.autograd.Function: the program has the operators of "
             "its forward, and gradients through the program are theirs; its own backward is lost"
         )
-        if note not in self.notes:
-            self.notes.append(note)
+
+    def note(self, text: str) -> None:
+        """Tell a reader of the graph something, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def check_autocast(self) -> None:
         """Forward enters an autocast region: a program that runs under autocast would differ.
