@@ -279,7 +279,6 @@ case("a constant given other data", new_data, X, X2,
 
 COUNT = 0
 TABLE: dict[str, int] = {}
-OUTSIDE = "state.py Watch sees module attributes one level down, and nothing outside of modules"
 
 
 def global_counter(self: Any, x: Any) -> Any:
@@ -333,11 +332,11 @@ def default_counter() -> nn.Module:
     return module(forward)()
 
 
-case("a global counter", None, X, X2, make=fresh(module(global_counter)), unsound=OUTSIDE)
-case("a counter in a global dict", None, X, X2, make=fresh(module(global_dict)), unsound=OUTSIDE)
-case("a counter on the class", None, X, X2, make=fresh(ClassCounter), unsound=OUTSIDE)
-case("a counter in a closure", None, X, X2, make=closure_counter, unsound=OUTSIDE)
-case("a list as default argument", None, X, X2, make=default_counter, unsound=OUTSIDE)
+case("a global counter", None, X, X2, make=fresh(module(global_counter)), verdict=Export("SideEffectError", "forward changes"))
+case("a counter in a global dict", None, X, X2, make=fresh(module(global_dict)), verdict=Export("SideEffectError", "forward changes"))
+case("a counter on the class", None, X, X2, make=fresh(ClassCounter), verdict=Export("SideEffectError", "forward changes"))
+case("a counter in a closure", None, X, X2, make=closure_counter, verdict=Export("SideEffectError", "forward changes"))
+case("a list as default argument", None, X, X2, make=default_counter, verdict=Export("SideEffectError", "forward changes"))
 
 
 def attribute_counter(self: Any, x: Any) -> Any:
@@ -370,13 +369,13 @@ case("an attribute counter", attribute_counter, X, X2, state={"n": 0},
      verdict=Export("SideEffectError", "self.n"))
 case("a list append", deque, X, X2, state={"seen": list},
      verdict=Export("SideEffectError", "self.seen"))
-case("a list in a dict", nested_list, X, X2, state={"state": lambda: {"seen": []}}, unsound=OUTSIDE)
-case("a deque", deque, X, X2, state={"seen": collections.deque}, unsound=OUTSIDE)
+case("a list in a dict", nested_list, X, X2, state={"state": lambda: {"seen": []}}, verdict=Export("SideEffectError", "forward changes"))
+case("a deque", deque, X, X2, state={"seen": collections.deque}, verdict=Export("SideEffectError", "forward changes"))
 case("an object's attribute", namespace, X, X2,
-     state={"config": lambda: types.SimpleNamespace(step=0)}, unsound=OUTSIDE)
-case("a cache object", cache_object, X, X2, state={"cache": types.SimpleNamespace}, unsound=OUTSIDE)
+     state={"config": lambda: types.SimpleNamespace(step=0)}, verdict=Export("SideEffectError", "forward changes"))
+case("a cache object", cache_object, X, X2, state={"cache": types.SimpleNamespace}, verdict=Export("SideEffectError", "forward changes"))
 case("an iterator", lambda self, x: x * next(self.it), X, X2,
-     state={"it": lambda: itertools.count(1)}, unsound=OUTSIDE)
+     state={"it": lambda: itertools.count(1)}, verdict=Export("SideEffectError", "forward changes"))
 
 
 def count_in_tensor(self: Any, x: Any) -> Any:
@@ -517,7 +516,7 @@ case("the generator's state set", rewound, X, X2, unsound=GENERATOR)
 case("a generator object", lambda self, x: x * torch.rand(3, generator=torch.Generator()).sum(), X,
      verdict=Export("NotSupported", "Generator"))
 case("a Random on the module", lambda self, x: x * self.rng.random(), X, X2,
-     state={"rng": lambda: random.Random(0)}, unsound=OUTSIDE)
+     state={"rng": lambda: random.Random(0)}, verdict=Export("SideEffectError", "forward changes"))
 
 # -- ambient modes and gradients ------------------------------------------------------------------
 
