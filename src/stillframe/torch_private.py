@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -35,6 +35,10 @@ any_autocast_enabled: Callable[[], bool] = torch._C._is_any_autocast_enabled
 
 # What function modes are shown for ``tensor.data = other``.
 set_data = vars(torch._C.TensorBase)["data"].__set__
+
+# The same for ``tensor.requires_grad = value`` and ``tensor.grad``.
+set_requires_grad = vars(torch._C.TensorBase)["requires_grad"].__set__
+get_grad = vars(torch._C.TensorBase)["grad"].__get__
 
 # The argument-parsing bindings behind ``torch.add`` and ``torch.nn.functional.linear``: the
 # shortest way from Python into an operator.
@@ -269,16 +273,24 @@ CONTROL_FLOW = ("cond", "while_loop")
 
 
 @contextlib.contextmanager
-def control_flow_replaced(stand_in: Callable[[str], Callable[..., Any]]) -> Iterator[None]:
-    """``torch.cond`` and ``torch.while_loop`` are ``stand_in(name)`` inside."""
-    old = {name: getattr(torch, name) for name in CONTROL_FLOW if hasattr(torch, name)}
+def functions_replaced(owner: Any, stand_ins: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    """Functions of a module of torch are others inside."""
+    old = {name: getattr(owner, name) for name in stand_ins}
     try:
-        for name in old:
-            setattr(torch, name, stand_in(name))
+        for name, stand_in in stand_ins.items():
+            setattr(owner, name, stand_in)
         yield
     finally:
         for name, function in old.items():
-            setattr(torch, name, function)
+            setattr(owner, name, function)
+
+
+def control_flow_replaced(
+    stand_in: Callable[[str], Callable[..., Any]],
+) -> contextlib.AbstractContextManager[None]:
+    """``torch.cond`` and ``torch.while_loop`` are ``stand_in(name)`` inside."""
+    names = [name for name in CONTROL_FLOW if hasattr(torch, name)]
+    return functions_replaced(torch, {name: stand_in(name) for name in names})
 
 
 @contextlib.contextmanager

@@ -149,6 +149,10 @@ def _document(program: ExportedProgram, tensors: TensorTable) -> schema.ProgramD
         fallbacks={str(k): int(v) for k, v in program.fallbacks.items()},
         verdicts=[_verdict(v) for v in program.verdicts],
         proposed_spec=program.proposed_spec,
+        assumptions=[
+            schema.AssumptionRow(a.about, a.what, encoder.value(a.value, a.what), list(a.where))
+            for a in program.assumptions
+        ],
         stored=tensors.stored,
         objects=tensors.objects,
     )

@@ -33,6 +33,7 @@ class CallMode(FunctionMode):
     """
 
     recorder: DispatchRecorder
+    sees_autograd = True
 
     def __init__(self, recorder: DispatchRecorder) -> None:
         super().__init__(recorder)

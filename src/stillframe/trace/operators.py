@@ -179,6 +179,8 @@ def _lift_fresh(
     real = args[0]
     if isinstance(real, FakeTensor):
         return recorder.record(aten.alias.default, args, {})
+    if real.is_floating_point() or real.is_complex():
+        recorder.reads.note("default dtype")
     node = recorder.operand(real)
     source = recorder.fake_mode.adopt(real)
     result = FakeTensor.make(
