@@ -2,6 +2,8 @@
 
 A question to an input is a condition on that input. One to a result is a condition on all that the
 answer can follow from: the same property of every tensor input, and for gradients the grad mode.
+Where grad is enabled, a result that requires grad could lose that only by an input that does, or by
+the mode; one that does not could get it only by an input that does not.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from stillframe.fake.tensor import FakeTensor
 from stillframe.trace.reads import OF_MODES, OF_TENSORS, Read
@@ -61,9 +65,13 @@ def assumptions(
         elif owner is not None:
             add(owner, read.what, _answer(read.what, read.tensor), read.where)
         elif read.what in _GRADIENT:
-            add("", "grad mode", mode_answer("grad mode"), read.where)
+            enabled = torch.is_grad_enabled()
+            answer = not read.value if read.what == "is_leaf" else read.value
+            if answer or not enabled:
+                add("", "grad mode", enabled, read.where)
             for name, fake in tensors.items():
-                add(name, "requires_grad", fake.requires_grad, read.where)
+                if fake.requires_grad is answer or not enabled:
+                    add(name, "requires_grad", fake.requires_grad, read.where)
         elif read.what in _LAYOUT:
             for name in tensors:
                 add(name, "stride()", None, read.where)
@@ -82,7 +90,7 @@ def _answer(what: str, fake: FakeTensor) -> Any:
     return None if what in ("stride()", "storage_offset()") else OF_TENSORS[what](fake)
 
 
-def answer(assumption: Assumption, val: FakeTensor) -> Any:
+def wanted_answer(assumption: Assumption, val: FakeTensor) -> Any:
     """The wanted answer, with expressions, of the placeholder with this ``val``."""
     if assumption.what == "stride()":
         return val.strides

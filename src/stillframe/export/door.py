@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from stillframe.errors import SpecViolationError
-from stillframe.export.assumptions import Assumption, answer
+from stillframe.export.assumptions import Assumption, wanted_answer
 from stillframe.export.call_spec import CallSpec
 from stillframe.export.containers import same_float
 from stillframe.export.signature import InputKind
@@ -127,7 +127,7 @@ class Door:
             if place is None:
                 self.asked_elsewhere.append(assumption)
             else:
-                wanted = answer(assumption, fakes[place])
+                wanted = wanted_answer(assumption, fakes[place])
                 self.asked.append((place, replace(assumption, value=wanted)))
 
     def _bind_symbols(self) -> None:

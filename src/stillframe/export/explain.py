@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from stillframe.errors import InvalidInput
-from stillframe.export.assumptions import answer
+from stillframe.export.assumptions import wanted_answer
 from stillframe.export.listing import range_text, size_text
 from stillframe.export.verdicts import Reason, Verdict
 from stillframe.shapes.env import to_size
@@ -106,7 +106,7 @@ def _asked(program: ExportedProgram) -> Iterator[Reason]:
     vals = {n.name: n.meta["val"] for n in program.graph.nodes if n.op == "placeholder"}
     for assumption in program.assumptions:
         about = assumption.about
-        wanted: Any = answer(assumption, vals[about]) if about else assumption.value
+        wanted: Any = wanted_answer(assumption, vals[about]) if about else assumption.value
         parts = wanted if isinstance(wanted, tuple) else (wanted,)
         texts = [size_text(p, program.dim_names) if isinstance(p, Expr) else str(p) for p in parts]
         text = f"({', '.join(texts)})" if isinstance(wanted, tuple) else texts[0]

@@ -153,13 +153,15 @@ _HAND_OVER = torch.overrides.handle_torch_function.__code__
 
 
 def _ask(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
+    answer = func(*args, **kwargs)
     what = tensor_question(func, args, kwargs)
     if what is not None and _asked_by_user() and isinstance(args[0], FakeTensor):
         if what is not DTYPE:
-            mode.recorder.reads.note(what, args[0])
+            known = answer if isinstance(answer, bool) else answer is not None
+            mode.recorder.reads.note(what, args[0], known)
         elif getattr(args[0].fx_node, "op", "") != "placeholder":
             mode.recorder.reads.note("autocast")
-    return func(*args, **kwargs)
+    return answer
 
 
 def _of_autograd(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:

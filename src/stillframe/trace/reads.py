@@ -27,11 +27,13 @@ class Read:
     Attributes:
         what: a key of :data:`OF_TENSORS` or :data:`OF_MODES`.
         tensor: whom it was asked, or None for a mode.
+        value: the answer, where it is a boolean.
         where: the user's line.
     """
 
     what: str
     tensor: FakeTensor | None
+    value: bool | None
     where: tuple[str, ...]
 
 
@@ -78,12 +80,12 @@ class Reads:
         self.floor = floor
         self.found: dict[tuple[str, int], Read] = {}
 
-    def note(self, what: str, tensor: FakeTensor | None = None) -> None:
-        """Somebody asked."""
+    def note(self, what: str, tensor: FakeTensor | None = None, value: bool | None = None) -> None:
+        """Somebody asked, and was told ``value``."""
         key = (what, id(tensor))
         if key not in self.found:
             where = stack.summary(stack.raw_stack(self.floor))
-            self.found[key] = Read(what, tensor, where[-1:])
+            self.found[key] = Read(what, tensor, value, where[-1:])
 
     def watching(self) -> AbstractContextManager[None]:
         """Questions to torch itself are noted inside."""
