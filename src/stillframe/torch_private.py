@@ -78,6 +78,16 @@ def python_kernel(op: torch._ops.OpOverload, key: str) -> Callable[..., Any] | N
     return op.py_kernels.get(getattr(torch._C.DispatchKey, key))
 
 
+def composite_in_python(op: torch._ops.OpOverload) -> Callable[..., Any]:
+    """torch's Python form of a composite operator that has one beside its C++ form."""
+    import torch._decomp.decompositions  # registers them
+
+    kernel = python_kernel(op, "CompositeImplicitAutograd")
+    if kernel is None:
+        raise KeyError(f"{op} has no kernel in Python")
+    return kernel
+
+
 def primitive_meta(op: torch._ops.OpOverload) -> Callable[..., Any] | None:
     """The shape function of an operator of the ``prims`` namespace, or None."""
     return getattr(op, "prim_meta_impl", None)

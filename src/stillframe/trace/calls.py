@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from stillframe import stack, torch_private
 from stillframe.errors import NotSupported
 from stillframe.trace.functions import FunctionMode
+from stillframe.trace.other_ways import OTHER_WAYS
 
 if TYPE_CHECKING:
     from stillframe.trace.dispatch import DispatchRecorder
@@ -55,8 +56,11 @@ class CallMode(FunctionMode):
         check = _CHECKS.get(func)
         if check is not None:
             check(self.recorder, func, args, kwargs or {})
+        other_way = None if self.recorder.options.pre_dispatch else OTHER_WAYS.get(func)
         old, self.call = self.call, (func, args, kwargs)
         try:
+            if other_way is not None:
+                return other_way(self, func, args, kwargs or {})
             return super().__torch_function__(func, types, args, kwargs)
         finally:
             self.call = old

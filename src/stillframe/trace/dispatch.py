@@ -117,8 +117,6 @@ class DispatchRecorder(Recorder):
                 enter(torch_private.control_flow_replaced(self.functions.stand_in))
                 if self.options.pre_dispatch:
                     enter(torch_private.below_autograd())
-                elif False:
-                    enter(torch_private.python_kernels_first())
                 enter(tracking(self.scope))
                 enter(self.mode)
                 enter(self.functions)

@@ -24,6 +24,7 @@ from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.shapes.node import SymNode
 from stillframe.symbolic import Expr
 from stillframe.trace import folding, operators
+from stillframe.trace import transformer as _transformer  # noqa: F401  (it registers itself)
 from stillframe.trace.functions import FunctionMode
 from stillframe.trace.reads import Reads
 from stillframe.trace.scope import ModuleScope, tracking
