@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import pytest
 import torch
 
 from stillframe import stack, torch_private
@@ -140,3 +141,13 @@ def test_autocast_regions_are_seen() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         pass
     assert len(entered) == 2 and torch.autocast.__enter__ is before
+
+
+def test_composite_in_python() -> None:
+    kernel = torch_private.composite_in_python(torch.ops.aten.lstm.input)
+    mod, x = torch.nn.LSTM(2, 3), torch.randn(4, 1, 2)
+    state = [torch.zeros(1, 1, 3), torch.zeros(1, 1, 3)]
+    found = kernel(x, state, list(mod.parameters()), True, 1, 0.0, False, False, False)
+    torch.testing.assert_close(found[0], mod(x)[0])
+    with pytest.raises(KeyError, match=r"aten\.relu"):
+        torch_private.composite_in_python(torch.ops.aten.relu.default)

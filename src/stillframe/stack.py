@@ -44,6 +44,12 @@ def _classify(code: CodeType) -> bool:
     return is_user
 
 
+def is_user_code(code: CodeType) -> bool:
+    """Whether stacks show frames of this code."""
+    known = _is_user_code.get(code)
+    return _classify(code) if known is None else known
+
+
 def raw_stack(floor: FrameType | None = None) -> RawStack:
     """The user's frames from the caller's caller outwards, innermost first.
 

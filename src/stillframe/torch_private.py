@@ -12,7 +12,7 @@ import functools
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -38,6 +38,10 @@ any_autocast_enabled: Callable[[], bool] = torch._C._is_any_autocast_enabled
 
 # What function modes are shown for ``tensor.data = other``.
 set_data = vars(torch._C.TensorBase)["data"].__set__
+
+# The same for ``tensor.requires_grad = value`` and ``tensor.grad``.
+set_requires_grad = vars(torch._C.TensorBase)["requires_grad"].__set__
+get_grad = vars(torch._C.TensorBase)["grad"].__get__
 
 # The argument-parsing bindings behind ``torch.add`` and ``torch.nn.functional.linear``: the
 # shortest way from Python into an operator.
@@ -75,6 +79,16 @@ def python_meta_tables() -> tuple[dict[Any, Callable[..., Any]], dict[Any, Calla
 def python_kernel(op: torch._ops.OpOverload, key: str) -> Callable[..., Any] | None:
     """The Python kernel registered on ``op`` for a dispatch key such as ``"Meta"``, or None."""
     return op.py_kernels.get(getattr(torch._C.DispatchKey, key))
+
+
+def composite_in_python(op: torch._ops.OpOverload) -> Callable[..., Any]:
+    """torch's Python form of a composite operator that has one beside its C++ form."""
+    import torch._decomp.decompositions  # registers them
+
+    kernel = python_kernel(op, "CompositeImplicitAutograd")
+    if kernel is None:
+        raise KeyError(f"{op} has no kernel in Python")
+    return kernel
 
 
 def primitive_meta(op: torch._ops.OpOverload) -> Callable[..., Any] | None:
@@ -399,6 +413,19 @@ def _only_here(place: tuple[Any, str], stand_in: Callable[..., Any]) -> Callable
         return function(*args, **kwargs)
 
     return call
+
+
+@contextlib.contextmanager
+def functions_replaced(owner: Any, stand_ins: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    """Functions of a module of torch are others inside."""
+    old = {name: getattr(owner, name) for name in stand_ins}
+    try:
+        for name, stand_in in stand_ins.items():
+            setattr(owner, name, stand_in)
+        yield
+    finally:
+        for name, function in old.items():
+            setattr(owner, name, function)
 
 
 @contextlib.contextmanager

@@ -102,8 +102,8 @@ row("a row in the middle by select", lambda x: x.select(0, x.shape[0] // 2) * 2,
     why="n // 2 is a row for every n from 1 on; theirs cannot tell and guards")
 row("torch.sym_ite of a size", lambda x: x * torch.sym_ite(x.shape[0] > 3, 2, 3), one, up_to(12), 5, SIZES, OUT)
 row("bits of a size", lambda x: x * (x.shape[0] & 3) + (x.shape[0] << 1) - (x.shape[0] >> 1), one, up_to(12), 5, SIZES, OUT)
-row("x.shape.numel(): torch wants ints", lambda x: x * x[:, 0].shape.numel(), lambda n, s: call(x_(n, s)), lambda d: ({0: d("n", max=12), 1: d("s", max=9)},), (5, 4),
-    [(5, 0), (5, 1), (5, 4), (5, 8), (5, 9)], {(4, 4): "x", (6, 4): "x", (5, 10): "x"}, Specialised("n", "x.size(0)", 5), torch="refuses UserError")
+row("x.shape.numel(): torch wants ints", lambda x: x * x[:, 0].shape.numel(), lambda n, s: call(x_(n, s)), lambda d: ({0: d("n", max=12), 1: d("s", min=1, max=9)},), (5, 4),
+    [(5, 1), (5, 2), (5, 4), (5, 8), (5, 9)], {(4, 4): "x", (6, 4): "x", (5, 10): "x"}, Specialised("n", "x.size(0)", 5), torch="refuses UserError")
 row("math.prod and sum of a shape", lambda x: x * math.prod(x.shape) - sum(x.shape), one, up_to(12), 5, SIZES, OUT)
 row("a shape turned around", lambda x: x.reshape(x.shape[::-1]).reshape(torch.Size([x.shape[0]]) + x.shape[1:]), one, up_to(12), 5, SIZES, OUT, torch="refuses UserError",
     why="both shapes hold 4*n elements at every n; theirs guards that n is not 4")

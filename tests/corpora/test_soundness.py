@@ -144,28 +144,28 @@ case("a tuple for a namedtuple", lambda self, n: n.p - n.q if isinstance(n, Pair
 
 # -- what Python reads of an input ----------------------------------------------------------------
 
-READS = (
-    "what Python reads of an input besides sizes and dtype is neither noted nor checked at calls"
-)
+READS = "isinstance(x, nn.Parameter) asks no function of torch, so nobody notes it"
 for name, read in {
     "is_contiguous": lambda x: x.is_contiguous(),
     "stride": lambda x: x.stride(0) == 4,
 }.items():
     case(f"a branch on {name}", lambda self, x, read=read: x * (2 if read(x) else 3), X, XT,
-         unsound=READS)
+         verdict=Refuse(f"x: {name}() is"))
 for name, read, other in (
     ("requires_grad", lambda x: x.requires_grad, XG),
     ("storage_offset", lambda x: x.storage_offset(), lambda: call(x_(5, 4)[2:])),
     ("is_leaf", lambda x: x.is_leaf, lambda: call(x_(3, 4, grad=True) * 1)),
-    ("the class Parameter", lambda x: isinstance(x, nn.Parameter),
-     lambda: call(nn.Parameter(x_(3, 4)))),
 ):
     case(f"a branch on {name}", lambda self, x, read=read: x * (2 if read(x) else 3), X, other,
-         unsound=READS)
+         verdict=Refuse(f"x: {name}"))
+case("a branch on the class Parameter",
+     lambda self, x: x * (2 if isinstance(x, nn.Parameter) else 3), X,
+     lambda: call(nn.Parameter(x_(3, 4))), unsound=READS)
 case("a branch on the layout of a dynamic input",
-     lambda self, x: x * (2 if x.is_contiguous() else 3), *of((3, 4)), lambda: call(x_(4, 2).t()), dims=batch(), unsound=READS)
+     lambda self, x: x * (2 if x.is_contiguous() else 3), *of((3, 4)), lambda: call(x_(4, 2).t()),
+     dims=batch(), verdict=Refuse("x: is_contiguous() is"))
 case("strides that become an argument", lambda self, x: x.as_strided((2, 2), (x.stride(0), 1)) * 1,
-     X, XT, unsound=READS)
+     X, XT, verdict=Refuse("x: stride() is"))
 for name, thunks in (("contiguous", (X, XT)), ("transposed", (XT, X))):
     case(f"made contiguous and written, exported {name}",
          lambda self, x: (x.contiguous().mul_(2), x + 1), *thunks)
@@ -173,7 +173,7 @@ case("made contiguous and viewed", lambda self, x: x.contiguous().view(-1) * 2, 
 case("a layout that nobody reads", lambda self, x: x.transpose(0, 1).reshape(-1) * 2, X, XT)
 case("the layout of an empty result", lambda self, x: (x.sum(), (x * 2).stride(0)),
      *of((3, 4, 5), (3, 0, 5)), dims=lambda dim: ({1: dim("n", min=0)},),
-     unsound="shapes/layout.py: contiguous strides are products of sizes, torch's of max(size, 1)")
+     verdict=Refuse("x: stride() is"))
 
 
 class Plus(torch.Tensor):
@@ -234,7 +234,8 @@ def written_views(self: Any, x: Any) -> Any:
 
 
 case("views written in place", written_views, X, X2)
-case("expand, then write", lambda self, x: x.expand(3, 4).add_(1), *of((1, 4), (1, 4)))
+case("expand, then write", lambda self, x: x.expand(3, 4).add_(1), *of((1, 4), (1, 4)),
+     verdict=Export("RuntimeError", "a single memory location"))
 case("sizes changed in place", lambda self, x: x.unsqueeze_(0) * x.dim(), X,
      verdict=Export("NotSupported", "sizes or strides"))
 
@@ -272,13 +273,12 @@ def new_data(self: Any, x: Any) -> Any:
 
 case("a constant written in forward", write_constant, X, X2)
 case("a constant given other data", new_data, X, X2,
-     unsound="functions.py: `t.data = ...` (data.__set__) reaches no operator and is lost")
+     verdict=Export("NotSupported", "tensor.data = ..."))
 
 # -- state in Python ------------------------------------------------------------------------------
 
 COUNT = 0
 TABLE: dict[str, int] = {}
-OUTSIDE = "state.py Watch sees module attributes one level down, and nothing outside of modules"
 
 
 def global_counter(self: Any, x: Any) -> Any:
@@ -332,11 +332,11 @@ def default_counter() -> nn.Module:
     return module(forward)()
 
 
-case("a global counter", None, X, X2, make=fresh(module(global_counter)), unsound=OUTSIDE)
-case("a counter in a global dict", None, X, X2, make=fresh(module(global_dict)), unsound=OUTSIDE)
-case("a counter on the class", None, X, X2, make=fresh(ClassCounter), unsound=OUTSIDE)
-case("a counter in a closure", None, X, X2, make=closure_counter, unsound=OUTSIDE)
-case("a list as default argument", None, X, X2, make=default_counter, unsound=OUTSIDE)
+case("a global counter", None, X, X2, make=fresh(module(global_counter)), verdict=Export("SideEffectError", "forward changes"))
+case("a counter in a global dict", None, X, X2, make=fresh(module(global_dict)), verdict=Export("SideEffectError", "forward changes"))
+case("a counter on the class", None, X, X2, make=fresh(ClassCounter), verdict=Export("SideEffectError", "forward changes"))
+case("a counter in a closure", None, X, X2, make=closure_counter, verdict=Export("SideEffectError", "forward changes"))
+case("a list as default argument", None, X, X2, make=default_counter, verdict=Export("SideEffectError", "forward changes"))
 
 
 def attribute_counter(self: Any, x: Any) -> Any:
@@ -369,13 +369,13 @@ case("an attribute counter", attribute_counter, X, X2, state={"n": 0},
      verdict=Export("SideEffectError", "self.n"))
 case("a list append", deque, X, X2, state={"seen": list},
      verdict=Export("SideEffectError", "self.seen"))
-case("a list in a dict", nested_list, X, X2, state={"state": lambda: {"seen": []}}, unsound=OUTSIDE)
-case("a deque", deque, X, X2, state={"seen": collections.deque}, unsound=OUTSIDE)
+case("a list in a dict", nested_list, X, X2, state={"state": lambda: {"seen": []}}, verdict=Export("SideEffectError", "forward changes"))
+case("a deque", deque, X, X2, state={"seen": collections.deque}, verdict=Export("SideEffectError", "forward changes"))
 case("an object's attribute", namespace, X, X2,
-     state={"config": lambda: types.SimpleNamespace(step=0)}, unsound=OUTSIDE)
-case("a cache object", cache_object, X, X2, state={"cache": types.SimpleNamespace}, unsound=OUTSIDE)
+     state={"config": lambda: types.SimpleNamespace(step=0)}, verdict=Export("SideEffectError", "forward changes"))
+case("a cache object", cache_object, X, X2, state={"cache": types.SimpleNamespace}, verdict=Export("SideEffectError", "forward changes"))
 case("an iterator", lambda self, x: x * next(self.it), X, X2,
-     state={"it": lambda: itertools.count(1)}, unsound=OUTSIDE)
+     state={"it": lambda: itertools.count(1)}, verdict=Export("SideEffectError", "forward changes"))
 
 
 def count_in_tensor(self: Any, x: Any) -> Any:
@@ -461,11 +461,12 @@ def tied() -> nn.Module:
     return mod
 
 
-STATE = "facts of parameters (shape, requires_grad) are read at export, and not checked at calls"
+STATE = "the shape of a parameter is read at export, and not checked at calls"
 case("load_state_dict between calls", lambda self, x: self.lin(x), X, X2, between=load_doubled)
 case("tied weights, loaded between calls", None, X, X2, make=tied, between=load_doubled)
 case("a branch on a frozen parameter",
-     lambda self, x: x * (2 if self.lin.weight.requires_grad else 3), X, X2, between=freeze, unsound=STATE)
+     lambda self, x: x * (2 if self.lin.weight.requires_grad else 3), X, X2, between=freeze,
+     verdict=Refuse("self.lin.weight: requires_grad is"))
 case("a parameter of another shape", lambda self, x: x / self.lin.weight.shape[0], X, X2,
      between=widen, unsound=STATE)
 
@@ -516,7 +517,7 @@ case("the generator's state set", rewound, X, X2, unsound=GENERATOR)
 case("a generator object", lambda self, x: x * torch.rand(3, generator=torch.Generator()).sum(), X,
      verdict=Export("NotSupported", "Generator"))
 case("a Random on the module", lambda self, x: x * self.rng.random(), X, X2,
-     state={"rng": lambda: random.Random(0)}, unsound=OUTSIDE)
+     state={"rng": lambda: random.Random(0)}, verdict=Export("SideEffectError", "forward changes"))
 
 # -- ambient modes and gradients ------------------------------------------------------------------
 
@@ -562,39 +563,36 @@ def backward_inside(self: Any, x: Any) -> Any:
     return x.grad
 
 
-AMBIENT = "the ambient mode of the export is taken for the call's; neither recorded nor checked"
 BACKWARD = "below_autograd: what the user attaches to the backward pass is lost without a word"
 case("a no_grad region", half_no_grad, X, XG)
 case("a no_grad region, called without grad", half_no_grad, X, X2, around=torch.no_grad)
 case("a no_grad region, exported without grad", half_no_grad, X, X2, around_export=torch.no_grad,
      unsound="functions.py _set_grad_enabled records no node where the mode does not change")
 case("a branch on is_grad_enabled", lambda self, x: x * (2 if torch.is_grad_enabled() else 3), X,
-     around=torch.no_grad, unsound=AMBIENT)
+     around=torch.no_grad, verdict=Refuse("torch: grad mode is False"))
 case("an autocast region", with_autocast, X, X2)
 case("called under autocast", lambda self, x: self.lin(x), X, around=autocast)
-case("exported under autocast", lambda self, x: self.lin(x), X, around_export=autocast,
-     unsound=AMBIENT)
 case("a region without autocast, called under it", no_autocast, X, around=autocast,
      verdict=Refuse("call it outside of torch.autocast"))
 case("a dtype that autocast decides",
-     lambda self, x: x * (2 if self.lin(x).dtype is x.dtype else 3), X, around=autocast, unsound=AMBIENT)
+     lambda self, x: x * (2 if self.lin(x).dtype is x.dtype else 3), X, around=autocast,
+     verdict=Refuse("torch: autocast is True"))
 case(
     "a default dtype that is not read", lambda self, x: x * 2 + x.long(), X, around=float64_default
 )
 case("another default dtype", lambda self, x: (x * 2, torch.tensor(1.5)), X, around=float64_default,
-     example=X, unsound=AMBIENT)
+     example=X, verdict=Refuse("torch: default dtype is torch.float64"))
 case("inference_mode region", torch.inference_mode()(lambda self, x: self.lin(x)), X,
      unsound="inference_mode is not recorded: results take part in autograd")
 case("gradients", lambda self, x: F.gelu(self.lin(x)).softmax(-1) @ x.t(), XG, XG)
 case("detach and data", lambda self, x: self.lin(x).detach() + self.lin(x.data), XG, XG)
 case("a gradient of one's own", lambda self, x: Tripled.apply(self.lin(x)), X, unsound=BACKWARD)
-case("a hook on a tensor", hooked, X, unsound=BACKWARD)
-case("backward in forward", backward_inside, X, unsound=BACKWARD)
+case("a hook on a tensor", hooked, X, verdict=Export("NotSupported", "uses autograd"))
+case("backward in forward", backward_inside, X, verdict=Export("NotSupported", "uses autograd"))
 case("a constant that requires grad", lambda self, x: x * self.t[0], X,
-     state={"t": lambda: [torch.ones(4, requires_grad=True)]},
-     unsound="pipeline.py _lift_constant detaches constants: no gradient reaches them")
+     state={"t": lambda: [torch.ones(4, requires_grad=True)]})
 case("requires_grad_ in forward", lambda self, x: x.requires_grad_() * 2, X,
-     unsound="requires_grad_ reaches no operator, so it is lost")
+     verdict=Export("NotSupported", "uses autograd"))
 
 # -- numbers made from sizes ----------------------------------------------------------------------
 

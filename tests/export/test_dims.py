@@ -244,6 +244,16 @@ class TestOpenSizes:
         ]  # fmt: skip
         assert "b = Dim('b')" in program.proposed_spec
 
+    def test_numbers_are_part_of_it(self) -> None:
+        def f(x: torch.Tensor, scale: float, shift: int) -> torch.Tensor:
+            return x * scale + shift
+
+        declared = ({0: B}, Dim.AUTO, Dim.AUTO)
+        program = sf.export(f, (t(3, 4), 0.5, 3), dynamic_shapes=declared)
+        spec = pasted(program.proposed_spec)
+        assert spec["dynamic_shapes"]["scale"] is Dim.AUTO
+        same(sf.export(f, (t(3, 4), 0.5, 3), **spec), f, t(5, 4), 0.25, 7)
+
 
 CORRECTED: list[tuple[str, Callable[..., Any], tuple[Any, ...], Any, str]] = [
     ("range", lambda x: x + 1 if x.shape[0] > 4 else x, (t(8),), ({0: B},), "Dim('b', min=5)"),

@@ -75,7 +75,7 @@ def test_list_attribute_appended() -> None:
             self.seen.append(1)
             return x
 
-    assert "changes the attribute self.seen (was changed in place)" in refuse(M())
+    assert "changes the attribute self.seen (was changed)" in refuse(M())
 
 
 def test_parameter_replaced() -> None:

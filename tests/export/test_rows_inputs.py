@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from tests.spying import note, taken
 from torch import nn
 from torch.utils import _pytree as pytree
 
@@ -88,16 +89,15 @@ def test_children_without_keys_are_numbered(box: Any) -> None:
 
 @pytest.mark.spec("1.21")
 def test_forward_gets_the_containers_of_the_call(box: Any) -> None:
-    seen: list[Any] = []
 
     def f(pair: Any, table: Any, items: Any, boxed: Any, *, named: Any) -> torch.Tensor:
-        seen.append((pair, table, items, boxed, named))
+        note((pair, table, items, boxed, named))
         return pair.left * 2
 
     v = torch.ones(2)
     args = (Pair(v, v), collections.OrderedDict(b=v, a=v), [v, (v,)], box(v, 3))
     sf.export(f, args, {"named": {"k": v}})
-    ((pair, table, items, boxed, named),) = seen
+    ((pair, table, items, boxed, named),) = taken()
     assert type(pair) is Pair and type(table) is collections.OrderedDict
     assert list(table) == ["b", "a"] and type(items) is list and type(items[1]) is tuple
     assert type(boxed) is Box and boxed.b == 3 and type(named) is dict
@@ -153,14 +153,13 @@ class Colour(str):
 def test_constants_are_handed_through_and_stay_constants() -> None:
     name = Colour("red")
     given = (None, 12345, 2.5, True, name)
-    seen: list[Any] = []
 
     def f(x: torch.Tensor, *rest: Any) -> torch.Tensor:
-        seen.append(rest)
+        note(rest)
         return x * rest[1] if rest[3] is True else x
 
     program = sf.export(f, (t(3), *given), dynamic_shapes=sf.auto)
-    assert all(a is b for a, b in zip(seen[0], given, strict=True))
+    assert all(a is b for a, b in zip(taken()[0], given, strict=True))
     values = list(placeholders(program).values())
     assert isinstance(values[0], FakeTensor)
     assert all(a is b for a, b in zip(values[1:], given, strict=True))
@@ -262,14 +261,13 @@ def test_a_fake_has_the_metadata_of_the_example(form: str) -> None:
         "int": t(3, 4).to(torch.int16),
         "offset": t(5, 4)[2:],
     }[form]
-    seen: list[Any] = []
 
     def f(x: torch.Tensor) -> torch.Tensor:
-        seen.append((x.dtype, x.device, x.requires_grad, x.is_leaf, tuple(x.shape), x.stride()))
+        note((x.dtype, x.device, x.requires_grad, x.is_leaf, tuple(x.shape), x.stride()))
         return x + 1
 
     program = sf.export(f, (example,))
-    assert seen == [
+    assert taken() == [
         (
             example.dtype, example.device, example.requires_grad, example.is_leaf,
             tuple(example.shape), example.stride(),
@@ -301,15 +299,14 @@ def test_state_is_static_whatever_the_inputs_are() -> None:
             self.register_buffer("mean", torch.ones(4))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            kinds.append((type(self.first.shape[0]), isinstance(self.first, nn.Parameter)))
+            note((type(self.first.shape[0]), isinstance(self.first, nn.Parameter)))
             return x + self.first.sum() + self.second.sum() + self.mean.sum()
 
-    kinds: list[Any] = []
     program = sf.export(M(), (torch.ones(4),), dynamic_shapes=sf.auto)
     vals = placeholders(program)
     assert list(vals) == ["p_second", "p_first", "b_mean", "x"]
     assert [type(v.sizes[0]) is int for v in vals.values()] == [True, True, True, False]
-    assert kinds == [(int, True)]
+    assert taken() == [(int, True)]
     assert [v.place for v in program.verdicts] == ["x.size(0)"], "state is no input"
 
 

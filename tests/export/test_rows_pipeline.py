@@ -190,7 +190,7 @@ def test_autocast_regions_are_casts_in_the_graph(f: Any, tmp_path: Path) -> None
         for got, want in zip(run(X), f(X), strict=True):
             assert got.dtype == want.dtype and torch.equal(got, want)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            with pytest.raises(RuntimeError, match="call it outside of torch.autocast"):
+            with pytest.raises(sf.CallError, match="call it outside of torch.autocast"):
                 run(X)
 
 

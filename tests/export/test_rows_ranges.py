@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.spying import note, taken
 from torch import nn
 
 import stillframe as sf
@@ -51,18 +52,17 @@ def test_static_sizes_that_nobody_looked_at_are_checked() -> None:
 @pytest.mark.spec("1.31")
 def test_a_violation_waits_for_what_comes_after_it() -> None:
     """The run goes on after the first one, so the error knows them all and says what works."""
-    steps: list[str] = []
 
     def f(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         x = x + 1 if x.shape[0] > 2 else x
-        steps.append("first")
+        note("first")
         y = y.view(-1, 4)
-        steps.append("second")
+        note("second")
         return x.sum() + y.sum()
 
     with pytest.raises(sf.ConstraintViolationError) as caught:
         sf.export(f, (t(5), t(8)), dynamic_shapes=({0: B}, {0: Dim("n")}))
-    assert steps == ["first", "second"]
+    assert taken() == ["first", "second"]
     text = str(caught.value)
     assert "if x.shape[0] > 2" in text and "y = y.view(-1, 4)" in text
     assert caught.value.kind is sf.UserErrorKind.CONSTRAINT_VIOLATION

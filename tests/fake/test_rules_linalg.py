@@ -72,6 +72,9 @@ def test_products(form: Callable[..., torch.Tensor]) -> None:
     check(aten.tensordot.default, batched[0], form(rand(3, 2, 4)), [1, 2], [1, 0])
     check(aten.linalg_multi_dot.default, [a, b, form(rand(4, 5))])
     check(aten.bilinear.default, a, form(rand(2, 4)), rand(6, 3, 4), rand(6))
+    given = a, rand(6, 3, 4), form(rand(2, 4))
+    for kept in ([2, 3], [1], []):
+        check(aten._trilinear.default, *given, [1, 3], [0], [1, 2], kept)
 
 
 @pytest.mark.parametrize("form", FORMS)

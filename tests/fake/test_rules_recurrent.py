@@ -57,6 +57,23 @@ def test_cells() -> None:
     check(aten.rnn_tanh_cell.default, x, h, *weights(nn.RNNCell(4, 5)))
 
 
+def test_one_layer() -> None:
+    """The workspace, last of the results, is nobody's business."""
+    s = Symbols()
+    time, batch = s.size(7), s.size(3)
+    params = weights(nn.LSTM(4, 5))
+    rest = (False, [], 2, 5, 1, True, False, False, True)
+    results = s.run(
+        aten.mkldnn_rnn_layer.default, s.fake(time, batch, 4), *(s.fake(*p.shape) for p in params),
+        s.fake(batch, 5), s.fake(batch, 5), *rest,
+    )  # fmt: skip
+    assert [r.sizes for r in results[:3]] == [(time, batch, 5), (batch, 5), (batch, 5)]
+    x, h = torch.randn(7, 3, 4), torch.zeros(3, 5)
+    real = aten.mkldnn_rnn_layer.default(x, *params, h, h.clone(), *rest)
+    assert [r.shape for r in real[:3]] == [(7, 3, 5), (3, 5), (3, 5)]
+    assert s.guards() == []
+
+
 def test_refused_as_eager_does() -> None:
     module = nn.GRU(4, 5)
     rest = (weights(module), True, 1, 0.0, False, False, False)

@@ -273,3 +273,44 @@ def test_fake_traces_leave_the_random_state_alone() -> None:
     before = torch.get_rng_state()
     sf.make_fx(lambda x: x + torch.rand(3), tracing_mode="fake")(x)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("mode", ("real", "fake", "symbolic"))
+@pytest.mark.parametrize("as_lists", (True, False))
+def test_lengths_of_ctc_loss(mode: str, as_lists: bool) -> None:
+    """In C++ lists of lengths would become memory that the graph leaves unwritten."""
+    inputs, targets = [50, 40], [30, 20]
+
+    def f(log_probs: torch.Tensor, labels: torch.Tensor, a: Any, b: Any) -> Any:
+        lengths = (inputs, targets) if as_lists else (a, b)
+        first = torch.nn.functional.ctc_loss(log_probs, labels, *lengths)
+        return first + torch.ctc_loss(
+            log_probs, labels, input_lengths=lengths[0], target_lengths=lengths[1]
+        )
+
+    labels, lengths = torch.randint(1, 9, (2, 30)), (torch.tensor(inputs), torch.tensor(targets))
+    graph = sf.make_fx(f, tracing_mode=mode)(torch.zeros(50, 2, 9), labels, *lengths)
+    log_probs = torch.randn(50, 2, 9).log_softmax(2)
+    want = f(log_probs, labels, *lengths)
+    torch.testing.assert_close(graph(log_probs, labels, *lengths), want)
+    if not as_lists:  # they are data
+        lengths = (torch.tensor([45, 33]), torch.tensor([10, 15]))
+        want = f(log_probs, labels, *lengths)
+        torch.testing.assert_close(graph(log_probs, labels, *lengths), want)
+
+
+@pytest.mark.parametrize("gradients", (True, False))
+def test_lstm_of_any_batch(gradients: bool) -> None:
+    mod = torch.nn.LSTM(3, 4, 2, bidirectional=True)
+
+    def f(state: Any, x: torch.Tensor) -> Any:
+        y, (h, c) = torch.func.functional_call(mod, state, (x,))
+        if not gradients:
+            return y, h, c
+        return torch.autograd.grad(y.sum() + h.sum(), list(state.values()))
+
+    state = dict(mod.named_parameters())
+    with torch.set_grad_enabled(gradients):
+        graph = sf.make_fx(f, tracing_mode="symbolic")(state, torch.randn(5, 2, 3))
+        x = torch.randn(5, 7, 3)
+        torch.testing.assert_close(graph(state, x), f(state, x))

@@ -23,6 +23,7 @@ from stillframe.artifact.tensors import TensorReader
 from stillframe.artifact.values import Decoder
 from stillframe.artifact.weights import LazyWeights
 from stillframe.errors import ArtifactError, InvalidInput, SpecViolationError
+from stillframe.export.assumptions import Assumption
 from stillframe.export.call_spec import KINDS, CallParameter, CallSpec, GivenArgument
 from stillframe.export.containers import rebuild_spec
 from stillframe.export.program import ExportedProgram
@@ -116,6 +117,10 @@ class _Reader:
                 fallbacks=doc.fallbacks,
                 verdicts=[_verdict(row) for row in doc.verdicts],
                 proposed_spec=doc.proposed_spec,
+                assumptions=[
+                    Assumption(a.about, a.what, self.decoder.value(a.value), tuple(a.where))
+                    for a in doc.assumptions
+                ],
             )
         except (ArtifactError, SpecViolationError) as e:
             raise ArtifactError(

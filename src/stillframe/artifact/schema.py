@@ -3,7 +3,8 @@
 Version log (major.minor; a reader takes every minor of its major):
 
 - 1.0: first version.
-- 1.1: verdicts on the sizes of the inputs; symbols may be floats.
+- 1.1: verdicts on the sizes of the inputs; symbols may be floats; what forward asked of its inputs
+  and of torch's modes.
 - 1.2: subgraphs of higher-order operators: rows of kind ``g`` and the table ``graphs``.
 
 A newer minor may add fields: objects with unknown keys and rows with more columns than known are
@@ -194,6 +195,15 @@ class GuardRow(msgspec.Struct, frozen=True):
     kind: str = "backed"
 
 
+class AssumptionRow(msgspec.Struct, frozen=True):
+    """What forward asked besides sizes and dtypes, and the answer."""
+
+    about: str
+    what: str
+    value: Value = None
+    where: list[str] = []
+
+
 class VerdictRow(msgspec.Struct, frozen=True):
     """What became of one size of the inputs; ``reasons`` in the user's names of the dims."""
 
@@ -298,6 +308,7 @@ class ProgramDoc(msgspec.Struct, frozen=True):
     notes: list[str] = []
     fallbacks: dict[str, int] = {}
     verdicts: list[VerdictRow] = []
+    assumptions: list[AssumptionRow] = []
     proposed_spec: str = ""
     graphs: list[list[NodeRow]] = []
 

@@ -150,6 +150,10 @@ def _document(program: ExportedProgram, tensors: TensorTable) -> schema.ProgramD
         verdicts=[_verdict(v) for v in program.verdicts],
         proposed_spec=program.proposed_spec,
         graphs=graph.graphs,
+        assumptions=[
+            schema.AssumptionRow(a.about, a.what, encoder.value(a.value, a.what), list(a.where))
+            for a in program.assumptions
+        ],
         stored=tensors.stored,
         objects=tensors.objects,
     )

@@ -13,6 +13,7 @@ import operator
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,12 +25,13 @@ from stillframe.export import bindings
 from stillframe.export.door import Door
 from stillframe.export.door_code import DoorCode
 from stillframe.export.promises import check_result, promise_of
-from stillframe.export.refusal import Refusal
+from stillframe.export.refusal import Refusal, refuse_state
 from stillframe.export.signature import ConstantArgument, InputKind, OutputKind
 from stillframe.export.source_text import Namespace, one_line
 from stillframe.shapes.env import to_size
 from stillframe.symbolic import Expr
 from stillframe.trace import control_flow
+from stillframe.trace.reads import OF_MODES, OF_TENSORS
 
 aten = torch.ops.aten
 
@@ -109,6 +111,7 @@ class ProgramCode:
         refusal = Refusal(self.door, self.program.root_class)
         door_lines = self.door_code.lines(refusal)
         self._name_placeholders()
+        door_lines += self._asked_elsewhere()
         body = self._body(self.graph)
         signature = self.door_code.signature()
         hooked, hooks, run = (self.names.local(n) for n in ("call_with_hooks", "hooks", "run"))
@@ -157,6 +160,22 @@ class ProgramCode:
             local = self.names.local(f"{prefix}_{path}" if path else prefix)
             table = self.tables[path, attribute] = StateTable(local, path, attribute)
         return f"{table.name}[{name!r}]"
+
+    def _asked_elsewhere(self) -> list[str]:
+        """The lines that ask state and torch's modes what forward asked them."""
+        texts = {node.name: text for node, text in self.text.items()}
+        specs = self.program.graph_signature.input_specs
+        names = {spec.arg.name: f"self.{spec.target}" for spec in specs}
+        lines = []
+        for assumption in self.door.asked_elsewhere:
+            questions: Any = OF_TENSORS if assumption.about else OF_MODES
+            ask = self.names.bind("ask", questions[assumption.what])
+            name = names.get(assumption.about, "torch")
+            refuse = self.names.bind("refuse_state", partial(refuse_state, name, assumption))
+            wanted = self.names.constant(assumption.value)
+            asked = f"{ask}({texts.get(assumption.about, '')})"
+            lines.append(f"if {asked} != {wanted}: {refuse}({asked})")
+        return lines
 
     # -- the body -----------------------------------------------------------------------------
 

@@ -170,15 +170,15 @@ def spec_text(
     used: list[Expr] = []
     for place in inputs.places:
         form = solution.form(place.size) if isinstance(place.size, Expr) else None
-        if form is not None and not form.is_constant and form.sort == "int":
+        if form is not None and not form.is_constant:
             by_leaf.setdefault(place.leaf, []).append(place)
-            used.append(form)
+            used += [form] if form.sort == "int" else []
 
     def entry(leaf: int) -> Any:
         places = by_leaf.get(leaf)
         if not places:
             return None
-        texts = {p.dim: _Text(to_python(solution.form(p.size))) for p in places}
+        texts = {p.dim: _Text(_dim_text(solution.form(p.size))) for p in places}
         return texts[None] if None in texts else texts
 
     shapes = {name: spec for name, spec in mirror(entry).items() if not _is_static(spec)}
@@ -187,6 +187,11 @@ def spec_text(
     if solution.relations:
         lines.append(f"assume = {solution.assumptions()}")
     return "\n".join(lines)
+
+
+def _dim_text(form: Expr) -> str:
+    """Dims have integer forms; of a free float one can only say that it varies."""
+    return to_python(form) if form.sort == "int" else "Dim.AUTO"
 
 
 def _is_static(spec: Any) -> bool:

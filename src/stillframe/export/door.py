@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from stillframe.errors import SpecViolationError
+from stillframe.export.assumptions import Assumption, wanted_answer
 from stillframe.export.call_spec import CallSpec
 from stillframe.export.containers import same_float
 from stillframe.export.signature import InputKind
@@ -84,6 +85,8 @@ class Door:
         dim_names: symbol name -> the user's name.
         separate: leaf indices, the first of each pair written by the program, that may not share
             memory.
+        asked: leaf index, and what forward asked of that leaf.
+        asked_elsewhere: what it asked of state and of torch's modes.
     """
 
     call_spec: CallSpec
@@ -93,6 +96,8 @@ class Door:
     conditions: list[Condition] = field(default_factory=list)
     dim_names: Mapping[str, str] = field(default_factory=dict)
     separate: list[tuple[int, int]] = field(default_factory=list)
+    asked: list[tuple[int, Assumption]] = field(default_factory=list)
+    asked_elsewhere: list[Assumption] = field(default_factory=list)
 
     @classmethod
     def of(cls, program: Any) -> Door:
@@ -106,6 +111,7 @@ class Door:
         door._bind_symbols()
         door.conditions = _conditions(program.range_constraints, program.guards, door.symbols)
         door.separate = _separate(fakes)
+        door._take(program.assumptions, fakes)
         return door
 
     @property
@@ -113,6 +119,16 @@ class Door:
         """The symbols whose values a call tells."""
         solved = {s.symbol for s in self.solved.values()}
         return {*self.bare, *solved}
+
+    def _take(self, assumptions: Iterable[Assumption], fakes: list[Any]) -> None:
+        index = {leaf.node: i for i, leaf in enumerate(self.leaves)}
+        for assumption in assumptions:
+            place = index.get(assumption.about)
+            if place is None:
+                self.asked_elsewhere.append(assumption)
+            else:
+                wanted = wanted_answer(assumption, fakes[place])
+                self.asked.append((place, replace(assumption, value=wanted)))
 
     def _bind_symbols(self) -> None:
         derived: list[tuple[int, int, Expr]] = []

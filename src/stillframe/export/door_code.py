@@ -29,6 +29,7 @@ from stillframe.export.door import (
 )
 from stillframe.export.source_text import EXPRESSION_NAMES, Namespace
 from stillframe.symbolic import Expr, evaluate, substitute, symbol, to_python
+from stillframe.trace.reads import OF_TENSORS
 
 _SHORT_DEVICES = {torch.device("cpu"): "is_cpu", torch.device("meta"): "is_meta"}
 
@@ -103,6 +104,10 @@ class DoorCode:
         self._solve_sizes()
         self._compare_sizes()
         self._conditions += [self._condition(c) for c in self.door.conditions]
+        for index, assumption in self.door.asked:
+            ask = self.names.bind("ask", OF_TENSORS[assumption.what])
+            answer = self._answer(assumption.value)
+            self._conditions.append(f"{ask}({self.leaves[index]}) == {answer}")
         for i, j in self.door.separate:
             share = self.names.bind("share_memory", share_memory)
             self._conditions.append(f"not {share}({self.leaves[i]}, {self.leaves[j]})")
@@ -267,6 +272,11 @@ class DoorCode:
             size = self.door.leaves[index].sizes[dim]
             text = self.text(size) if isinstance(size, Expr) else str(size)
             self._conditions.append(f"{local} == {text}")
+
+    def _answer(self, value: Any) -> str:
+        if not isinstance(value, tuple):
+            return self.names.constant(value)
+        return f"({''.join(f'{self.text(v) if isinstance(v, Expr) else v}, ' for v in value)})"
 
     # -- expressions --------------------------------------------------------------------------
 

@@ -47,6 +47,12 @@ def _refusal(change: Change) -> SideEffectError:
             why="programs keep state only in parameters and buffers; the assignment would be lost",
             hints=[f"in __init__: self.register_buffer({_last(change.path)!r}, initial_value)"],
         )
+    if change.kind == "outside":
+        return SideEffectError(
+            f"forward changes {change.path}.",
+            why="non-strict capture runs forward once; the change would be lost in the program",
+            hints=["keep the value out of forward, or in a registered buffer", _STRICT],
+        )
     if change.kind in ("attribute", "container"):
         return SideEffectError(
             f"forward changes the attribute {path} ({change.what}).",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from stillframe.errors import InvalidInput
+from stillframe.export.assumptions import wanted_answer
 from stillframe.export.listing import range_text, size_text
 from stillframe.export.verdicts import Reason, Verdict
 from stillframe.shapes.env import to_size
@@ -39,7 +40,8 @@ class Explanation:
     Attributes:
         title: of which program.
         sizes: what became of every size and varying number of the inputs.
-        conditions: what every call is checked for, besides the ranges.
+        conditions: what every call is checked for, besides the ranges: relations of sizes, and
+            what forward asked of its inputs and of torch's modes.
         data_sizes: numbers that depend on the data.
         checks: conditions on these, checked while the program runs.
     """
@@ -81,12 +83,35 @@ def explain(program: ExportedProgram) -> Explanation:
     return Explanation(
         f"ExportedProgram of {program.root_class}",
         program.verdicts,
-        tuple(
-            Reason(size_text(g.expr, program.dim_names), g.where, g.kind) for g in program.guards
+        (
+            *(
+                Reason(size_text(g.expr, program.dim_names), g.where, g.kind)
+                for g in program.guards
+            ),
+            *_asked(program),
         ),
         tuple(_data_sizes(program)),
         tuple(_checks(program)),
     )
+
+
+def _guards(program: ExportedProgram) -> Iterator[Reason]:
+    for guard in program.guards:
+        yield Reason(size_text(guard.expr, program.dim_names), guard.where, guard.kind)
+
+
+def _asked(program: ExportedProgram) -> Iterator[Reason]:
+    specs = program.graph_signature.input_specs
+    names = {s.arg.name: f"self.{s.target}" if s.target else s.arg.name for s in specs}
+    vals = {n.name: n.meta["val"] for n in program.graph.nodes if n.op == "placeholder"}
+    for assumption in program.assumptions:
+        about = assumption.about
+        wanted: Any = wanted_answer(assumption, vals[about]) if about else assumption.value
+        parts = wanted if isinstance(wanted, tuple) else (wanted,)
+        texts = [size_text(p, program.dim_names) if isinstance(p, Expr) else str(p) for p in parts]
+        text = f"({', '.join(texts)})" if isinstance(wanted, tuple) else texts[0]
+        name = f"{names[about]}: " if about else ""
+        yield Reason(f"{name}{assumption.what} is {text}", assumption.where, "asked")
 
 
 def _names(text: str, *places: str) -> bool:

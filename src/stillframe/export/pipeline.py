@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from stillframe import torch_private
 from stillframe.errors import InvalidInput, NotSupported, StillframeError
 from stillframe.export import constraints, effects, passes
+from stillframe.export.assumptions import Assumption, assumptions
 from stillframe.export.call_spec import CallSpec
 from stillframe.export.inputs import FakeInputs, InputMaker
 from stillframe.export.naming import Names
@@ -392,6 +393,16 @@ class _Capture:
         node.meta["val"] = tuple(outputs)
         return specs
 
+    def _assumptions(self, inputs: FakeInputs, fakes: dict[int, FakeTensor]) -> list[Assumption]:
+        """What was asked in forward besides sizes and dtypes."""
+        state = {
+            spec.arg.name: fakes[id(real)]
+            for spec in self.lifted
+            if (real := {**self.parameters, **self.buffers}.get(spec.target or "")) is not None
+        }
+        leaves = dict(zip(self.user_names, inputs.leaves, strict=True))
+        return assumptions(self.recorder.reads.found.values(), leaves, state)
+
     # -- constants ----------------------------------------------------------------------------
 
     def _lift_constant(self, real: torch.Tensor, fake: FakeTensor) -> torch.fx.Node:
@@ -408,7 +419,9 @@ class _Capture:
         node.meta["val"] = fake
         self.recorder.state_values[id(fake)] = real
         self.lifted.append(InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(name), fqn, None))
-        self.constants.update(dict.fromkeys(fqns, real.detach()))
+        # a leaf that requires grad is the module's own, as parameters are: gradients reach it
+        kept = real if real.is_leaf and real.requires_grad else real.detach()
+        self.constants.update(dict.fromkeys(fqns, kept))
         self.constant_fakes[fqn] = fake
         if isinstance(real, torch.nn.Parameter):
             self.notes.append(
@@ -469,6 +482,7 @@ class _Capture:
             dim_names=inputs.dim_names,
             verdicts=self.verdicts,
             proposed_spec=self.proposed_spec,
+            assumptions=self._assumptions(inputs, fakes),
             notes=[
                 *self.notes,
                 *self.recorder.notes,

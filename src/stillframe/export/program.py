@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from stillframe import torch_private
 from stillframe.errors import NotSupported
 from stillframe.export import listing, verifier
+from stillframe.export.assumptions import Assumption
 from stillframe.export.call_spec import CallSpec
 from stillframe.export.signature import ExportGraphSignature, ModuleCallEntry
 from stillframe.export.verdicts import Verdict
@@ -40,6 +41,8 @@ class ExportedProgram:
         out_spec: structure of the result.
         dim_names: symbol name -> the user's name of the dim.
         notes: what the capture assumed that a reader should know.
+        assumptions: what forward asked of its inputs and of torch's modes besides sizes and
+            dtypes, checked when the program is called.
         verdicts: what became of every size of the inputs, and why.
         proposed_spec: where dims were left open (``Dim.AUTO``): Python text that declares what the
             program admits.
@@ -66,6 +69,7 @@ class ExportedProgram:
         fallbacks: Mapping[str, int] | None = None,
         verdicts: Sequence[Verdict] = (),
         proposed_spec: str = "",
+        assumptions: Sequence[Assumption] = (),
     ) -> None:
         self.graph_module = graph_module
         self.graph_signature = graph_signature
@@ -84,6 +88,7 @@ class ExportedProgram:
         self.fallbacks = dict(fallbacks or {})
         self.verdicts = tuple(verdicts)
         self.proposed_spec = proposed_spec
+        self.assumptions = tuple(assumptions)
         verifier.check(self)
 
     @property
@@ -177,5 +182,6 @@ class ExportedProgram:
             "graph_module", "graph_signature", "state_dict", "constants", "range_constraints",
             "guards", "module_call_graph", "example_inputs", "call_spec", "out_spec", "training",
             "root_class", "dim_names", "notes", "fallbacks", "verdicts", "proposed_spec",
+            "assumptions",
         )  # fmt: skip
         return ExportedProgram(**{**{n: getattr(self, n) for n in names}, **fields})

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from stillframe.errors import CallError
 from stillframe.export import call_spec as calls
+from stillframe.export.assumptions import Assumption
 from stillframe.export.containers import class_name
 from stillframe.export.door import (
     CONSTANT,
@@ -26,6 +27,7 @@ from stillframe.export.door import (
 )
 from stillframe.shapes.containers import children_of, describe, key_text
 from stillframe.symbolic import Expr, evaluate, substitute, symbol, to_python
+from stillframe.trace.reads import OF_TENSORS
 
 
 class Refusal:
@@ -53,7 +55,9 @@ class Refusal:
             leaves += pytree.tree_leaves(value)
         for rule, leaf in zip(self.door.leaves, leaves, strict=True):
             self._check_leaf(rule, leaf)
-        self._check_sizes(leaves)
+        sizes = self._check_sizes(leaves)
+        for index, assumption in self.door.asked:
+            self._check_answer(index, leaves[index], assumption, sizes)
         for i, j in self.door.separate:
             if share_memory(leaves[i], leaves[j]):
                 raise CallError(
@@ -176,9 +180,20 @@ class Refusal:
         sizes = [self._text(s) if isinstance(s, Expr) else str(s) for s in rule.sizes]
         return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
 
+    def _check_answer(
+        self, index: int, leaf: torch.Tensor, assumption: Assumption, values: dict[Expr, int]
+    ) -> None:
+        def number(value: Any) -> Any:
+            return evaluate(value, values) if isinstance(value, Expr) else value
+
+        found, wanted = OF_TENSORS[assumption.what](leaf), assumption.value
+        wanted = tuple(map(number, wanted)) if isinstance(wanted, tuple) else number(wanted)
+        if found != wanted:
+            raise _other_answer(self.door.leaves[index].path, assumption, found, wanted) from None
+
     # -- sizes --------------------------------------------------------------------------------
 
-    def _check_sizes(self, leaves: list[Any]) -> None:
+    def _check_sizes(self, leaves: list[Any]) -> dict[Expr, int]:
         values: dict[Expr, int] = {}
         for expr, (index, dim) in self.door.bare.items():
             values[expr] = leaves[index] if dim < 0 else leaves[index].shape[dim]
@@ -197,6 +212,7 @@ class Refusal:
                 self._check_size(index, dim, size, leaves, values)
         for condition in self.door.conditions:
             self._check_condition(condition, leaves, values)
+        return values
 
     def _check_size(
         self, index: int, dim: int, size: Any, leaves: list[Any], values: dict[Expr, int]
@@ -281,6 +297,32 @@ class Refusal:
             s: symbol(self.door.dim_names.get(str(s), str(s)), s.sort) for s in expr.free_symbols
         }
         return to_python(substitute(expr, names))
+
+
+def refuse_state(name: str, assumption: Assumption, found: Any) -> None:
+    """Refuse a call because state or a mode of torch is not as it was for the captured run.
+
+    Raises:
+        CallError: always.
+    """
+    raise _other_answer(name, assumption, found, assumption.value)
+
+
+def _other_answer(name: str, assumption: Assumption, found: Any, wanted: Any) -> CallError:
+    return CallError(
+        f"{name}: {assumption.what} is {found}, the program was captured with {wanted}.",
+        why="forward asks for it, and the answer is part of the program",
+        where=assumption.where,
+        hints=_HINTS.get(assumption.what, ()),
+    )
+
+
+_HINTS = {
+    "autocast": ["call it outside of torch.autocast; an autocast around export, or a region in "
+                 "forward, becomes part of the program"],
+    "default dtype": ["set the default dtype for the call, or give the dtype in forward"],
+    "grad mode": ["export under the grad mode that it is called in"],
+}  # fmt: skip
 
 
 _RELIED_ON = {

@@ -1,8 +1,8 @@
 """State of a module during a capture: swapped for fakes, watched, and put back.
 
 :func:`swapped_state` replaces every parameter and buffer by its fake in the modules' own tables,
-and on the way out puts everything back as it was: tables, plain attributes, the contents of
-containers one level down. What forward had changed by then is reported by :class:`Watch`.
+and on the way out puts everything back as it was: tables, attributes and all that they hold, and
+the Python state around forward. What forward had changed by then is reported by :class:`Watch`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from stillframe.errors import NotSupported
+from stillframe.export.holdings import Holdings, same
+from stillframe.export.surroundings import hold_surroundings
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import ShapeEnv
 
@@ -27,7 +29,8 @@ _HOOKS = (
     "_backward_hooks",
     "_backward_pre_hooks",
 )
-
+#: What torch keeps of every module; of these, tables and hooks are watched in their own way.
+_OF_TORCH = frozenset(torch.nn.Module().__dict__)
 
 Modules = Sequence[tuple[str, torch.nn.Module]]
 
@@ -83,13 +86,19 @@ def memory_of(real: torch.Tensor) -> int:
 
 @dataclass
 class Change:
-    """One thing that forward changed: attribute path, what happened, and the new value."""
+    """One thing that forward changed.
+
+    Attributes:
+        path: of the attribute; in words for state outside of modules.
+        what: what happened to it.
+        kind: ``"tensor attribute"``, ``"attribute"``, ``"container"``, ``"buffer"``,
+            ``"parameter"``, ``"module"``, ``"hook"`` or ``"outside"``.
+        value: the new value.
+    """
 
     path: str
     what: str
-    kind: (
-        str  # "tensor attribute", "attribute", "container", "buffer", "parameter", "module", "hook"
-    )
+    kind: str
     value: Any = None
 
 
@@ -100,7 +109,6 @@ class _Seen:
     module: torch.nn.Module
     path: str
     attributes: dict[str, Any]
-    contents: dict[str, Any]
     tables: dict[str, Any]
     swapped: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -111,6 +119,8 @@ class Watch:
     def __init__(self, modules: Modules) -> None:
         self._seen: list[_Seen] = []
         unique = {id(module): (path, module) for path, module in reversed(modules)}
+        self._held = Holdings(unique)
+        self._outside = Holdings(unique)
         for path, module in reversed(unique.values()):
             own = module.__dict__
             self._seen.append(
@@ -118,10 +128,13 @@ class Watch:
                     module,
                     path,
                     dict(own),
-                    {k: _copy(v) for k, v in own.items() if _is_container(k, v)},
                     {k: own[k].copy() for k in (*_TABLES, *_HOOKS) if k in own},
                 )
             )
+            for name, value in own.items():
+                if name not in _OF_TORCH:
+                    self._held.hold(f"{path}.{name}" if path else name, value)
+        hold_surroundings(self._outside, [module for _, module in unique.values()])
 
     def swap(self, fakes: dict[int, FakeTensor]) -> None:
         """Put the fakes in place of the real parameters and buffers."""
@@ -146,22 +159,17 @@ class Watch:
                     continue
                 if name not in seen.attributes:
                     found.append(_attribute(prefix + name, "was added", value))
-                elif name in seen.contents:
-                    before = seen.contents[name]
-                    if value is seen.attributes[name] and not _same_contents(before, value):
-                        found.append(
-                            Change(prefix + name, "was changed in place", "container", value)
-                        )
-                    elif value is not seen.attributes[name] and not _same_contents(before, value):
-                        found.append(_attribute(prefix + name, "was replaced", value))
-                elif not _same(seen.attributes[name], value):
-                    found.append(_attribute(prefix + name, "was assigned", value))
+                elif not same(seen.attributes[name], value):
+                    if not self._held.was(seen.attributes[name], value):
+                        found.append(_attribute(prefix + name, "was assigned", value))
             found.extend(
                 _attribute(prefix + name, "was deleted", None)
                 for name in seen.attributes
                 if name not in now
             )
             found.extend(self._table_changes(seen, prefix))
+        for held, kind in ((self._held, "container"), (self._outside, "outside")):
+            found.extend(Change(p, "was changed", kind, value) for p, value in held.changed())
         return found
 
     @staticmethod
@@ -187,10 +195,11 @@ class Watch:
             for name in [n for n in own if n not in seen.attributes]:
                 del own[name]
             own.update(seen.attributes)
-            for name, contents in seen.contents.items():
-                _set_contents(own[name], contents)
             for name, table in seen.tables.items():
-                _set_contents(own[name], table)
+                own[name].clear()
+                own[name].update(table)
+        self._held.restore()
+        self._outside.restore()
 
 
 @contextlib.contextmanager
@@ -202,51 +211,6 @@ def swapped_state(modules: Modules, fakes: dict[int, FakeTensor]) -> Iterator[Wa
         yield watch
     finally:
         watch.restore()
-
-
-# -- containers ---------------------------------------------------------------------------------
-
-
-def _is_container(name: str, value: Any) -> bool:
-    return name not in _TABLES and name not in _HOOKS and type(value) in (list, dict, set)
-
-
-def _copy(value: Any) -> Any:
-    return value.copy()
-
-
-def _same(a: Any, b: Any) -> bool:
-    if a is b:
-        return True
-    if type(a) is not type(b) or isinstance(a, torch.Tensor):
-        return False
-    if isinstance(a, (int, float, str, bool, tuple)):
-        try:
-            return bool(a == b)
-        except Exception:
-            return False
-    return False
-
-
-def _same_contents(a: Any, b: Any) -> bool:
-    if type(a) is not type(b) or len(a) != len(b):
-        return False
-    if isinstance(a, set):
-        return bool(a == b)
-    if isinstance(a, dict):
-        return list(a) == list(b) and all(_same(a[k], b[k]) for k in a)
-    return all(_same(x, y) for x, y in zip(a, b, strict=True))
-
-
-def _set_contents(container: Any, contents: Any) -> None:
-    if isinstance(container, list):
-        container[:] = contents
-    elif isinstance(container, set):
-        container.clear()
-        container.update(contents)
-    else:
-        container.clear()
-        container.update(contents)
 
 
 def _attribute(path: str, what: str, value: Any) -> Change:

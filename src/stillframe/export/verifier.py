@@ -18,6 +18,7 @@ from stillframe import torch_private
 from stillframe.errors import SpecViolationError
 from stillframe.export.naming import PREFIXES
 from stillframe.export.signature import ConstantArgument, InputKind
+from stillframe.trace.reads import OF_MODES, OF_TENSORS
 
 if TYPE_CHECKING:
     from stillframe.export.program import ExportedProgram
@@ -29,7 +30,7 @@ SYMBOLIC_TARGETS: frozenset[Any] = frozenset(
         operator.le, operator.and_, operator.or_, operator.neg,
         math.floor, math.ceil, math.trunc, round,
         torch.sym_max, torch.sym_min, torch.sym_float, torch.sym_int, torch.sym_not, torch.sym_ite,
-        torch_private.set_grad_enabled, torch_private.any_autocast_enabled,
+        torch_private.set_grad_enabled,
     }
     | {f for n in dir(torch) if n.startswith("_sym_") and callable(f := getattr(torch, n))}
     | {getattr(math, n) for n in ("sqrt", "exp", "log", "sin", "cos", "tan", "log2", "pow")}
@@ -46,6 +47,17 @@ def check(program: ExportedProgram) -> None:
     _check_graph(program.graph, program.graph_module)
     _check_inputs(program)
     _check_outputs(program)
+    _check_assumptions(program)
+
+
+def _check_assumptions(program: ExportedProgram) -> None:
+    placeholders = {n.name: n.meta["val"] for n in program.graph.nodes if n.op == "placeholder"}
+    for assumption in program.assumptions:
+        about, what = assumption.about, assumption.what
+        if what not in (OF_TENSORS if about else OF_MODES):
+            raise SpecViolationError(f"an assumption asks for {what!r}, which is no question.")
+        if about and not isinstance(placeholders.get(about), torch.Tensor):
+            raise SpecViolationError(f"an assumption is about {about!r}, which is no tensor input.")
 
 
 def _check_graph(graph: torch.fx.Graph, owner: torch.nn.Module) -> None:

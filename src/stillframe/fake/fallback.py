@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 _META = torch.device("meta")
 
+#: What a wrapper with symbolic sizes is asked when a kernel wants plain ones.
+_PLAIN_SIZES = frozenset({torch.ops.aten.size.default, torch.ops.aten.stride.default})
+
 
 @dataclass(frozen=True)
 class Made:
@@ -87,6 +90,11 @@ def run(mode: FakeMode, func: Any, args: list[Any], kwargs: dict[str, Any]) -> A
     Raises:
         NotSupported: nothing covers the operator; names it and says what to add.
     """
+    if func in _PLAIN_SIZES:
+        raise NotSupported(
+            f"A kernel in C++ reads sizes as plain numbers ({func}), and they are symbolic.",
+            hints=["declare the dims that reach it static (leave them out of dynamic_shapes)"],
+        )
     if custom.is_custom(func):
         return custom.run(mode, func, args, kwargs)
     inputs: list[FakeTensor] = []
@@ -217,16 +225,8 @@ def _common_device(fakes: list[FakeTensor]) -> torch.device:
 
 # -- symbolic: take the operator apart ------------------------------------------------------------
 
-#: What a wrapper with symbolic sizes is asked when a kernel wants plain ones.
-_PLAIN_SIZES = frozenset({torch.ops.aten.size.default, torch.ops.aten.stride.default})
-
 
 def _take_apart(mode: FakeMode, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    if func in _PLAIN_SIZES:
-        raise NotSupported(
-            f"A kernel in C++ reads sizes as plain numbers ({func}), and they are symbolic.",
-            hints=["declare the dims that reach it static (leave them out of dynamic_shapes)"],
-        )
     env = mode.env
     args = pytree.tree_map(env.wrap, args)
     kwargs = pytree.tree_map(env.wrap, kwargs)

@@ -31,6 +31,7 @@ from stillframe.symbolic import (
     Expr,
     Facts,
     Range,
+    and_,
     const,
     evaluate,
     ne,
@@ -325,6 +326,8 @@ class ShapeEnv:
 
     def _record(self, cond: Expr, kind: str) -> None:
         self._check_open()
+        if cond.op == "and":  # what is known already asks nothing of a call
+            cond = unwrap(and_(*[c for c in cond.args if self.facts.decide(c) is not True]))
         where = stack.summary(stack.raw_stack(self.stack_floor))
         self.guards.append(Guard(cond, where, kind))
         try:

@@ -80,14 +80,14 @@ def binary_float(op: str, a: Operand, b: Operand) -> Expr:
     left, right = to_float(a), to_float(b)
     if left.is_constant and right.is_constant:
         return const(FLOAT_BINARY[op](left.value, right.value))
+    if op == "mul" and left is MINUS_ONE and right.op == "mul" and right.args[0] is MINUS_ONE:
+        twice_negated: Expr = right.args[1]
+        return twice_negated
     return intern(op, (left, right), "float")
 
 
 def negative_float(a: Expr) -> Expr:
     """``-a``, exactly."""
-    if a.op == "mul" and a.args[0] is MINUS_ONE:
-        inner: Expr = a.args[1]
-        return inner
     return binary_float("mul", MINUS_ONE, a)
 
 

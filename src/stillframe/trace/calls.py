@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from stillframe import stack, torch_private
 from stillframe.errors import NotSupported
 from stillframe.trace.functions import FunctionMode
+from stillframe.trace.other_ways import OTHER_WAYS
 
 if TYPE_CHECKING:
     from stillframe.trace.dispatch import DispatchRecorder
@@ -30,6 +31,7 @@ class CallMode(FunctionMode):
     """
 
     recorder: DispatchRecorder
+    sees_autograd = True
 
     def __init__(self, recorder: DispatchRecorder) -> None:
         super().__init__(recorder)
@@ -47,8 +49,11 @@ class CallMode(FunctionMode):
         check = _CHECKS.get(func)
         if check is not None:
             check(self.recorder, func, args, kwargs or {})
+        other_way = None if self.recorder.options.pre_dispatch else OTHER_WAYS.get(func)
         old, self.call = self.call, (func, args, kwargs)
         try:
+            if other_way is not None:
+                return other_way(self, func, args, kwargs or {})
             return super().__torch_function__(func, types, args, kwargs)
         finally:
             self.call = old
@@ -64,10 +69,24 @@ def _refuse_copy(recorder: DispatchRecorder, func: Any, args: Any, kwargs: Any) 
         )
 
 
+def _refuse_gradients(recorder: DispatchRecorder, func: Any, args: Any, kwargs: Any) -> None:
+    tensors = [t for t in pytree.tree_leaves(args[:1]) if isinstance(t, torch.Tensor)]
+    wrapped = [torch_private.is_functorch_wrapper(t) for t in tensors]
+    if recorder.options.pre_dispatch and not all(wrapped):  # torch.func has its own autograd
+        raise NotSupported(
+            f"{func.__name__} cannot be traced before dispatch, where there is no autograd.",
+            where=stack.summary(stack.raw_stack(recorder.floor)),
+            hints=["trace with pre_dispatch=False: the backward pass is then in the graph"],
+        )
+
+
 _CHECKS: dict[Any, Callable[..., None]] = {
     torch.Tensor.__deepcopy__: _refuse_copy,
     torch.Tensor.__reduce_ex__: _refuse_copy,
     torch.Tensor.__dlpack__: _refuse_copy,
+    torch.autograd.grad: _refuse_gradients,
+    torch.autograd.backward: _refuse_gradients,
+    torch.Tensor.backward: _refuse_gradients,
 }
 
 

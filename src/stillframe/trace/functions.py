@@ -7,16 +7,18 @@ mode sees both. It records ``torch.no_grad`` and friends as nodes (and carries t
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 
 from stillframe import stack, torch_private
 from stillframe.errors import NotSupported
+from stillframe.fake.tensor import FakeTensor
 from stillframe.trace import indexing, literals
+from stillframe.trace.reads import DTYPE, QUESTIONS, tensor_question
 
 if TYPE_CHECKING:
     from stillframe.trace.recorder import Recorder
@@ -27,7 +29,10 @@ class FunctionMode(TorchFunctionMode):
 
     Attributes:
         current: ``(name_count, "Class.name")`` of the torch function being run, or None.
+        sees_autograd: whether the recording is below autograd, so that backward is recorded.
     """
+
+    sees_autograd = False
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -115,39 +120,68 @@ def _replace_data(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> None
     )
 
 
-def _gradients(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
-    """Above autograd there is no tape; only ``torch.func`` brings its own."""
-    tensors = [t for t in pytree.tree_leaves(args[:1]) if isinstance(t, torch.Tensor)]
-    wrapped = [torch_private.is_functorch_wrapper(t) for t in tensors]
-    if mode.recorder.above_autograd and not all(wrapped):
-        raise NotSupported(
-            f"{func.__name__} asks for gradients in a trace before dispatch, where there is no "
-            "autograd.",
-            where=stack.summary(stack.raw_stack(mode.recorder.floor)),
-            hints=[
-                "torch.func.grad traces the backward pass, too",
-                "or make_fx with pre_dispatch=False: the backward pass is then in the graph",
-            ],
-        )
-    return func(*args, **kwargs)
+def _asked_by_user() -> bool:
+    """Whether a line of the user's called the torch function, and not torch itself."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    if frame.f_code is _HAND_OVER and frame.f_back is not None and frame.f_back.f_back is not None:
+        frame = frame.f_back.f_back  # out of the function in Python that handed the call over
+    return stack.is_user_code(frame.f_code)
 
 
-def _hook(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
-    """Above autograd a hook on a gradient would never run."""
-    if mode.recorder.above_autograd:
-        mode.recorder.note(
-            f"Tensor.{func.__name__} was called: the hook is not part of the program, and "
-            "gradients through the program do not pass it"
-        )
-    return func(*args, **kwargs)
+_HAND_OVER = torch.overrides.handle_torch_function.__code__
 
+
+def _ask(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
+    answer = func(*args, **kwargs)
+    what = tensor_question(func, args, kwargs)
+    if what is not None and _asked_by_user() and isinstance(args[0], FakeTensor):
+        if what is not DTYPE:
+            known = answer if isinstance(answer, bool) else answer is not None
+            mode.recorder.reads.note(what, args[0], known)
+        elif getattr(args[0].fx_node, "op", "") != "placeholder":
+            mode.recorder.reads.note("autocast")
+    return answer
+
+
+def _of_autograd(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
+    """What a graph of forward alone has no place for."""
+    if mode.sees_autograd or not _asked_by_user():
+        return func(*args, **kwargs)
+    raise NotSupported(
+        f"forward uses autograd itself ({_AUTOGRAD[func]}).",
+        why="a program holds what forward computes; torch makes the backward pass when it is run",
+        where=stack.summary(stack.raw_stack(mode.recorder.floor)),
+        hints=["stillframe.make_fx traces gradients: they become operators of the graph"],
+    )
+
+
+def _require_grad(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
+    """Saying again what is so already changes nothing."""
+    wanted = kwargs.get("requires_grad", args[1] if len(args) > 1 else True)
+    if bool(args[0].requires_grad) is bool(wanted):
+        return args[0] if func is torch.Tensor.requires_grad_ else None
+    return _of_autograd(mode, func, args, kwargs)
+
+
+_AUTOGRAD: dict[Any, str] = {
+    torch.autograd.grad: "torch.autograd.grad",
+    torch.autograd.backward: "torch.autograd.backward",
+    torch.Tensor.backward: "Tensor.backward",
+    torch.Tensor.register_hook: "Tensor.register_hook",
+    torch.Tensor.register_post_accumulate_grad_hook: "a gradient hook",
+    torch.Tensor.retain_grad: "Tensor.retain_grad",
+    torch.Tensor.requires_grad_: "Tensor.requires_grad_",
+    torch_private.set_requires_grad: "tensor.requires_grad = ...",
+    torch_private.get_grad: "tensor.grad",
+}
 
 _HANDLERS: dict[Any, Any] = {
-    torch.Tensor.register_hook: _hook,
-    torch.Tensor.register_post_accumulate_grad_hook: _hook,
-    torch.autograd.grad: _gradients,
-    torch.autograd.backward: _gradients,
-    torch.Tensor.backward: _gradients,
+    **dict.fromkeys(_AUTOGRAD, _of_autograd),
+    torch.Tensor.requires_grad_: _require_grad,
+    torch_private.set_requires_grad: _require_grad,
+    **dict.fromkeys(QUESTIONS, _ask),
     torch_private.set_data: _replace_data,
     torch_private.set_grad_enabled: _set_grad_enabled,
     torch.Tensor.numpy: _to_numpy,

@@ -195,6 +195,8 @@ def _lift_fresh(
     if isinstance(real, FakeTensor):
         again = aten.clone if func is aten.lift_fresh_copy.default else aten.alias
         return recorder.record(again.default, args, {})
+    if real.is_floating_point() or real.is_complex():
+        recorder.reads.note("default dtype")
     node = recorder.operand(real)
     source = recorder.fake_mode.adopt(real)
     result = FakeTensor.make(

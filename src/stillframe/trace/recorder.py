@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -23,17 +24,14 @@ from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.shapes.node import SymNode
 from stillframe.symbolic import Expr
 from stillframe.trace import folding, higher_order, operators
+from stillframe.trace import transformer as _transformer  # noqa: F401  (it registers itself)
 from stillframe.trace.functions import FunctionMode
+from stillframe.trace.reads import Reads
 from stillframe.trace.scope import ModuleScope, tracking
 from stillframe.trace.subgraphs import Place, Subgraph, graph_of, refuse_escaped
 from stillframe.trace.symbols import SymbolNodes
 
 aten = torch.ops.aten
-
-_UNDER_AUTOCAST = (
-    "this program has autocast regions of its own, whose casts are part of it: call it outside of "
-    "torch.autocast (an autocast around export becomes part of the program too)"
-)
 
 _ORIGIN = ("nn_module_stack", "stack_trace")
 
@@ -94,7 +92,7 @@ class Recorder:
         self._lift_constant = lift_constant
         self._stacks: list[tuple[torch.fx.Node, stack.RawStack]] = []
         self._assert_stack: stack.RawStack | None = None
-        self._checks_autocast = False
+        self.reads = Reads(floor)
         self._items: dict[tuple[torch.fx.Node, int], torch.fx.Node] = {}
 
     # -- the run ------------------------------------------------------------------------------
@@ -108,8 +106,9 @@ class Recorder:
                 torch_private.compiling_flags(),
                 torch_private.autocast_cache_disabled(),
                 higher_order.intercepted(self),
-                torch_private.autocast_watched(self.check_autocast),
+                torch_private.autocast_watched(partial(self.reads.note, "autocast")),
                 torch_private.autograd_functions_watched(self._note_autograd_function),
+                self.reads.watching(),
                 torch_private.below_autograd(),
                 tracking(self.scope),
                 self.mode,
@@ -420,23 +419,6 @@ class Recorder:
         """Tell a reader of the graph something, once."""
         if text not in self.notes:
             self.notes.append(text)
-
-    def check_autocast(self) -> None:
-        """Forward enters an autocast region: a program that runs under autocast would differ.
-
-        The casts of a region are operators of the graph. An autocast of the caller would come on
-        top of them, also where the region switches it off.
-        """
-        if self._checks_autocast:
-            return
-        self._checks_autocast = True
-        with self.at_root():
-            state = self.create(torch_private.any_autocast_enabled, (), {})
-            state.meta["val"] = False
-            condition = self.create(torch.sym_not, (state,), {})
-            condition.meta["val"] = True
-            check = self.create(aten._assert_scalar.default, (condition, _UNDER_AUTOCAST), {})
-            check.meta["val"] = None
 
     def refuse_data_dependent(self, func: Any, advice: str) -> DataDependentError:
         """The error for an operator whose answer Python would need now."""

@@ -1,25 +1,31 @@
 """Which module call the capture is in: the ``nn_module_stack`` of a node.
 
 During a capture ``nn.Module.__call__`` is replaced by one that reports entry and exit to the
-recorder of the calling thread. The replacement is reference-counted, so that nested and concurrent
-captures share it, and the original is put back when the last one ends.
+recorder of the calling thread. Other modules may have functions of torch replaced for the same
+time (:func:`replace_while_capturing`). Replacements are reference-counted, so that nested and
+concurrent captures share them, and the originals are put back when the last one ends.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+
+from stillframe.errors import InternalError
 
 ModuleStack = dict[str, tuple[str, str]]
 
 _local = threading.local()
 _lock = threading.Lock()
 _users = 0
-_original: Any = None
+
+Place = tuple[Any, str]  # an object and the name of an attribute
+_replacements: dict[Place, Callable[..., Any]] = {}
+_originals: dict[Place, Callable[..., Any]] = {}
 
 
 def module_paths(root: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
@@ -101,25 +107,53 @@ class ModuleScope:
         return name
 
 
+def replace_while_capturing(owner: Any, name: str, replacement: Callable[..., Any]) -> None:
+    """Have ``owner.name`` be ``replacement`` while any thread captures; called at import.
+
+    The replacement asks :func:`capturing` and calls :func:`original` where the answer is no.
+    """
+    if (owner, name) in _replacements:
+        raise InternalError(f"{owner}.{name} has a replacement already")
+    _replacements[owner, name] = replacement
+
+
+def original(owner: Any, name: str) -> Callable[..., Any]:
+    """What ``owner.name`` is when nobody captures."""
+    return _originals.get((owner, name)) or getattr(owner, name)
+
+
+def capturing() -> bool:
+    """Whether this thread captures."""
+    return getattr(_local, "scope", None) is not None
+
+
+_CALL: Place = (torch.nn.Module, "__call__")
+
+
 def _call(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
     scope: ModuleScope | None = getattr(_local, "scope", None)
+    call = _originals[_CALL]
     if scope is None:
-        return _original(self, *args, **kwargs)
+        return call(self, *args, **kwargs)
     scope.enter(self)
     try:
-        return _original(self, *args, **kwargs)
+        return call(self, *args, **kwargs)
     finally:
         scope.leave()
+
+
+replace_while_capturing(*_CALL, _call)
 
 
 @contextlib.contextmanager
 def tracking(scope: ModuleScope) -> Iterator[None]:
     """Report the module calls of this thread to ``scope``."""
-    global _users, _original
+    global _users
     with _lock:
         if _users == 0:
-            _original = torch.nn.Module.__call__
-            torch.nn.Module.__call__ = _call  # type: ignore[method-assign]
+            for (owner, name), replacement in _replacements.items():
+                _originals[owner, name] = getattr(owner, name)
+                setattr(owner, name, replacement)
         _users += 1
     old = getattr(_local, "scope", None)
     _local.scope = scope
@@ -130,4 +164,5 @@ def tracking(scope: ModuleScope) -> Iterator[None]:
         with _lock:
             _users -= 1
             if _users == 0:
-                torch.nn.Module.__call__ = _original  # type: ignore[method-assign]
+                for (owner, name), function in _originals.items():
+                    setattr(owner, name, function)

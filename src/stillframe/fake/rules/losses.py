@@ -257,6 +257,84 @@ def multilabel_margin_loss(
     return contiguous(ctx, sizes, x.dtype, x.device)
 
 
+@rule(aten.ctc_loss.IntList, aten.ctc_loss.Tensor)
+def ctc_loss(
+    ctx: RuleContext,
+    log_probs: FakeTensor,
+    targets: FakeTensor,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int = 0,
+    reduction: int = MEAN,
+    zero_infinity: bool = False,
+) -> FakeTensor:
+    """One loss for each sequence of the batch; ``log_probs`` is ``(time, batch, classes)``."""
+    batched = len(log_probs.sizes) == 3
+    _check_ctc(ctx, log_probs, targets, input_lengths, target_lengths, blank)
+    sizes = log_probs.sizes[1:2] if batched and reduction == NONE else ()
+    return contiguous(ctx, sizes, log_probs.dtype, log_probs.device)
+
+
+@rule(aten._ctc_loss.default, aten._ctc_loss.Tensor)
+def ctc_loss_forward(
+    ctx: RuleContext,
+    log_probs: FakeTensor,
+    targets: FakeTensor,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int = 0,
+    zero_infinity: bool = False,
+) -> tuple[FakeTensor, FakeTensor]:
+    """The losses, and the table of partial sums: as wide as the longest target needs."""
+    if len(log_probs.sizes) != 3:
+        raise RuntimeError("log_probs must have 3 dimensions: time, batch, classes")
+    if targets.dtype not in (torch.int32, torch.int64):
+        raise RuntimeError(f"targets must be int32 or int64, got {targets.dtype}")
+    _check_ctc(ctx, log_probs, targets, input_lengths, target_lengths, blank)
+    time, batch, _ = log_probs.sizes
+    width: Any
+    if isinstance(target_lengths, FakeTensor):
+        width = ctx.unbacked(1)
+    else:
+        width = 2 * max(target_lengths, default=0) + 1
+    losses = contiguous(ctx, (batch,), log_probs.dtype, log_probs.device)
+    return losses, contiguous(ctx, (batch, time, width), log_probs.dtype, log_probs.device)
+
+
+def _check_ctc(
+    ctx: RuleContext,
+    log_probs: FakeTensor,
+    targets: FakeTensor,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int,
+) -> None:
+    """Plain lengths are one for each sequence; the kernel also looks at those in tensors."""
+    if not log_probs.dtype.is_floating_point:
+        raise RuntimeError(f"log_probs must be floating-point, got {log_probs.dtype}")
+    classes = log_probs.sizes[-1]
+    must(ctx, 0 <= blank, "blank must be in label range")
+    must(ctx, blank < classes, "blank must be in label range")
+    if len(log_probs.sizes) != 3:
+        return
+    time, batch, _ = log_probs.sizes
+    for lengths in (input_lengths, target_lengths):
+        if isinstance(lengths, FakeTensor):
+            ctx.env.may_raise = True
+        else:
+            must_match(ctx, (len(lengths),), (batch,), "there must be one length per sequence")
+    if not isinstance(input_lengths, FakeTensor) and input_lengths:
+        longest = max(input_lengths)
+        must(ctx, longest <= time, f"input_lengths must be at most {time}, got {longest}")
+
+
+@rule(aten._ctc_loss_backward.default, aten._ctc_loss_backward.Tensor)
+def ctc_loss_backward(
+    ctx: RuleContext, grad: FakeTensor, log_probs: FakeTensor, *_: Any
+) -> FakeTensor:
+    return contiguous(ctx, log_probs.sizes, log_probs.dtype, log_probs.device)
+
+
 @rule(aten.cosine_embedding_loss.default)
 def cosine_embedding_loss(
     ctx: RuleContext,

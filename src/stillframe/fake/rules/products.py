@@ -186,6 +186,32 @@ def bilinear(
     return contiguous(ctx, (*lead, weight.sizes[0]), a.dtype, a.device)
 
 
+@rule(aten._trilinear.default)
+def trilinear(
+    ctx: RuleContext,
+    i1: FakeTensor,
+    i2: FakeTensor,
+    i3: FakeTensor,
+    expand1: list[int],
+    expand2: list[int],
+    expand3: list[int],
+    sumdim: list[int],
+    unroll_dim: int = 1,
+) -> FakeTensor:
+    """The product of three operands that get new dims at ``expand``, summed over ``sumdim``."""
+    operands = ((i1, expand1), (i2, expand2), (i3, expand3))
+    sizes = ctx.broadcast(*(_expanded(t.sizes, dims) for t, dims in operands))
+    kept = tuple(s for dim, s in enumerate(sizes) if dim not in sumdim)
+    return contiguous(ctx, kept, i1.dtype, i1.device)
+
+
+def _expanded(sizes: tuple[Size, ...], dims: list[int]) -> list[Size]:
+    result = list(sizes)
+    for dim in sorted(dims):
+        result.insert(dim, 1)
+    return result
+
+
 # -- with a summand ------------------------------------------------------------------------------
 
 

@@ -152,3 +152,29 @@ def lstm_cell(
 @rule(aten.gru_cell.default, aten.rnn_tanh_cell.default, aten.rnn_relu_cell.default)
 def rnn_cell(ctx: RuleContext, x: FakeTensor, hx: FakeTensor, *_: Any) -> FakeTensor:
     return contiguous(ctx, hx.sizes, hx.dtype, hx.device)
+
+
+@rule(aten.mkldnn_rnn_layer.default)
+def mkldnn_layer(
+    ctx: RuleContext,
+    x: FakeTensor,
+    weight0: FakeTensor,
+    weight1: FakeTensor,
+    weight2: FakeTensor,
+    weight3: FakeTensor,
+    hx: FakeTensor,
+    cx: FakeTensor,
+    reverse: bool,
+    batch_sizes: list[int],
+    mode: int,
+    hidden_size: int,
+    *_: Any,
+) -> tuple[FakeTensor, ...]:
+    """One layer in one direction: output, hidden state, cell state, workspace.
+
+    The size of the workspace depends on the machine, and without gradients there is none; only the
+    backward operator reads it.
+    """
+    output = contiguous(ctx, (x.sizes[0], x.sizes[1], hidden_size), x.dtype, x.device)
+    workspace = contiguous(ctx, (0,), torch.uint8, x.device)
+    return (output, *_states(ctx, [hx, cx]), workspace)
