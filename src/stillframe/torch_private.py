@@ -307,11 +307,14 @@ def has_transform_rule(op: Any) -> bool:
     return interpreter is not None and interpreter.key() in op.functorch_table
 
 
-def higher_order_wanted() -> bool:
-    """Whether someone listens who knows operators that take functions: a trace, or a transform."""
+def is_listened_to(op: Any) -> bool:
+    """Whether someone wants to see this operator that takes functions: a trace, a transform."""
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return True
-    return any(mode.supports_higher_order_operators for mode in dispatch_modes())
+    return any(
+        mode.supports_higher_order_operators or type(mode) in op.python_key_table
+        for mode in dispatch_modes()
+    )
 
 
 # Answers a call of a higher-order operator, given the operator and its arguments.

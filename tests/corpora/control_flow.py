@@ -67,9 +67,24 @@ def _plain_prefixes(combine: Any, xs: Any, dim: int, **_: Any) -> Any:
     return _stacked(steps, dim)
 
 
+def _plain_steps(cond_fn: Any, body_fn: Any, carried: Any, _: Any) -> Any:
+    steps = []
+    while bool(cond_fn(*carried)):
+        carried = body_fn(*carried)
+        steps.append(carried)
+    return _stacked(steps or [carried])
+
+
+def _plain_operator(combine: Any, xs: Any, _: Any) -> Any:
+    steps = [[x[0] for x in xs]]
+    for i in range(1, xs[0].shape[0]):
+        steps.append(combine(*steps[-1], *(x[i] for x in xs)))
+    return _stacked(steps)
+
+
 PLAIN = SimpleNamespace(
     cond=_plain_cond, while_loop=_plain_while, map=_plain_map, scan=_plain_scan,
-    associative_scan=_plain_prefixes,
+    associative_scan=_plain_prefixes, loop_operator=_plain_steps, prefix_operator=_plain_operator,
 )  # fmt: skip
 
 
@@ -78,6 +93,8 @@ def torch_operators() -> SimpleNamespace:
     return SimpleNamespace(
         cond=torch.cond, while_loop=while_loop, map=torch_map, scan=scan,
         associative_scan=associative_scan,
+        loop_operator=torch.ops.higher_order.while_loop_stack_output,
+        prefix_operator=torch.ops.higher_order.associative_scan,
     )  # fmt: skip
 
 
@@ -290,3 +307,19 @@ def prefix_sums(x: torch.Tensor, ops: Any) -> Any:
     return ops.associative_scan(
         lambda a, b: (a[0] * b[0], b[0] * a[1] + b[1]), (x, x.sin()), 0, combine_mode="generic"
     )
+
+
+@program
+def steps_of_a_loop(x: torch.Tensor, ops: Any) -> Any:
+    """One row for each step; the number of steps is a symbol of the result."""
+    limit = (x > 0).sum() % 4
+    i, y = ops.loop_operator(
+        lambda i, y: i < limit, lambda i, y: (i + 1, y * 2 + i), (torch.tensor(0), x), ()
+    )
+    return i * 2, y.sum(0), y.shape[0] + y
+
+
+@program
+def prefixes(x: torch.Tensor, ops: Any) -> Any:
+    first, second = ops.prefix_operator(lambda a, u, b, v: [a * b, b * u + v], [x, x.sin()], ())
+    return first + 1, second

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 import stillframe as sf
 from stillframe.fake.tensor import FakeTensor
+from stillframe.trace.control_flow import PLAIN
 
 aten = torch.ops.aten
 higher_order = torch.ops.higher_order
@@ -547,3 +550,67 @@ def test_functions_that_do_not_fit(mode: str, message: str) -> None:
 def test_steps_that_cannot_be_stacked(mode: str) -> None:
     with pytest.raises(sf.NotSupported, match="cannot be stacked"):
         trace(lambda x: torch_map(lambda r: r.nonzero(), x), mode)
+
+
+# -- others that read the graphs ------------------------------------------------------------------
+
+
+def test_a_table_of_decompositions_reaches_arms() -> None:
+    table = {aten.sin.default: lambda x: x.cos()}
+    f = lambda x: torch.cond(x.sum() > 0, lambda: x.sin(), lambda: x * 2)  # noqa: E731
+    for mode in MODES[:3]:
+        graph = sf.make_fx(f, table, tracing_mode=mode)(EXAMPLE)
+        torch.testing.assert_close(graph(EXAMPLE), EXAMPLE.cos())
+
+
+def test_a_trace_inside_a_trace() -> None:
+    def f(x: torch.Tensor) -> Any:
+        inner = sf.make_fx(traced("nested"), allow_non_fake_inputs=True)(x)
+        return inner(x)
+
+    graph = trace(f, "symbolic")
+    assert _operators(graph) == ["(cond)", "cond"]
+    check(graph, "nested", "symbolic")
+
+
+def test_graphs_are_copied_and_printed() -> None:
+    graph = trace(traced("nested"), "symbolic")
+    check(copy.deepcopy(graph), "nested", "symbolic")
+    text = graph.print_readable(print_output=False)
+    assert "class true_graph_0" in text and "torch.ops.higher_order.cond(gt" in text
+
+
+def test_torch_traces_a_program_with_subgraphs() -> None:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    module = sf.export(traced("nested"), (EXAMPLE,)).module()
+    theirs = make_fx(module)(EXAMPLE)
+    for run in control_flow.SAME_SIZES:
+        torch.testing.assert_close(theirs(run), eager("nested")(run))
+
+
+def test_traces_in_threads() -> None:
+    found: list[Any] = []
+
+    def work() -> None:
+        for _ in range(3):
+            graph = trace(traced("nested"), "fake")
+            found.append([graph(run) for run in control_flow.SAME_SIZES])
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    want = [eager("nested")(run) for run in control_flow.SAME_SIZES]
+    assert len(found) == 9
+    for results in found:
+        torch.testing.assert_close(results, want)
+
+
+@pytest.mark.parametrize("name", ["map_impl", "scan", "associative_scan"])
+def test_plain_loops_over_nothing_are_refused(name: str) -> None:
+    nothing = [torch.ones(0, 3)]
+    args = ([WEIGHT], nothing) if name == "scan" else (nothing,)
+    with pytest.raises(ValueError, match="at least one slice"):
+        PLAIN[name](lambda *values: values, *args, [])

@@ -43,13 +43,13 @@ def while_loop_stack_output(
     while cond(*values, *extra):
         values = body(*values, *extra)
         steps.append(values)
-    return tuple(torch.stack(column) for column in zip(*(steps or [values]), strict=True))
+    return _columns(steps or [values])
 
 
 def map_impl(body: Function, xs: Sequence[torch.Tensor], extra: Sequence[Any]) -> tuple[Any, ...]:
     """``body`` of each slice along the first dim, stacked."""
     steps = [body(*slices, *extra) for slices in zip(*xs, strict=True)]
-    return tuple(_stacked(column) for column in zip(*steps, strict=True))
+    return _columns(steps)
 
 
 def scan(
@@ -61,7 +61,7 @@ def scan(
         results = body(*carry, *slices, *extra)
         carry = results[: len(carry)]
         steps.append(results[len(carry) :])
-    return (*carry, *(_stacked(column) for column in zip(*steps, strict=True)))
+    return (*carry, *_columns(steps))
 
 
 def associative_scan(
@@ -72,11 +72,20 @@ def associative_scan(
     steps = rows[:1]
     for row in rows[1:]:
         steps.append(tuple(body(*steps[-1], *row, *extra)))
-    return tuple(torch.stack(column) for column in zip(*steps, strict=True))
+    return _columns(steps)
 
 
-def _stacked(column: Sequence[Any]) -> Any:
-    return None if column[0] is None else torch.stack(tuple(column))
+def _columns(steps: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
+    """The results of all steps, stacked.
+
+    Raises:
+        ValueError: there is no step, which could tell the number and sizes of results.
+    """
+    if not steps:
+        raise ValueError("map and scan take at least one slice")
+    return tuple(
+        None if column[0] is None else torch.stack(column) for column in zip(*steps, strict=True)
+    )
 
 
 def _or_operator(function: Function) -> Function:
@@ -84,7 +93,7 @@ def _or_operator(function: Function) -> Function:
     op = getattr(torch.ops.higher_order, function.__name__)
 
     def run(*args: Any) -> Any:
-        if torch_private.higher_order_wanted():
+        if torch_private.is_listened_to(op):
             return op(*args)
         return function(*args)
 
