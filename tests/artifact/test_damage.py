@@ -240,6 +240,66 @@ def test_forged_programs_are_refused(name: str, original: Path, tmp_path: Path) 
     assert part in str(caught.value)
 
 
+# -- subgraphs -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def nested(tmp_path_factory: Any) -> Path:
+    def f(x: torch.Tensor) -> torch.Tensor:
+        def arm(x: torch.Tensor) -> torch.Tensor:
+            return torch.cond(x.max() > 1, torch.sin, torch.cos, (x,))
+
+        return torch.cond(x.sum() > 0, arm, lambda x: x.relu(), (x,))
+
+    path: Path = tmp_path_factory.mktemp("damage") / "nested.still"
+    sf.save(sf.export(f, (X,)), path)
+    return path
+
+
+def readers(doc: dict[str, Any]) -> list[Any]:
+    """The rows that read subgraphs: those of the program, and of its subgraphs."""
+    return [row for rows in (doc["nodes"], *doc["graphs"]) for row in rows if row[0] == "g"]
+
+
+SUBGRAPH_CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+    "no such subgraph": (lambda doc: readers(doc)[0].__setitem__(3, [99]), "has no subgraph"),
+    "itself": (lambda doc: readers(doc)[-1].__setitem__(3, [3]), "has no subgraph"),
+    "no number": (lambda doc: readers(doc)[0].__setitem__(3, ["x"]), "has no subgraph"),
+    "one for two": (lambda doc: readers(doc)[0].__setitem__(3, [1]), "two readers"),
+    "a bad name": (
+        lambda doc: doc["strings"].__setitem__(readers(doc)[0][2], "a.b"),
+        "a subgraph with the name",
+    ),
+    "two of a name": (
+        lambda doc: readers(doc)[0].__setitem__(2, readers(doc)[1][2]),
+        "a subgraph with the name",
+    ),
+    "an operator inside": (set_target("os.system"), "not the name of an operator"),
+    "no output inside": (lambda doc: doc["graphs"][0].pop(), "does not end in an output"),
+    "code as a name inside": (
+        lambda doc: doc["graphs"][0][0].__setitem__(1, "x; import os"),
+        "a node with the name",
+    ),
+    "a subgraph as a value": (
+        lambda doc: doc["nodes"][-1].__setitem__(3, [["tuple", [["node", 3]]]]),
+        "",
+    ),
+}
+
+
+def test_subgraphs_are_read(nested: Path, tmp_path: Path) -> None:
+    text, result = outcome(forged(nested, tmp_path / "f.still"))
+    assert "true_graph_0 = graph" in text and torch.equal(result, X.sin())
+
+
+@pytest.mark.parametrize("name", SUBGRAPH_CHANGES)
+def test_forged_subgraphs_are_refused(name: str, nested: Path, tmp_path: Path) -> None:
+    change, part = SUBGRAPH_CHANGES[name]
+    with pytest.raises(sf.ArtifactError) as caught:
+        sf.load(forged(nested, tmp_path / "f.still", change))
+    assert part in str(caught.value)
+
+
 def test_newer_versions(original: Path, tmp_path: Path) -> None:
     newer = forged(original, tmp_path / "f.still", manifest=lambda doc: doc.update(major=2))
     with pytest.raises(

@@ -189,6 +189,7 @@ class GraphReader:
         self._nodes: list[torch.fx.Node] = []
         self._root = torch.nn.Module()
         self._graphs: list[torch.fx.GraphModule] = []
+        self._read_by: dict[int, str] = {}
         self._storages: list[FakeStorage] = []
         for written in document.storages:
             storage = FakeStorage()
@@ -255,6 +256,9 @@ class GraphReader:
             raise ArtifactError(f"the file has a subgraph with the name {name[:40]!r}.")
         if type(index) is not int or not 0 <= index < len(self._graphs):
             raise ArtifactError(f"the file has no subgraph for {name[:40]!r}.")
+        if index in self._read_by:  # many readers of many readers would be a very large program
+            raise ArtifactError(f"the file has two readers of one subgraph: {name[:40]!r}.")
+        self._read_by[index] = name
         self._root.add_module(name, self._graphs[index])
         node = graph.get_attr(name)
         node.name = row.name
