@@ -11,6 +11,7 @@ import torch
 from tests.corpora import control_flow
 from tests.corpora.control_flow import EXAMPLE, PROGRAMS, eager, traced
 from torch import nn
+from torch._higher_order_ops import while_loop
 
 import stillframe as sf
 
@@ -125,6 +126,146 @@ def test_unused_operators_of_arms_are_removed() -> None:
     program = sf.export(lambda x: torch.cond(x.sum() > 0, arm, lambda x: x * 2, (x,)), (EXAMPLE,))
     inner = program.graph_module.true_graph_0.graph
     assert [n.target for n in inner.nodes if n.op == "call_function"] == [aten.sin.default]
+
+
+# -- what is around arms --------------------------------------------------------------------------
+
+
+@torch.library.custom_op("hop_tests::positive_rows", mutates_args=())
+def positive_rows(x: torch.Tensor) -> torch.Tensor:
+    return x[x.sum(1) > 0].clone()
+
+
+@positive_rows.register_fake
+def _(x: torch.Tensor) -> torch.Tensor:
+    return x.new_empty((torch.library.get_ctx().new_dynamic_size(), x.shape[1]))
+
+
+Surrounded = Callable[[Any, torch.Tensor, int, Any], Any]
+SURROUNDINGS: dict[str, Surrounded] = {}
+
+
+def surrounding(f: Surrounded) -> Surrounded:
+    SURROUNDINGS[f.__name__] = f
+    return f
+
+
+@surrounding
+def an_input_is_written(m: Any, x: torch.Tensor, n: int, cond: Any) -> Any:
+    x.add_(1)
+    y = cond(x.sum() > 0, lambda x: x * 2, lambda x: x - 1, (x,))
+    x.mul_(3)
+    return y + x
+
+
+@surrounding
+def a_buffer_is_written(m: Any, x: torch.Tensor, n: int, cond: Any) -> Any:
+    m.total.add_(1)
+    y = cond(x.sum() > 0, lambda x: x * m.total, lambda x: x - m.total, (x,))
+    m.total.mul_(2)
+    return y
+
+
+@surrounding
+def a_buffer_is_rebound(m: Any, x: torch.Tensor, n: int, cond: Any) -> Any:
+    m.total = cond(x.sum() > 0, lambda: m.total + 1, lambda: m.total * 2)
+    return x + m.total
+
+
+@surrounding
+def a_result_is_written(m: Any, x: torch.Tensor, n: int, cond: Any) -> Any:
+    y = cond(x.sum() > 0, lambda x: x * 2, lambda x: x - 1, (x,))
+    y.add_(1)
+    y[0] = 0
+    return y + 1
+
+
+@surrounding
+def a_view_of_what_is_written_later(m: Any, x: torch.Tensor, n: int, cond: Any) -> Any:
+    y = x.clone()
+    row = y[0]
+    z = cond(x.sum() > 0, lambda: row * 2, lambda: row - 1)
+    y.add_(10)
+    return z + row
+
+
+@surrounding
+def an_integer_among_the_inputs(m: Any, x: torch.Tensor, n: int, cond: Any) -> Any:
+    y = cond(n > 3, lambda x: x * n, lambda x: x - n, (x,))
+    return cond(x.sum() > 0, lambda: (y * n).sum(), lambda: y[:n].sum())
+
+
+@surrounding
+def floats_and_truth_values(m: Any, x: torch.Tensor, n: int, cond: Any) -> Any:
+    top, many = x.max().item(), (x > 0).sum().item() > 6
+
+    def arm(x: torch.Tensor) -> Any:
+        return cond(many, lambda: x * top, lambda: x - 1)
+
+    return cond(x.sum() > 0, arm, lambda x: x - top * 2, (x,))
+
+
+@surrounding
+def slices_by_numbers(m: Any, x: torch.Tensor, n: int, cond: Any) -> Any:
+    k = (x > 0).sum().item() % 3 + 1
+    return cond(x.sum() > 0, lambda x: x[:k].sum(), lambda x: x[k:].sum(), (x,))
+
+
+@surrounding
+def custom_operators(m: Any, x: torch.Tensor, n: int, cond: Any) -> Any:
+    return cond(x.sum() > 0, lambda: positive_rows(x), lambda: positive_rows(-x) * 2)
+
+
+@surrounding
+def a_module_in_a_loop(m: Any, x: torch.Tensor, n: int, cond: Any) -> Any:
+    if cond is control_flow.PLAIN.cond:
+        return m.linear(m.linear(m.linear(x)))
+    step = torch.tensor(0)
+    return while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, m.linear(y)), (step, x))[1]
+
+
+@surrounding
+def random_numbers(m: Any, x: torch.Tensor, n: int, cond: Any) -> Any:
+    return cond(x.sum() > 0, lambda x: m.dropout(x), lambda x: x - torch.rand(3), (x,))
+
+
+@surrounding
+def both_arms_are_one_module(m: Any, x: torch.Tensor, n: int, cond: Any) -> Any:
+    return cond(x.sum() > 0, m.linear, m.linear, (x,))
+
+
+@surrounding
+def a_result_that_nobody_uses(m: Any, x: torch.Tensor, n: int, cond: Any) -> Any:
+    cond(x.sum() > 0, lambda: x * 1, lambda: x * 2)
+    return x + 1
+
+
+class Around(nn.Module):
+    def __init__(self, f: Surrounded, cond: Any) -> None:
+        super().__init__()
+        self.f, self.cond = f, cond
+        torch.manual_seed(0)
+        self.linear, self.dropout = nn.Linear(3, 3), nn.Dropout(0.5)
+        self.register_buffer("total", torch.zeros(3))
+
+    def forward(self, x: torch.Tensor, n: int) -> Any:
+        return self.f(self, x, n, self.cond or torch.cond)
+
+
+@pytest.mark.parametrize("name", SURROUNDINGS)
+def test_what_is_around_arms(name: str) -> None:
+    spec = ({0: sf.Dim.AUTO}, sf.Dim.AUTO)
+    program = sf.export(Around(SURROUNDINGS[name], None), (EXAMPLE.clone(), 4), dynamic_shapes=spec)
+    module, plain = program.module(), Around(SURROUNDINGS[name], control_flow.PLAIN.cond)
+    runs = control_flow.SAME_SIZES + control_flow.OTHER_SIZES
+    for run, n in zip(runs, (4, 2, 5, 4, 2, 3), strict=True):
+        ours, theirs = run.clone(), run.clone()
+        torch.manual_seed(7)
+        got = module(ours, n)
+        torch.manual_seed(7)
+        torch.testing.assert_close(got, plain(theirs, n))
+        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(module.get_buffer("total"), plain.total)
 
 
 # -- what holds for the whole program is checked in the whole program -----------------------------
