@@ -136,9 +136,9 @@ def _check_masks(given: dict[str, Any]) -> None:
         if mask is not None and mask.is_floating_point():
             torch._assert_async(
                 torch.logical_or(mask == 0, mask <= _LIKE_INFINITY).all(),
-                f"{name} holds other numbers than 0 and -inf (or nearly so), and without gradients torch's "
-                "transformer layers take those for -inf; capture with gradients enabled, or "
-                "after torch.backends.mha.set_fastpath_enabled(False)",
+                f"{name} holds other numbers than 0 and -inf (or nearly so), and torch's "
+                "transformer layers take those for -inf without gradients; capture with gradients enabled, "
+                "or after torch.backends.mha.set_fastpath_enabled(False)",
             )
 
 
