@@ -34,7 +34,7 @@ class UnwrittenMemory:
             return
         storage = torch_private.storage_of(result)
         if 0 < storage.nbytes() <= _BYTES_LIMIT:
-            storage.fill_(_PATTERN)
+            _bytes(storage).fill_(_PATTERN)
             self._found[key] = StorageWeakRef(storage)
 
     def is_filled_unseen(
@@ -44,10 +44,11 @@ class UnwrittenMemory:
         if not self._found:
             return False
         tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
-        written = {memory_of(t) for t in written_arguments(facts, args, kwargs)}
         filled = any(self._has_lost_pattern(t) for t in tensors)
-        for key in written:
-            self._found.pop(key, None)
+        for target in written_arguments(facts, args, kwargs):
+            key = memory_of(target)
+            if key is not None:
+                self._found.pop(key, None)
         return filled
 
     def _has_lost_pattern(self, tensor: torch.Tensor) -> bool:
@@ -55,5 +56,8 @@ class UnwrittenMemory:
         known = None if key is None else self._found.get(key)
         if known is None or known.expired():
             return False
-        contents = torch.empty(0, dtype=torch.uint8).set_(torch_private.storage_of(tensor))
-        return not bool((contents == _PATTERN).all())
+        return not bool((_bytes(torch_private.storage_of(tensor)) == _PATTERN).all())
+
+
+def _bytes(storage: torch.UntypedStorage) -> torch.Tensor:
+    return torch.empty(0, dtype=torch.uint8).set_(storage)
