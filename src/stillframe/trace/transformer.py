@@ -14,6 +14,9 @@ program with such a layer checks that a mask of floats holds nothing that would 
 
 *Causal masks.* A mask that nobody said to be causal is compared with one that is, to have a faster
 kernel apply it. That is a question to the data; the mask is applied just as well without the hint.
+
+One difference is left: where masks leave a token nothing at all to attend to, the fused kernel
+gives NaN, and a program may give numbers.
 """
 
 from __future__ import annotations
