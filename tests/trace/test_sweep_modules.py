@@ -1,4 +1,4 @@
-"""A sample of the sweep over torch's module samples; all: ``python -m tests.trace.sweep_modules``."""
+"""A sample of the sweep over torch's modules; all: ``python -m tests.trace.sweep_modules``."""
 
 from __future__ import annotations
 
