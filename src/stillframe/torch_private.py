@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import inspect
 import sys
 import threading
@@ -83,8 +84,7 @@ def python_kernel(op: torch._ops.OpOverload, key: str) -> Callable[..., Any] | N
 
 def composite_in_python(op: torch._ops.OpOverload) -> Callable[..., Any]:
     """torch's Python form of a composite operator that has one beside its C++ form."""
-    import torch._decomp.decompositions  # registers them
-
+    importlib.import_module("torch._decomp.decompositions")  # registers them
     kernel = python_kernel(op, "CompositeImplicitAutograd")
     if kernel is None:
         raise KeyError(f"{op} has no kernel in Python")

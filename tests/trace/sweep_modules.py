@@ -134,7 +134,10 @@ def _resized(t: torch.Tensor, change: dict[int, int]) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Sample:
-    """A module in a phase, and a call of it. The module is never run, only its copies."""
+    """A module in a phase, and a call of it.
+
+    The module is exported, and never run: eager runs copies. So it must stay as it is.
+    """
 
     module: nn.Module
     call: Call
@@ -255,7 +258,7 @@ class Exported(Capture):
 
     def __init__(self, sample: Sample, mode: str, export: Callable[..., Any]) -> None:
         self.gradients = sample.phase == "train"
-        self.program = export(copy.deepcopy(sample.module), sample.call, mode)
+        self.program = export(sample.module, sample.call, mode)
 
         self.buffers = {k: b.clone() for k, b in sample.module.named_buffers()}
 
@@ -279,6 +282,7 @@ def export_ours(module: nn.Module, call: Call, mode: str) -> Any:
 
 
 def export_theirs(module: nn.Module, call: Call, mode: str) -> Any:
+    module = copy.deepcopy(module)  # their programs write to its buffers
     args, kwargs = call.filled(call.copies())
     dims = None
     if mode == "auto":
@@ -407,7 +411,7 @@ def tasks(options: argparse.Namespace) -> list[Task]:
     wanted = [name for name in options.modules.split(",") if name]
     libraries = ["stillframe", *(["torch"] if options.torch else [])]
     found = []
-    for index, info in list(enumerate(module_db))[:: options.every]:
+    for index, info in list(enumerate(module_db))[options.first :: options.every]:
         if wanted and info.name not in wanted and info.name.removeprefix("nn.") not in wanted:
             continue
         for phase in options.phases.split(","):
@@ -473,6 +477,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--dtype", default="float32")
     p.add_argument("--samples", type=int, default=4, help="samples of each module; 0: all")
     p.add_argument("--every", type=int, default=1, help="only every n-th module")
+    p.add_argument("--first", type=int, default=0, help="of these, the first one's position")
     p.add_argument("--jobs", type=int, default=1)
     p.add_argument("--torch", action="store_true", help="torch's own capture beside it")
     p.add_argument("--quiet", action="store_true", help="no details")

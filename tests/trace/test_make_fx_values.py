@@ -314,3 +314,33 @@ def test_lstm_of_any_batch(gradients: bool) -> None:
         graph = sf.make_fx(f, tracing_mode="symbolic")(state, torch.randn(5, 2, 3))
         x = torch.randn(5, 7, 3)
         torch.testing.assert_close(graph(state, x), f(state, x))
+
+
+def test_memory_that_is_filled_without_an_operator() -> None:
+    """A write that no mode sees stands for C++ code that writes by address."""
+
+    def hidden(x: torch.Tensor) -> torch.Tensor:
+        fresh = torch.empty(3)
+        with torch.utils._python_dispatch._disable_current_modes():
+            fresh.copy_(torch.tensor([1.0, 2, 3]))
+        return x + fresh
+
+    with pytest.raises(
+        sf.NotSupported, match=r"aten\.add\.Tensor reads memory that C\+\+"
+    ) as caught:
+        sf.make_fx(hidden)(torch.ones(3))
+    assert any("test_make_fx_values.py" in line for line in caught.value.where)
+
+
+def test_memory_that_operators_fill() -> None:
+    def f(x: torch.Tensor) -> Any:
+        a, b, c = torch.empty(3), torch.empty(3), torch.empty(3)
+        a[:2] = x[:2]
+        torch.add(x, 1, out=b)
+        unused = c * 0 + torch.empty(0).sum()
+        a[2:].fill_(7)
+        return a + b, torch.zeros_like(unused), torch.where(x > 5, c, x)
+
+    graph = sf.make_fx(f)(torch.ones(3))
+    x = torch.randn(3)
+    torch.testing.assert_close(graph(x), f(x))

@@ -49,8 +49,10 @@ def _flex_attention(
     fakes = [recorder.fake_mode.adopt(t) for t in main.values[:3]]
     _check_sizes(recorder, *fakes)
     dtype = torch.float64 if fakes[0].dtype is torch.float64 else torch.float32
-    score = _Mod(recorder, score_mod, [_scalar(recorder, dtype)], score_buffers)
-    mask = _Mod(recorder, mask_mod, [], mask_buffers)
+    device = fakes[0].device
+    first = [_scalar(recorder, dtype, device)]
+    score = _Mod(recorder, score_mod, first, score_buffers, device)
+    mask = _Mod(recorder, mask_mod, [], mask_buffers, device)
     score.check(recorder, "score_mod", floating=True)
     mask.check(recorder, "mask_mod", floating=False)
     score_node = attach(recorder, score.graph, "sdpa_score")
@@ -85,9 +87,10 @@ class _Mod:
         function: Callable[..., Any],
         first: list[Any],
         buffers: Sequence[Any],
+        device: torch.device,
     ) -> None:
         operands = Operands.of(recorder, buffers)
-        indices = [_scalar(recorder, torch.int64) for _ in range(4)]
+        indices = [_scalar(recorder, torch.int64, device) for _ in range(4)]
         seen = [*first, *indices, *(inside(recorder, b) for b in operands.values)]
 
         def run(*values: Any) -> Any:
@@ -142,8 +145,7 @@ class _IndexByTensors(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _scalar(recorder: Recorder, dtype: torch.dtype) -> FakeTensor:
-    device = torch.device("cpu")
+def _scalar(recorder: Recorder, dtype: torch.dtype, device: torch.device) -> FakeTensor:
     return FakeTensor.make(recorder.env, (), (), 0, dtype, device)
 
 

@@ -31,6 +31,7 @@ from stillframe.trace.real_tensors import RealTensors, unwraps_itself
 from stillframe.trace.recorder import Recorder
 from stillframe.trace.scope import ModuleScope, tracking
 from stillframe.trace.subgraphs import graph_of, refuse_escaped
+from stillframe.trace.unwritten import UnwrittenMemory
 
 aten = torch.ops.aten
 
@@ -70,6 +71,7 @@ class DispatchRecorder(Recorder):
 
     Attributes:
         real: what is known of tensors that are not fakes.
+        unwritten: new memory of real tensors that no operator has written.
         attributes: the tensors that the graph reads as attributes.
         enable_tracing: off, operators just run. Whoever turns it off answers for the results.
         trace_state: free for callers.
@@ -89,6 +91,7 @@ class DispatchRecorder(Recorder):
         self.runs_on = runs_on
         self.functions: CallMode = CallMode(self)
         self.real = RealTensors()
+        self.unwritten = UnwrittenMemory()
         self.attributes = Attributes(self.graph, root)
         self.root = self.attributes.root
         self.enable_tracing = True
@@ -297,8 +300,14 @@ class DispatchRecorder(Recorder):
         facts = operators.facts_of(func)
         if self.env.deferred:
             self.flush_asserts()
-        constant = self.runs_on is None and facts.may_fold and self.real.all_constant(args, kwargs)
+        constant = False
+        if self.runs_on is None:
+            constant = facts.may_fold and self.real.all_constant(args, kwargs)
+            if self.unwritten.is_filled_unseen(facts, args, kwargs):
+                raise self._filled_unseen(func)
         result = self._compute(func, args, kwargs)
+        if func is aten.empty.memory_format and self.runs_on is None:
+            self.unwritten.add(result)
         if facts.pure_constant and not _has_value(result):
             return result
         node = self.create(
@@ -316,6 +325,14 @@ class DispatchRecorder(Recorder):
         if constant:
             self.real.mark_constant(result)
         return result
+
+    def _filled_unseen(self, func: Any) -> NotSupported:
+        return NotSupported(
+            f"{func} reads memory that C++ code filled without any operator.",
+            why="the graph would read memory that nobody wrote",
+            where=stack.summary(stack.raw_stack(self.floor)),
+            hints=["make the tensor with an operator, or wrap the code: torch.library.custom_op"],
+        )
 
     def describe(self, node: torch.fx.Node, value: Any) -> None:
         """Write ``val`` and ``tensor_meta`` for a value."""

@@ -14,6 +14,9 @@ program with such a layer checks that a mask of floats holds nothing that would 
 
 *Causal masks.* A mask that nobody said to be causal is compared with one that is, to have a faster
 kernel apply it. That is a question to the data; the mask is applied just as well without the hint.
+
+One difference is left: where masks leave a token nothing at all to attend to, the fused kernel
+gives NaN, and a program may give numbers.
 """
 
 from __future__ import annotations
@@ -37,6 +40,11 @@ _DEVICES = ("cpu", "cuda", "xpu")
 # Where a module's forward takes the mask of the sequence and that of the padding.
 _MASKS = ("mask", "src_mask", "src_key_padding_mask")
 _LIKE_INFINITY = -1e9  # softmax makes zeros of these, too
+_UNUSUAL = (
+    "holds other numbers than 0 and -inf (or nearly so), and torch's transformer layers take those "
+    "for -inf without gradients; capture with gradients enabled, or after "
+    "torch.backends.mha.set_fastpath_enabled(False)"
+)
 _encoder_signature = inspect.signature(nn.TransformerEncoder.forward)
 _layer_signature = inspect.signature(nn.TransformerEncoderLayer.forward)
 _local = threading.local()
@@ -134,12 +142,8 @@ def _check_masks(given: dict[str, Any]) -> None:
     for name in _MASKS:
         mask = given.get(name)
         if mask is not None and mask.is_floating_point():
-            torch._assert_async(
-                torch.logical_or(mask == 0, mask <= _LIKE_INFINITY).all(),
-                f"{name} holds other numbers than 0 and -inf (or nearly so), and without gradients torch's "
-                "transformer layers take those for -inf; capture with gradients enabled, or "
-                "after torch.backends.mha.set_fastpath_enabled(False)",
-            )
+            usual = torch.logical_or(mask == 0, mask <= _LIKE_INFINITY)
+            torch._assert_async(usual.all(), f"{name} {_UNUSUAL}")
 
 
 def _dropped(padding: Tensor, check: bool) -> Tensor:
