@@ -99,6 +99,17 @@ class _Replay(torch.fx.Interpreter):
         return _Replay(value).run if isinstance(value, torch.fx.GraphModule) else value
 
 
+def replayed(module: torch.fx.GraphModule) -> Callable[..., Any]:
+    """A subgraph as a function whose gradients are those of the program."""
+
+    def run(*leaves: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return module(*leaves)
+        return _Replay(module, garbage_collect_values=False).run(*leaves)
+
+    return run
+
+
 def vjp(
     recorder: Recorder, module: torch.fx.GraphModule, count: int, needs: Sequence[int]
 ) -> Callable[..., Any]:

@@ -290,8 +290,10 @@ def _scan_backward(
             )
     n, m = len(init), len(init) + len(xs)
 
+    again = grad.replayed(module)
+
     def with_carry(*leaves: Any) -> Any:
-        outputs = pytree.tree_leaves(module(*leaves))
+        outputs = pytree.tree_leaves(again(*leaves))
         return (*outputs[:n], *(leaf.clone() for leaf in leaves[:n]))
 
     carries = list(record(recorder, op, (with_carry, init, xs, extra), {})[n:])
