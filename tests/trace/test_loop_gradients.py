@@ -94,8 +94,7 @@ def derivatives(f: Loop, ops: Any, order: int) -> Callable[..., Any]:
     return run
 
 
-@pytest.mark.parametrize("mode", ["real", "symbolic"])
-@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize(("mode", "order"), [("real", 1), ("symbolic", 2)])
 @pytest.mark.parametrize("name", LOOPS)
 def test_derivatives(name: str, order: int, mode: str) -> None:
     f = LOOPS[name]
