@@ -272,20 +272,32 @@ def inside_transform() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
+_flags_lock = threading.Lock()
+_flags_users = 0
+_flags_before = False, False
+
+
 @contextlib.contextmanager
 def compiling_flags() -> Iterator[None]:
     """``torch.compiler.is_compiling()`` and ``is_exporting()`` answer True inside.
 
-    Model libraries choose branches without data-dependent control flow by asking these.
+    Libraries ask them to leave out what cannot be captured. They are flags of the process, so
+    threads that capture at one time share them.
     """
-    compiler = torch.compiler
-    old = (compiler._is_compiling_flag, compiler._is_exporting_flag)
-    compiler._is_compiling_flag = True
-    compiler._is_exporting_flag = True
+    compiler: Any = torch.compiler
+    global _flags_users, _flags_before
+    with _flags_lock:
+        if _flags_users == 0:
+            _flags_before = compiler._is_compiling_flag, compiler._is_exporting_flag
+            compiler._is_compiling_flag = compiler._is_exporting_flag = True
+        _flags_users += 1
     try:
         yield
     finally:
-        compiler._is_compiling_flag, compiler._is_exporting_flag = old
+        with _flags_lock:
+            _flags_users -= 1
+            if _flags_users == 0:
+                compiler._is_compiling_flag, compiler._is_exporting_flag = _flags_before
 
 
 # The operators that take subgraphs, of those that a graph may call.
@@ -408,6 +420,13 @@ def _stand_ins() -> list[tuple[Any, str, Any]]:
     ]
 
 
+def _attention_flags() -> dict[tuple[Any, str], Any]:
+    """The flag by which ``flex_attention`` calls its operator, if its module was ever imported."""
+    module = sys.modules.get("torch.nn.attention.flex_attention")
+    name = "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"
+    return {} if module is None else {(module, name): getattr(module, name)}
+
+
 def _only_here(place: tuple[Any, str], stand_in: Callable[..., Any]) -> Callable[..., Any]:
     """``stand_in`` in recording threads, and in others what was there before."""
 
@@ -445,11 +464,14 @@ def higher_order_answered(handler: OperatorHandler) -> Iterator[None]:
             _compiling.update(((owner, name), getattr(owner, name)) for owner, name, _ in stand_ins)
             for owner, name, stand_in in stand_ins:
                 setattr(owner, name, _only_here((owner, name), stand_in))
+            flags = _attention_flags()
+            _compiling.update(flags)
+            for owner, name in flags:
+                setattr(owner, name, True)
         _uncompiled_users += 1
     old, _uncompiled.handler = _uncompiled.handler, handler
     try:
-        with _uncompiled_attention():
-            yield
+        yield
     finally:
         _uncompiled.handler = old
         with _uncompiled_lock:
@@ -457,21 +479,6 @@ def higher_order_answered(handler: OperatorHandler) -> Iterator[None]:
             if _uncompiled_users == 0:
                 for (owner, name), function in _compiling.items():
                     setattr(owner, name, function)
-
-
-@contextlib.contextmanager
-def _uncompiled_attention() -> Iterator[None]:
-    """``flex_attention`` calls its operator inside, if its module was ever imported."""
-    module = sys.modules.get("torch.nn.attention.flex_attention")
-    if module is None:
-        yield
-        return
-    old = module._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG
-    module._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG = True  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        module._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG = old  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
@@ -485,29 +492,45 @@ def autocast_cache_disabled() -> Iterator[None]:
         torch.set_autocast_cache_enabled(old)
 
 
+class _ThreadWatchers(threading.local):
+    """Who wants to know of the ``autograd.Function`` classes that this thread applies."""
+
+    def __init__(self) -> None:
+        self.applied: list[Callable[[type], None]] = []
+
+
+_watchers = _ThreadWatchers()
+_watchers_lock = threading.Lock()
+_watchers_users = 0
+
+
 @contextlib.contextmanager
 def autograd_functions_watched(applied: Callable[[type], None]) -> Iterator[None]:
-    """``applied(cls)`` is called whenever a ``torch.autograd.Function`` is applied inside.
+    """``applied(cls)`` is called whenever this thread applies a ``torch.autograd.Function`` inside.
 
     The class below ``Function`` is watched, so that an ``apply`` taken before is seen, too.
     """
     from torch.autograd.function import _SingleLevelFunction as watched
 
-    old = vars(watched).get("apply")
-
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        applied(cls)
-        inner = super(watched, cls).apply if old is None else old.__get__(None, cls)
-        return inner(*args, **kwargs)
+        for watcher in _watchers.applied:
+            watcher(cls)
+        return super(watched, cls).apply(*args, **kwargs)
 
-    setattr(watched, "apply", classmethod(apply))
+    global _watchers_users
+    with _watchers_lock:
+        if _watchers_users == 0:
+            setattr(watched, "apply", classmethod(apply))
+        _watchers_users += 1
+    _watchers.applied.append(applied)
     try:
         yield
     finally:
-        if old is None:
-            delattr(watched, "apply")
-        else:
-            setattr(watched, "apply", old)
+        _watchers.applied.pop()
+        with _watchers_lock:
+            _watchers_users -= 1
+            if _watchers_users == 0:
+                delattr(watched, "apply")
 
 
 @contextlib.contextmanager

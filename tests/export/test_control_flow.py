@@ -11,7 +11,7 @@ import torch
 from tests.corpora import control_flow
 from tests.corpora.control_flow import EXAMPLE, PROGRAMS, eager, traced
 from torch import nn
-from torch._higher_order_ops import while_loop
+from torch._higher_order_ops import scan, while_loop
 
 import stillframe as sf
 
@@ -83,6 +83,22 @@ class Arms(nn.Module):
         return self.arm(x) if x.sum() > 0 else self.right(x)  # type: ignore[no-any-return]
 
 
+@pytest.mark.spec("2.86")
+def test_placeholders_of_subgraphs_have_the_names_of_operands() -> None:
+    def f(rows: torch.Tensor, first: torch.Tensor) -> Any:
+        step = torch.tensor(0)
+        carry, _ = scan(lambda c, row: (c + row, c * row), first, rows)
+        return while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, y + carry), (step, rows))
+
+    module = sf.export(f, (EXAMPLE, EXAMPLE[0].clone())).graph_module
+    for name, names in {
+        "scan_combine_graph_0": ["first", "rows"],
+        "while_loop_body_graph_0": ["detach_", "rows", "getitem"],
+    }.items():
+        inner = getattr(module, name).graph
+        assert [n.name for n in inner.find_nodes(op="placeholder")] == names
+
+
 def test_parameters_of_arms_are_state_of_the_program() -> None:
     module = Arms()
     program = sf.export(module, (EXAMPLE,))
@@ -114,7 +130,7 @@ def test_autograd_goes_through_the_arm_that_runs() -> None:
 
 def test_a_listing_shows_subgraphs_where_they_are_read() -> None:
     text = str(sf.export(Arms(), (EXAMPLE,)))
-    assert "true_graph_0 = graph:\n      arg0_1: f32[4, 3]" in text
+    assert "true_graph_0 = graph:\n      x: f32[4, 3]\n      p_right_weight: f32[3, 3]" in text
     assert "cond(gt, true_graph_0, false_graph_0, [x, p_right_weight" in text
 
 

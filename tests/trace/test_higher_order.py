@@ -603,7 +603,7 @@ def test_traces_in_threads() -> None:
     for thread in threads:
         thread.join()
     want = [eager("nested")(run) for run in control_flow.SAME_SIZES]
-    assert len(found) == 9
+    assert len(found) == 9 and not torch.compiler.is_compiling()
     for results in found:
         torch.testing.assert_close(results, want)
 

@@ -70,7 +70,9 @@ def _arm(recorder: Recorder, function: Any, operands: Operands, condition: Expr 
     def of_leaves(*leaves: Any) -> Any:
         return function(*pytree.tree_unflatten(list(leaves), operands.spec))
 
-    return Subgraph(recorder, "torch.cond").trace(of_leaves, values, condition)
+    return Subgraph(recorder, "torch.cond").trace(
+        of_leaves, values, condition, nodes=operands.nodes
+    )
 
 
 def _check_predicate(pred: Any) -> None:

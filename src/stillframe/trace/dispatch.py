@@ -77,6 +77,8 @@ class DispatchRecorder(Recorder):
         trace_state: free for callers.
     """
 
+    names_of_operands = False
+
     def __init__(
         self,
         options: Options,

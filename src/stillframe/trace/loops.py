@@ -53,12 +53,13 @@ def _while_loop(recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict
     values = [_steady(recorder, value) for value in carried]
     operands = Operands.of(recorder, (*values, *extra))
     count = len(values)
-    cond_graph = Subgraph(recorder, owner).trace(
-        cond_fn, _carried_inside(recorder, operands.values, count, owner), bare=True
-    )
+    seen = _carried_inside(recorder, operands.values, count, owner)
+    cond_graph = Subgraph(recorder, owner).trace(cond_fn, seen, nodes=operands.nodes, bare=True)
     _check_condition(recorder, owner, cond_graph.outputs)
     seen = _carried_inside(recorder, operands.values, count, owner)
-    body_graph = Subgraph(recorder, owner).trace(_with_steady_results(body_fn), seen)
+    body_graph = Subgraph(recorder, owner).trace(
+        _with_steady_results(body_fn), seen, nodes=operands.nodes
+    )
     _check_carry(recorder, owner, seen[:count], body_graph.outputs, body_graph.own_symbols)
     operands = operands.extended(close(cond_graph, body_graph))
     cond_node = attach(recorder, cond_graph, f"{owner}_cond_graph")
@@ -201,7 +202,7 @@ def _map(recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict[str, A
     length = _length(recorder, owner, operands.values[:count])
     seen = [_slice_inside(recorder, x) for x in operands.values[:count]]
     seen += [inside(recorder, value) for value in operands.values[count:]]
-    body = Subgraph(recorder, owner).trace(function, seen)
+    body = Subgraph(recorder, owner).trace(function, seen, nodes=operands.nodes)
     operands = operands.extended(close(body))
     node = attach(recorder, body, "body_graph")
     module = module_of(recorder, node)
@@ -243,7 +244,9 @@ def _scan(recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict[str, 
     seen = _carried_inside(recorder, operands.values[:carries], carries, owner)
     seen += [_slice_inside(recorder, x) for x in operands.values[carries:count]]
     seen += [inside(recorder, value) for value in operands.values[count:]]
-    body = Subgraph(recorder, owner).trace(_with_steady_results(function, carries), seen)
+    body = Subgraph(recorder, owner).trace(
+        _with_steady_results(function, carries), seen, nodes=operands.nodes
+    )
     _check_carry(recorder, owner, seen[:carries], body.outputs[:carries], body.own_symbols)
     operands = operands.extended(close(body))
     node = attach(recorder, body, "scan_combine_graph")

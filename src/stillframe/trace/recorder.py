@@ -62,6 +62,9 @@ class Recorder:
             module stack and user lines are taken over.
     """
 
+    # placeholders of subgraphs are called what the operands are called
+    names_of_operands = True
+
     def __init__(
         self,
         env: ShapeEnv,

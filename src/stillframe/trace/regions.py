@@ -54,7 +54,9 @@ def _record(recorder: Recorder, op: Any, region: Region, prefix: str) -> Any:
     def of_leaves(*leaves: Any) -> Any:
         return region.function(*pytree.tree_unflatten(list(leaves), operands.spec))
 
-    subgraph = Subgraph(recorder, op.name(), may_copy=False).trace(of_leaves, values)
+    subgraph = Subgraph(recorder, op.name(), may_copy=False).trace(
+        of_leaves, values, nodes=operands.nodes
+    )
     operands = operands.extended(close(subgraph))
     node = attach(recorder, subgraph, prefix)
     module = module_of(recorder, node)

@@ -98,6 +98,7 @@ class Subgraph:
         values: Sequence[Any],
         assumed: Expr | None = None,
         *,
+        nodes: Sequence[Any] = (),
         bare: bool = False,
     ) -> Subgraph:
         """Run ``function(*values)`` and keep its operators here.
@@ -105,6 +106,8 @@ class Subgraph:
         Args:
             values: as the function sees them, see :func:`inside`.
             assumed: a condition that holds whenever the function runs.
+            nodes: the operands that the values stand for; placeholders of programs have their
+                names.
             bare: the graph returns its only result itself, and no tuple of it.
 
         Raises:
@@ -115,7 +118,7 @@ class Subgraph:
         with self._opened(), env.forgetting(assumed):
             before = set(env.symbols)
             for i, value in enumerate(values):
-                self._add_input(value, f"arg{i}_1")
+                self._add_input(value, self._input_name(i, nodes))
             result = function(*values)
             leaves, self.out_spec = pytree.tree_flatten(result)
             operands = [self._output(leaf) for leaf in leaves]
@@ -148,6 +151,12 @@ class Subgraph:
     def _note_own_backward(self, cls: type) -> None:
         if cls is not Tie:
             self.own_backward = cls.__qualname__
+
+    def _input_name(self, i: int, nodes: Sequence[Any]) -> str:
+        node = nodes[i] if i < len(nodes) else None
+        if self.recorder.names_of_operands and isinstance(node, torch.fx.Node):
+            return node.name
+        return f"arg{i}_1"
 
     def _add_input(self, value: Any, name: str) -> None:
         node = self._placeholder(name, value)
