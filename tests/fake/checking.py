@@ -138,6 +138,8 @@ def compare(
             else:
                 found = differences(fakes, reals, outcome.result, answer)
         outcome.fallbacks[label] = list(mode.fallbacks)
+        if label == "symbolic":  # strides of nothing: torch counts a size of 0 as 1 in them
+            found = [d for d in found if d.kind != "empty strides"]
         if fakes.env.guards:
             # the call only fits special sizes; whether memory is shared may stay open then, since
             # the operator itself stays in the graph and decides at run time
