@@ -127,7 +127,8 @@ def compare(
         try:
             answer = mode.run(op, tuple(fake_args), fake_kwargs)
         except (NotSupported, DataDependentError) as e:
-            outcome.refused = e.what
+            if outcome.error is None:
+                outcome.refused = e.what
             continue
         except Exception as e:
             if outcome.error is None:
@@ -138,6 +139,10 @@ def compare(
             else:
                 found = differences(fakes, reals, outcome.result, answer)
         outcome.fallbacks[label] = list(mode.fallbacks)
+        if label == "symbolic" or any(t.numel() == 0 and not _row_major(t) for t in reals):
+            # strides of nothing: an expression cannot count a size of 0 as 1, and kernels differ in
+            # what they keep of strides that an input of no elements was given
+            found = [d for d in found if d.kind != "empty strides"]
         if fakes.env.guards:
             # the call only fits special sizes; whether memory is shared may stay open then, since
             # the operator itself stays in the graph and decides at run time
@@ -147,6 +152,11 @@ def compare(
             outcome.symbolic = True
             outcome.guards = fakes.env.guards
     return outcome
+
+
+def _row_major(t: torch.Tensor) -> bool:
+    """Whether the strides are those of a new tensor, to the letter."""
+    return t.stride() == torch.empty(t.shape, device="meta").stride()
 
 
 _NOT_SHARED = "does not share memory with the input that it should"

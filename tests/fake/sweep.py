@@ -20,7 +20,7 @@ import sys
 import time
 import tomllib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,6 +132,8 @@ class Comparing(TorchDispatchMode):
             report.refused[name] += 1
         kind = "refuse" if outcome.refused else "pass"
         row["differ" if outcome.mismatches else kind] += 1
+        if outcome.refused:
+            outcome.mismatches.append(Difference("refuses", outcome.refused))
         for difference in outcome.mismatches:
             report.found.append(Found(self.operator, self.dtype, name, difference, call))
         if outcome.guards:
@@ -155,16 +157,22 @@ def differentiable(t: torch.Tensor) -> bool:
     return t.is_floating_point() or t.is_complex()
 
 
-def grad_difference(variant: Any, call: Call, first: bool) -> Difference | None:
-    """Run the call with inputs that require grad, for real and on fakes.
+#: Which tensors require grad, by their position in the call.
+GRAD_PATTERNS: tuple[Callable[[int], bool], ...] = (
+    lambda position: True,
+    lambda position: position == 0,
+    lambda position: position > 0,
+)
 
-    Args:
-        first: whether the first tensor requires grad; the others always do.
-    """
+
+def grad_difference(
+    variant: Any, call: Call, requires_grad: Callable[[int], bool]
+) -> Difference | None:
+    """Run the call with inputs of which some require grad, for real and on fakes."""
 
     def prepared(position: int, t: torch.Tensor) -> torch.Tensor:
         t = t.detach()
-        if differentiable(t) and (first or position > 0):
+        if differentiable(t) and requires_grad(position):
             t.requires_grad_()
         return t
 
@@ -224,8 +232,8 @@ def try_call(report: Report, name: str, dtype: str, call: Call, *, with_grad: bo
     info = OPERATORS[name]
     for variant in filter(None, (info.op, info.inplace_variant)):
         if with_grad and grad_matters(call):
-            for first in (True, False):
-                difference = grad_difference(variant, call, first)
+            for pattern in GRAD_PATTERNS:
+                difference = grad_difference(variant, call, pattern)
                 if difference is not None:
                     shown = f"{show(call.args)} {call.kwargs or ''}"
                     overload = getattr(variant, "__name__", str(variant))
@@ -285,18 +293,24 @@ def quiet() -> None:
 
 @dataclass(frozen=True)
 class Expectation:
-    """A known difference of some operators, and why it is one."""
+    """A known difference of some operators, and why it is one.
+
+    ``operators`` may be ``("*",)``: all that call the overload. ``text`` is a part of the
+    difference's text.
+    """
 
     operators: tuple[str, ...]
     overload: str
     kind: str
     reason: str
+    text: str = ""
 
     def covers(self, found: Found) -> bool:
         return (
-            found.operator in self.operators
+            (found.operator in self.operators or self.operators == ("*",))
             and found.overload == self.overload
             and found.difference.kind == self.kind
+            and self.text in found.difference.text
         )
 
 
@@ -304,7 +318,7 @@ def expectations() -> list[Expectation]:
     """The entries of ``expected.toml``; each must give a reason."""
     entries = tomllib.loads(EXPECTED.read_text())["difference"]
     made = [Expectation(tuple(e.pop("operators")), **e) for e in entries]
-    unknown = {name for entry in made for name in entry.operators} - OPERATORS.keys()
+    unknown = {name for entry in made for name in entry.operators} - OPERATORS.keys() - {"*"}
     if unknown or not all(entry.reason for entry in made):
         raise ValueError(f"{EXPECTED.name}: unknown operators {unknown}, or a reason is missing")
     return made
@@ -318,12 +332,13 @@ def surprises(report: Report, expected: list[Expectation]) -> list[Found]:
 def outdated(report: Report, expected: list[Expectation]) -> list[tuple[str, Expectation]]:
     """Operators of entries that ran and did not differ in the way that the entry says."""
     ran = {operator for operator, _ in report.table}
+    everything = ran >= OPERATORS.keys()
     return [
         (operator, entry)
         for entry in expected
         for operator in entry.operators
-        if operator in ran
-        and not any(f.operator == operator and entry.covers(f) for f in report.found)
+        if (everything if operator == "*" else operator in ran)
+        and not any(operator in ("*", f.operator) and entry.covers(f) for f in report.found)
     ]
 
 

@@ -44,6 +44,7 @@ class Gradient:
 
 _NONE = Gradient(arguments=())
 _FIRST = Gradient(arguments=(0,))
+_FIRST_RESULT = Gradient(results=(0,))
 _INPUT_WEIGHT_BIAS = Gradient(arguments=(0, 1, 2))
 
 _NOT_DIFFERENTIABLE = (
@@ -71,7 +72,13 @@ GRADIENTS: dict[Any, Gradient] = {
     **_of_all_overloads(_BY_THE_FIRST, _FIRST),
     aten.batch_norm.default: _INPUT_WEIGHT_BIAS,
     aten.instance_norm.default: _INPUT_WEIGHT_BIAS,
-    aten.native_layer_norm.default: Gradient(results=(0,)),
+    aten.native_layer_norm.default: _FIRST_RESULT,
+    aten.native_batch_norm.default: _FIRST_RESULT,
+    aten._native_batch_norm_legit.default: _FIRST_RESULT,
+    aten._native_batch_norm_legit.no_stats: _FIRST_RESULT,
+    aten._native_batch_norm_legit_no_training.default: _FIRST_RESULT,
+    aten._batch_norm_with_update.default: _FIRST_RESULT,
+    aten.linalg_lstsq.default: Gradient(results=(0, 1)),
     aten.linalg_lu.default: Gradient(results=(1, 2)),
     aten.lu_unpack.default: Gradient(results=(1, 2)),
 }

@@ -16,7 +16,7 @@ import torch
 
 from stillframe import torch_private
 from stillframe.errors import InternalError
-from stillframe.fake import fallback, gradients
+from stillframe.fake import fallback, gradients, outs
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import RULES, load_rules
 from stillframe.fake.tensor import FakeTensor
@@ -70,6 +70,8 @@ class FakeMode:
         if rule is not None:
             with contextlib.suppress(*_RULE_DOES_NOT_FIT):
                 result = rule(ctx, *plain_args, **plain_kwargs)
+        if result is NotImplemented and rule is None and outs.without_out(func) is not None:
+            return outs.run(self, func, plain_args, plain_kwargs)
         if result is NotImplemented:
             self.fallbacks[str(func)] += 1
             result = fallback.run(self, func, plain_args, plain_kwargs)

@@ -129,6 +129,13 @@ def to_copy(
     return cast(ctx, x, dtype, device, True, memory_format)
 
 
+@rule(aten.chalf.default)
+def chalf(
+    ctx: RuleContext, x: FakeTensor, *, memory_format: torch.memory_format | None = None
+) -> FakeTensor:
+    return cast(ctx, x, torch.complex32, memory_format=memory_format)
+
+
 @rule(aten.contiguous.default)
 def contiguous(
     ctx: RuleContext,

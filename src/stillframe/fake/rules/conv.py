@@ -6,6 +6,7 @@ height of 1; their input is made row-major first, so only the weight can ask for
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from stillframe.fake.rules.elementwise import contiguous
 from stillframe.fake.rules.sizing import must, order_is_channels_last, tidy
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
+from stillframe.symbolic import Expr
 
 aten = torch.ops.aten
 
@@ -73,7 +75,7 @@ def _convolved(
         )
         for i in range(spatial)
     ]
-    return _result(ctx, x, weight, (*lead, weight.sizes[0], *outer), spatial)
+    return _result(ctx, x, weight, groups, (*lead, weight.sizes[0], *outer), spatial)
 
 
 def _check(
@@ -112,10 +114,15 @@ def _check(
 
 
 def _result(
-    ctx: RuleContext, x: FakeTensor, weight: FakeTensor, sizes: tuple[Size, ...], spatial: int
+    ctx: RuleContext,
+    x: FakeTensor,
+    weight: FakeTensor,
+    groups: int,
+    sizes: tuple[Size, ...],
+    spatial: int,
 ) -> FakeTensor:
     """New memory for the result, in the memory format that the kernel chooses."""
-    if not _channels_last(x, weight, spatial):
+    if not _channels_last(ctx, x, weight, groups, spatial):
         return contiguous(ctx, sizes, x.dtype, x.device)
     full = sizes if len(sizes) == spatial + 2 else (1, *sizes)
     strides = ctx.channels_last_strides(full if spatial > 1 else (*full[:2], 1, full[2]))
@@ -124,8 +131,25 @@ def _result(
     return ctx.new(x, sizes, strides=strides[len(full) - len(sizes) :])
 
 
-def _channels_last(x: FakeTensor, weight: FakeTensor, spatial: int) -> bool:
-    if spatial == 3 and x.dtype not in _ONEDNN_DTYPES:
+def _onednn(ctx: RuleContext, x: FakeTensor, weight: FakeTensor, groups: int) -> bool:
+    """Whether oneDNN computes a convolution of volumes, which in float32 it does for large work.
+
+    Decided as in the example; the layout of the result is all that depends on it.
+    """
+    if x.dtype is not torch.float32:
+        return x.dtype in _ONEDNN_DTYPES
+    batched = x.sizes if len(x.sizes) == 5 else (1, *x.sizes)
+    hints = [ctx.env.hint_of(s) if isinstance(s, Expr) else s for s in (*batched, *weight.sizes)]
+    if None in hints:
+        return True
+    large = min(hints[-2:]) > 3 or hints[0] > 1 or math.prod(hints[:4]) > 20480
+    return groups > 1 or large
+
+
+def _channels_last(
+    ctx: RuleContext, x: FakeTensor, weight: FakeTensor, groups: int, spatial: int
+) -> bool:
+    if spatial == 3 and not _onednn(ctx, x, weight, groups):
         return False
     if spatial == 1:
         a, b, c = weight.sizes
@@ -225,7 +249,13 @@ def _transposed(
         size = (x.sizes[i - spatial] - 1) * stride[i] - 2 * padding[i]
         size = size + dilation[i] * (weight.sizes[i + 2] - 1) + more[i] + 1
         outer.append(tidy(ctx, size))
-    return _result(ctx, x, weight, (*lead, tidy(ctx, weight.sizes[1] * groups), *outer), spatial)
+    channels = tidy(ctx, weight.sizes[1] * groups)
+    big = any(
+        type(m) is int and type(s) is int and m >= s for m, s in zip(more, stride, strict=True)
+    )
+    if spatial == 3 and big:  # oneDNN does not take it
+        return contiguous(ctx, (*lead, channels, *outer), x.dtype, x.device)
+    return _result(ctx, x, weight, groups, (*lead, channels, *outer), spatial)
 
 
 def _backward(overload: Any, spatial: int) -> None:

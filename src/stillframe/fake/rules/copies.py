@@ -5,7 +5,7 @@ Each is the view of the same name, copied into row-major memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import RULES, rule
 from stillframe.fake.rules import reshaping, splitting, striding, views  # noqa: F401
 from stillframe.fake.rules.elementwise import contiguous
+from stillframe.fake.rules.reshaping import infer_sizes
 from stillframe.fake.tensor import FakeTensor
 
 aten = torch.ops.aten
@@ -35,8 +36,16 @@ def _register(names: str) -> None:
         for overload in copies.overloads():
             if overload == "out" or overload.endswith("_out"):
                 continue
+            if getattr(copies, overload) in RULES:
+                continue
             view = getattr(getattr(aten, name), overload)
             rule(getattr(copies, overload))(_copying(RULES[view]))
+
+
+@rule(aten.view_copy.default)
+def view_copy(ctx: RuleContext, x: FakeTensor, size: Sequence[Any]) -> FakeTensor:
+    """Unlike the view, also of memory that no view of these sizes fits."""
+    return contiguous(ctx, infer_sizes(ctx, x.sizes, size), x.dtype, x.device)
 
 
 _register(

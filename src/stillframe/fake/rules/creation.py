@@ -511,14 +511,8 @@ def binomial(ctx: RuleContext, count: FakeTensor, prob: FakeTensor, *_: Any) -> 
 
 @rule(aten.one_hot.default)
 def one_hot(ctx: RuleContext, x: FakeTensor, num_classes: Size = -1) -> FakeTensor:
-    """The last dim counts the classes.
-
-    Raises:
-        NotSupported: the number of classes is left to the data.
-    """
+    """The last dim counts the classes; -1 leaves their number to the data."""
     if type(num_classes) is int and num_classes == -1:
-        error = ctx.unsupported("one_hot without num_classes cannot be captured.")
-        error.why = "the number of classes would depend on the data"
-        error.hints = ("pass num_classes",)
-        raise error
+        must(ctx, ctx.numel(x.sizes) > 0, "Class values must not be empty without num_classes")
+        num_classes = ctx.unbacked(1)
     return make(ctx, (*x.sizes, num_classes), torch.int64, x.device)

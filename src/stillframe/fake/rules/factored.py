@@ -5,6 +5,7 @@ As in ``linalg.py``: what LAPACK computes is column-major in its last two dims.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,10 +15,11 @@ from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import without_dims, wrap_dims
 from stillframe.fake.rules.elementwise import real_of
 from stillframe.fake.rules.linalg import columns, least, qr, rows, solve, square
+from stillframe.fake.rules.reductions import reduced
 from stillframe.fake.rules.reshaping import reshape
 from stillframe.fake.rules.sizing import product, tidy
 from stillframe.fake.tensor import FakeTensor
-from stillframe.symbolic import unwrap
+from stillframe.symbolic import max_, unwrap
 
 aten = torch.ops.aten
 Pair = tuple[FakeTensor, FakeTensor]
@@ -239,7 +241,32 @@ def matrix_norm(
     if len(x.sizes) < 2 or len(dim) != 2:
         raise RuntimeError("linalg.matrix_norm: The input must have two dims to reduce over")
     dims = wrap_dims(dim, len(x.sizes))
+    ctx.requires_grad = ctx.requires_grad and not _over_nothing(x, ord, dims)
     return rows(ctx, x, without_dims(x.sizes, dims, keepdim), real_of(dtype or x.dtype))
+
+
+def _over_nothing(x: FakeTensor, ord: Any, dims: tuple[int, ...]) -> bool:
+    """Whether the norm is a maximum of no elements: zeros, which no gradient flows to."""
+    inner = {1: dims[1:], math.inf: dims[:1], 2: dims}.get(ord, ())
+    return any(type(x.sizes[d]) is int and x.sizes[d] == 0 for d in inner)
+
+
+@rule(aten.linalg_norm.default, aten.linalg_norm.ord_str)
+def norm(
+    ctx: RuleContext,
+    x: FakeTensor,
+    ord: Any = None,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> FakeTensor:
+    """A vector norm, or with ``ord`` over two dims a matrix norm."""
+    if ord is not None and dim is None and len(x.sizes) == 2:
+        dim = (0, 1)
+    if ord is not None and isinstance(dim, (list, tuple)) and len(dim) == 2:
+        return matrix_norm(ctx, x, ord, dim, keepdim, dtype=dtype)
+    return reduced(ctx, x, dim, keepdim, real_of(dtype or x.dtype))
 
 
 @rule(aten.linalg_cond.default, aten.linalg_cond.p_str)
@@ -248,3 +275,48 @@ def cond(ctx: RuleContext, x: FakeTensor, p: Any = None) -> FakeTensor:
     if p not in (None, 2, -2):
         square(ctx, x, "linalg.cond")
     return rows(ctx, x, x.sizes[:-2], real_of(x.dtype))
+
+
+# -- least squares ---------------------------------------------------------------------------------
+
+
+@rule(aten.linalg_lstsq.default)
+def lstsq(
+    ctx: RuleContext,
+    a: FakeTensor,
+    b: FakeTensor,
+    rcond: Any = None,
+    *,
+    driver: str | None = None,
+) -> tuple[FakeTensor, FakeTensor, FakeTensor, FakeTensor]:
+    """The solution, residuals, ranks and singular values; the driver says which are computed."""
+    driver = driver or "gelsy"
+    if driver not in ("gels", "gelsy", "gelsd", "gelss"):
+        raise RuntimeError(f"torch.linalg.lstsq: unknown driver {driver}")
+    if not len(b.sizes) <= len(a.sizes) <= len(b.sizes) + 1 or len(a.sizes) < 2:
+        raise RuntimeError("torch.linalg.lstsq: other must have as many dims as input, or one less")
+    if a.dtype is not b.dtype:
+        raise RuntimeError("torch.linalg.lstsq: input and other must have the same dtype")
+    *lead, m, n = a.sizes
+    vector = len(b.sizes) == len(a.sizes) - 1 and all(map(ctx.same, b.sizes, a.sizes[:-1]))
+    if not vector:
+        message = "torch.linalg.lstsq: input.size(-2) should match other.size(-2)"
+        ctx.require_same(m, b.sizes[-2], message)
+        lead = list(ctx.broadcast(lead, b.sizes[:-2]))
+    right = () if vector else b.sizes[-1:]
+    tall = driver != "gelsy" and ctx.guard(m > n)
+    if tall and driver != "gels":
+        raise ctx.unsupported(
+            f"linalg.lstsq with driver {driver} and more equations than unknowns has residuals "
+            "only if the matrices are of full rank."
+        )
+    # the first n rows of what LAPACK wrote over a matrix of max(m, n) rows
+    full = columns(ctx, b, (*lead, tidy(ctx, max_(m, n)), *(right or (1,))))
+    strides = full.strides[: len(lead) + 1 + len(right)]
+    values = (*lead, least(ctx, a)) if driver in ("gelsd", "gelss") else (0,)
+    return (
+        ctx.new(b, (*lead, n, *right), strides=strides),
+        rows(ctx, a, (*lead, *(right or (1,))) if tall else (0,), real_of(a.dtype)),
+        rows(ctx, a, (0,) if driver == "gels" else tuple(lead), torch.int64),
+        rows(ctx, a, values, real_of(a.dtype)),
+    )

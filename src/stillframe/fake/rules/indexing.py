@@ -16,6 +16,7 @@ from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import wrap_dim
 from stillframe.fake.rules.elementwise import Layout, contiguous, fit, fresh, layout_of
+from stillframe.fake.rules.reshaping import view
 from stillframe.fake.rules.scattering import within
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
@@ -229,6 +230,8 @@ def _check_index(ctx: RuleContext, x: FakeTensor, index: FakeTensor, dim: int) -
     dim = wrap_dim(dim, len(x.sizes))
     if index.dtype not in (torch.int64, torch.int32) and 0 not in index.sizes:
         raise RuntimeError("gather(): Expected dtype int32/int64 for index")
+    if 0 in index.sizes:  # nothing else is checked then
+        return
     if max(len(x.sizes), 1) != max(len(index.sizes), 1):
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
     within(ctx, index, x, dim)
@@ -244,6 +247,8 @@ def take_along_dim(
             "torch.take_along_dim(): dtype of indices should be Long but got " + str(indices.dtype)
         )
     if dim is None:
+        for t in (x, indices):
+            view(ctx, t, (-1,))  # eager flattens both, without a copy
         return contiguous(ctx, (ctx.numel(indices.sizes),), x.dtype, x.device)
     dim = wrap_dim(dim, len(x.sizes))
     own, given = list(x.sizes), list(indices.sizes)

@@ -69,12 +69,18 @@ def least(ctx: RuleContext, x: FakeTensor) -> Size:
     aten.linalg_inv.default,
     aten.inverse.default,
     aten.linalg_cholesky.default,
-    aten.cholesky.default,
     aten.cholesky_inverse.default,
 )
 def inverse(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
     square(ctx, x, "linalg.inv")
     return columns(ctx, x, x.sizes)
+
+
+@rule(aten.cholesky.default)
+def cholesky(ctx: RuleContext, x: FakeTensor, upper: bool = False) -> FakeTensor:
+    """Column-major, but row-major where there are no elements."""
+    square(ctx, x, "cholesky")
+    return rows(ctx, x, x.sizes) if 0 in x.sizes else columns(ctx, x, x.sizes)
 
 
 @rule(aten.linalg_inv_ex.default, aten.linalg_cholesky_ex.default)

@@ -14,7 +14,13 @@ import torch
 
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
-from stillframe.fake.rules.dims import format_strides, suggested_format, without_dims, wrap_dim
+from stillframe.fake.rules.dims import (
+    format_strides,
+    has_format,
+    suggested_format,
+    without_dims,
+    wrap_dim,
+)
 from stillframe.fake.rules.elementwise import (
     as_float,
     contiguous,
@@ -25,8 +31,10 @@ from stillframe.fake.rules.elementwise import (
     real_of,
     write_into,
 )
+from stillframe.fake.rules.sizing import must
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
+from stillframe.symbolic import eq
 
 aten = torch.ops.aten
 Maybe = FakeTensor | None
@@ -223,6 +231,22 @@ def native_batch_norm(
     )
 
 
+@rule(aten._batch_norm_with_update.default)
+def batch_norm_with_update(
+    ctx: RuleContext,
+    x: FakeTensor,
+    weight: Maybe,
+    bias: Maybe,
+    running_mean: FakeTensor,
+    running_var: FakeTensor,
+    momentum: float,
+    eps: float,
+) -> tuple[FakeTensor, FakeTensor, FakeTensor, FakeTensor]:
+    """In training, with an empty reserve."""
+    three = native_batch_norm(ctx, x, weight, bias, running_mean, running_var, True, momentum, eps)
+    return (*three, contiguous(ctx, (0,), torch.uint8, x.device))
+
+
 @rule(aten._native_batch_norm_legit.no_stats)
 def native_batch_norm_no_stats(
     ctx: RuleContext,
@@ -298,11 +322,9 @@ def group_norm(
     cudnn_enabled: bool = True,
 ) -> FakeTensor:
     channels = x.sizes[1]
-    if type(channels) is int and channels % num_groups:
-        raise RuntimeError(
-            "Expected number of channels in input to be divisible by num_groups, but got input "
-            f"of shape {list(x.sizes)} and num_groups={num_groups}"
-        )
+    message = "Expected number of channels in input to be divisible by num_groups, but got input "
+    divides = channels % num_groups == 0 if type(channels) is int else eq(channels % num_groups, 0)
+    must(ctx, divides, f"{message}of shape {list(x.sizes)} and num_groups={num_groups}")
     _check_channels(ctx, channels, weight=weight, bias=bias)
     return _in_suggested_format(ctx, x)
 
@@ -321,6 +343,8 @@ def native_group_norm(
 ) -> tuple[FakeTensor, FakeTensor, FakeTensor]:
     """Output, and mean and reciprocal standard deviation of each group."""
     dtype = _stat_dtype(x, weight, bias)
+    if not has_format(x, suggested_format(x)):
+        raise RuntimeError("native_group_norm: the input must be contiguous in its memory format")
     return (
         _in_suggested_format(ctx, x),
         contiguous(ctx, (N, group), dtype, x.device),

@@ -11,6 +11,7 @@ from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import wrap_dim, wrap_dims
 from stillframe.fake.rules.elementwise import as_float, contiguous, contiguous_strides, elementwise
+from stillframe.fake.rules.reshaping import view
 from stillframe.fake.rules.sizing import must, must_match, tidy
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
@@ -48,6 +49,12 @@ def gradient(
     for d in dims:
         message = f"torch.gradient expected each dimension size to be at least {edge_order + 1}"
         must(ctx, x.sizes[d] > edge_order, message)
+    for t in spacing if isinstance(spacing, list) else ():
+        if isinstance(t, FakeTensor) and t.device != x.device:
+            raise RuntimeError(
+                "torch.gradient expected each tensor to be on the same device, but got devices "
+                f"{x.device} and {t.device}!"
+            )
     dtype = as_float(x.dtype)
     return [contiguous(ctx, x.sizes, dtype, x.device) for _ in dims]
 
@@ -124,6 +131,8 @@ def quantile(
     interpolation: str = "linear",
 ) -> FakeTensor:
     """One result for each of ``q``, which come first; they are computed as the last dim."""
+    if interpolation != "linear":  # which elements are taken is then no function of q
+        ctx.requires_grad = ctx.requires_grad and x.requires_grad
     if x.dtype not in (torch.float32, torch.float64):
         raise RuntimeError("quantile() input tensor must be either float or double dtype")
     rank = len(x.sizes)
@@ -183,7 +192,10 @@ def histogramdd(
     must_match(ctx, x.sizes[-1:], (len(bins),), message)
     tensors = [isinstance(b, FakeTensor) for b in bins]
     counts = [tidy(ctx, b.sizes[0] - 1) if t else b for b, t in zip(bins, tensors, strict=True)]
-    edges = [contiguous(ctx, (tidy(ctx, n + 1),), x.dtype, x.device) for n in counts]
+    edges = [
+        b if t else contiguous(ctx, (tidy(ctx, b + 1),), x.dtype, x.device)
+        for b, t in zip(bins, tensors, strict=True)
+    ]
     return contiguous(ctx, tuple(counts), x.dtype, x.device), edges
 
 
@@ -197,7 +209,21 @@ def kron(ctx: RuleContext, a: FakeTensor, b: FakeTensor) -> FakeTensor:
     left = (1,) * (rank - len(a.sizes)) + a.sizes
     right = (1,) * (rank - len(b.sizes)) + b.sizes
     sizes = tuple(tidy(ctx, m * n) for m, n in zip(left, right, strict=True))
-    return contiguous(ctx, sizes, ctx.promote(a, b), a.device)
+    blocks = ctx.view(a, *_spread(left, a.strides, first=True), a.offset)
+    inside = ctx.view(b, *_spread(right, b.strides, first=False), b.offset)
+    return view(ctx, elementwise(ctx, (blocks, inside), ctx.promote(a, b)), sizes)
+
+
+def _spread(
+    sizes: Sequence[Size], strides: Sequence[Size], *, first: bool
+) -> tuple[list[Size], list[Size]]:
+    """Sizes and strides with a dim of size 1 after (or before) each of them."""
+    new_sizes: list[Size] = []
+    new_strides: list[Size] = []
+    for size, stride in zip(sizes, [0] * (len(sizes) - len(strides)) + [*strides], strict=True):
+        new_sizes += [size, 1] if first else [1, size]
+        new_strides += [stride, 0] if first else [0, stride]
+    return new_sizes, new_strides
 
 
 @rule(aten.addr.default)

@@ -133,6 +133,10 @@ def _max_pool(spatial: int) -> None:
 
     def result(ctx: RuleContext, x: FakeTensor, *args: Any) -> FakeTensor:
         sizes = _pooled(ctx, name, x, spatial, *args)
+        if spatial == 3 and suggested_format(x) is torch.channels_last:
+            raise RuntimeError(
+                "Unsupported memory format. Supports only ChannelsLast3d, Contiguous"
+            )
         if len(x.sizes) < spatial + 2:
             return ctx.new(x, sizes)
         return formatted(ctx, x, sizes) if spatial > 1 else _formatted_row(ctx, x, sizes)

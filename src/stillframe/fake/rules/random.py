@@ -74,7 +74,12 @@ def _positive(rate: Any = 1.0) -> Expr | bool:
     return rate > 0  # type: ignore[no-any-return]
 
 
-_fill("uniform uniform_", _ordered, "uniform_ expects to return a [from, to) range")
+_fill(
+    "uniform uniform_",
+    _ordered,
+    "uniform_ expects to return a [from, to) range",
+    complex_too=True,
+)
 _fill("cauchy cauchy_", _second_positive, "cauchy_ expects sigma > 0.0")
 _fill("log_normal log_normal_", _second_positive, "log_normal_ expects std > 0.0")
 _fill("exponential exponential_", _positive, "exponential_ expects lambda > 0.0")

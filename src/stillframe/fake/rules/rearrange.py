@@ -236,7 +236,7 @@ def edge_pad(ctx: RuleContext, x: FakeTensor, padding: Sequence[Any]) -> FakeTen
     """Reflected or repeated edges; batched images and volumes keep NHWC and NDHWC."""
     sizes = padded_sizes(ctx, x.sizes, padding)
     spatial = len(padding) // 2
-    if len(x.sizes) == spatial + 2 and spatial > 1:
+    if (len(x.sizes) == spatial + 2 and spatial > 1) or (len(x.sizes) == 4 and spatial == 3):
         return _in_suggested_format(ctx, x, sizes)
     return ctx.new(x, sizes)
 

@@ -114,6 +114,16 @@ rule(aten.count_nonzero.default, aten.count_nonzero.dim_IntList)(reduction(_int6
 rule(aten.frobenius_norm.dim)(reduction(real_of))
 
 
+@rule(aten.hash_tensor.default)
+def hash_tensor(
+    ctx: RuleContext, x: FakeTensor, dim: Any = (), *, keepdim: bool = False, mode: int = 0
+) -> FakeTensor:
+    """The xor of the elements' bits; only mode 0 exists."""
+    if mode != 0:
+        raise RuntimeError(f"Unknown hash_tensor mode: {mode}")
+    return reduced(ctx, x, dim, keepdim, torch.uint64)
+
+
 @rule(aten.mean.default, aten.mean.dim)
 def mean(
     ctx: RuleContext,
@@ -200,20 +210,6 @@ def norm(
     *,
     dtype: torch.dtype | None = None,
 ) -> FakeTensor:
-    return reduced(ctx, x, dim, keepdim, real_of(dtype or x.dtype))
-
-
-@rule(aten.linalg_norm.default, aten.linalg_norm.ord_str)
-def linalg_norm(
-    ctx: RuleContext,
-    x: FakeTensor,
-    ord: Any = None,
-    dim: Any = None,
-    keepdim: bool = False,
-    *,
-    dtype: torch.dtype | None = None,
-) -> FakeTensor:
-    """A vector norm, or over two dims a matrix norm."""
     return reduced(ctx, x, dim, keepdim, real_of(dtype or x.dtype))
 
 

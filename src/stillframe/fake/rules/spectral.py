@@ -15,9 +15,17 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import wrap_dim, wrap_dims
-from stillframe.fake.rules.elementwise import as_float, compare_strides, complex_of, real_of
+from stillframe.fake.rules.elementwise import (
+    as_float,
+    compare_strides,
+    complex_of,
+    elementwise,
+    real_of,
+)
 from stillframe.fake.rules.rearrange import constant_pad_nd, roll
 from stillframe.fake.rules.sizing import tidy
+from stillframe.fake.rules.striding import view_as_real
+from stillframe.fake.rules.views import transpose
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes import layout
 from stillframe.shapes.env import Size
@@ -291,6 +299,7 @@ def _frames(
     n_fft: Any,
     hop_length: Any,
     extra: Any,
+    window: FakeTensor | None,
     onesided: Any,
     out: Any,
 ) -> FakeTensor:
@@ -299,16 +308,24 @@ def _frames(
     count = tidy(ctx, (x.sizes[-1] + extra - n_fft) // hop + 1)
     if onesided is None:
         onesided = not x.dtype.is_complex
-    bins = n_fft // 2 + 1 if onesided else n_fft
-    inner = tidy(ctx, bins * count)
-    sizes, strides = (*x.sizes[:-1], bins, count), (*([inner] * (len(x.sizes) - 1)), 1, bins)
-    result = ctx.new(x, sizes, dtype=complex_of(x.dtype), strides=strides)
+    frames = ctx.view(
+        x,
+        (*x.sizes[:-1], count, n_fft),
+        (*x.strides[:-1], x.strides[-1] * hop, x.strides[-1]),
+        x.offset,
+    )
+    if extra:  # padded, so row-major
+        frames = ctx.new(frames, frames.sizes)
+    if window is not None:
+        frames = elementwise(ctx, (frames, window), ctx.promote(frames, window))
+    last = (len(frames.sizes) - 1,)
+    made = _c2c(ctx, frames, last) if frames.dtype.is_complex else _r2c(ctx, frames, last, onesided)
+    result = transpose(ctx, made, -1, -2)
     if out is None:
         out = x.dtype.is_complex
     if out:
         return result
-    doubled = [s * 2 for s in strides]
-    return ctx.view(result, (*sizes, 2), (*doubled, 1), 0, dtype=real_of(result.dtype))
+    return view_as_real(ctx, result)
 
 
 @rule(aten.stft.default)
@@ -324,7 +341,7 @@ def stft(
     return_complex: bool | None = None,
     align_to_window: bool | None = None,
 ) -> FakeTensor:
-    return _frames(ctx, x, n_fft, hop_length, 0, onesided, return_complex)
+    return _frames(ctx, x, n_fft, hop_length, 0, window, onesided, return_complex)
 
 
 @rule(aten.stft.center)
@@ -344,7 +361,7 @@ def stft_center(
 ) -> FakeTensor:
     """Padded by half a window on both sides, so that frames are centred."""
     extra = 2 * (n_fft // 2) if center else 0
-    return _frames(ctx, x, n_fft, hop_length, extra, onesided, return_complex)
+    return _frames(ctx, x, n_fft, hop_length, extra, window, onesided, return_complex)
 
 
 @rule(aten.istft.default)

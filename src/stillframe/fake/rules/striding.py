@@ -103,6 +103,7 @@ def diff(
     d = wrap_dim(dim, len(x.sizes))
     must(ctx, n >= 0, f"order must be non-negative but got {n}")
     if n == 0:
+        ctx.requires_grad = ctx.requires_grad and x.requires_grad
         return dense_like(ctx, x)
     ends = [t for t in (prepend, append) if t is not None]
     if ends:
