@@ -60,24 +60,33 @@ class Outcome:
     """What the samples of one module gave in one phase and mode, by one library.
 
     Attributes:
-        counts, first: of each kind, how many samples, and the first one's story.
+        found: for each sample its kind, and the story if that is not ``ok``.
+        complete: these are all samples of the module.
         reruns, admitted: calls at other sizes that eager takes, and those that the capture takes.
     """
 
     key: Key
     library: str
-    counts: collections.Counter[str] = field(default_factory=collections.Counter)
-    first: dict[str, str] = field(default_factory=dict)
+    complete: bool = True
+    found: list[tuple[str, str]] = field(default_factory=list)
     reruns: int = 0
     admitted: int = 0
 
     def add(self, kind: str, detail: str = "") -> None:
-        self.counts[kind] += 1
-        self.first.setdefault(kind, " ".join(detail.split())[:500])
+        self.found.append((kind, " ".join(detail.split())[:500]))
+
+    @property
+    def counts(self) -> collections.Counter[str]:
+        return collections.Counter(kind for kind, _ in self.found)
 
     @property
     def worst(self) -> str:
         return max(self.counts, key=SEVERITY.index, default="ok")
+
+    @property
+    def detail(self) -> str:
+        """The story of the first of the worst."""
+        return next((text for kind, text in self.found if kind == self.worst), "")
 
 
 @dataclass(frozen=True)
@@ -403,6 +412,7 @@ def run_one(task: Task) -> Outcome:
     outcome = Outcome((info.name, phase, mode), library)
     for sample in samples_of(info, phase, getattr(torch, dtype), limit):
         check_sample(outcome, sample)
+    outcome.complete = limit == 0 or len(outcome.found) < limit
     return outcome
 
 
@@ -421,36 +431,42 @@ def tasks(options: argparse.Namespace) -> list[Task]:
     return found
 
 
-def read_expectations(path: Path = EXPECTATIONS) -> dict[Key, str]:
-    """``(module, phase, mode) -> outcome`` of the lines ``module phase mode outcome  # reason``.
+def read_expectations(path: Path = EXPECTATIONS) -> dict[Key, tuple[str, str]]:
+    """``(module, phase, mode) -> (outcome, text)`` of the file's lines.
 
-    A ``*`` stands for every phase or mode.
+    A line is ``module phase mode outcome text  # reason``. A ``*`` stands for every phase or mode;
+    the text occurs in all stories of that outcome.
     """
-    table: dict[Key, str] = {}
+    table: dict[Key, tuple[str, str]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         entry, _, reason = line.partition("#")
         if not entry.strip():
             continue
-        module, phase, mode, outcome = entry.split()
+        module, phase, mode, outcome, *text = entry.split()
         if not reason.strip():
             raise ValueError(f"{path.name}: no reason given for {module} {phase} {mode}")
         for p, m in itertools.product(
             PHASES if phase == "*" else (phase,), MODES if mode == "*" else (mode,)
         ):
-            table[module, p, m] = outcome
+            table[module, p, m] = (outcome, " ".join(text))
     return table
 
 
 def surprises(outcomes: list[Outcome]) -> list[str]:
-    """Where the outcomes are not those that the expectation file gives."""
+    """What the expectation file does not give, and its entries that are not needed any more."""
     expected = read_expectations()
-    found = []
+    lines = []
     for outcome in outcomes:
-        want = expected.get(outcome.key, "ok")
-        if outcome.worst != want:
-            detail = outcome.first.get(outcome.worst, "")
-            found.append(f"{' '.join(outcome.key)} {outcome.worst}, expected {want}: {detail}")
-    return found
+        want, text = expected.get(outcome.key, ("ok", ""))
+        head = " ".join(outcome.key)
+        lines += [
+            f"{head} {kind}: {story}"
+            for kind, story in outcome.found
+            if kind != "ok" and (kind != want or text not in story)
+        ][:1]
+        if outcome.worst == "ok" != want and outcome.complete:
+            lines.append(f"{head} is ok, expected {want}")
+    return lines
 
 
 def summarise(outcomes: list[Outcome]) -> None:
@@ -499,7 +515,7 @@ def main() -> int:
             if not options.quiet and outcome.worst != "ok":
                 label = "" if outcome.library == "stillframe" else "torch: "
                 line = f"{label}{' '.join(outcome.key)} {outcome.worst}"
-                print(f"{line}  # {outcome.first[outcome.worst]}", flush=True)
+                print(f"{line}  # {outcome.detail}", flush=True)
     summarise(outcomes)
     unexpected = surprises([o for o in outcomes if o.library == "stillframe"])
     print(f"\n{len(unexpected)} surprises" + "".join(f"\n  {line}" for line in unexpected))

@@ -45,18 +45,25 @@ def test_expectations_need_reasons(tmp_path: Path) -> None:
     path.write_text("nn.ReLU * real refused\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"no reason given for nn\.ReLU"):
         sweep.read_expectations(path)
-    path.write_text("nn.ReLU * real refused  # because\n", encoding="utf-8")
+    path.write_text("nn.ReLU * real refused not yet  # because\n", encoding="utf-8")
     assert sweep.read_expectations(path) == {
-        ("nn.ReLU", phase, "real"): "refused" for phase in sweep.PHASES
+        ("nn.ReLU", phase, "real"): ("refused", "not yet") for phase in sweep.PHASES
     }
 
 
-def test_entries_that_pass_are_surprises(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_not_expected(monkeypatch: pytest.MonkeyPatch) -> None:
     key = ("nn.ReLU", "train", "real")
-    monkeypatch.setattr(sweep, "read_expectations", lambda: {key: "refused"})
-    outcome = sweep.Outcome(key, "stillframe")
-    outcome.add("ok")
-    assert sweep.surprises([outcome]) == ["nn.ReLU train real ok, expected refused: "]
+    monkeypatch.setattr(sweep, "read_expectations", lambda: {key: ("refused", "not yet")})
+
+    def surprise(*found: tuple[str, str], complete: bool = True) -> list[str]:
+        return sweep.surprises([sweep.Outcome(key, "stillframe", complete, list(found))])
+
+    assert surprise(("ok", ""), ("refused", "f: not yet")) == []
+    assert surprise(("ok", "")) == ["nn.ReLU train real is ok, expected refused"]
+    assert surprise(("ok", ""), complete=False) == []
+    other = ("refused", "f: never"), ("wrong", "f: not yet")
+    assert surprise(*other) == ["nn.ReLU train real refused: f: never"]
+    assert surprise(*other[1:]) == ["nn.ReLU train real wrong: f: not yet"]
 
 
 class Doubled(nn.Module):
