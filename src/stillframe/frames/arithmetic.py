@@ -145,7 +145,7 @@ def unary(policy: Policy, method: str, native: Any, value: Any) -> Any:
 def contains(policy: Policy, container: Any, value: Any) -> bool:
     """``value in container``."""
     kind = type(container)
-    answer = call_special(policy, container, "__contains__")
+    answer = call_special(policy, container, "__contains__", value)
     if answer is not MISSING:
         return policy.truth(answer)
     if type_lookup(kind, "__contains__") is MISSING and (

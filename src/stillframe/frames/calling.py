@@ -26,6 +26,7 @@ _C_FUNCTIONS = frozenset(
     {Builtin, MethodDescriptor, WrapperDescriptor, MethodWrapper, ClassMethodDescriptor}
 )
 _DESCRIPTORS = frozenset({MethodDescriptor, WrapperDescriptor, ClassMethodDescriptor})
+_RAW_METHODS = _DESCRIPTORS | {Builtin, staticmethod}
 
 
 def is_native(function: Any) -> bool:
@@ -91,22 +92,18 @@ def _descriptor(function: Any) -> Any:
 
 
 def _module_of(function: Any) -> str:
+    """The module of a C function, or of the C class that has it as a method."""
     owner = getattr(function, "__objclass__", None)
-    if owner is None:
-        owner = getattr(function, "__self__", None)
-        if owner is None or isinstance(owner, ModuleType):
-            return function.__module__ or "builtins"
-        if not isinstance(owner, type):
-            owner = type(owner)
-    return _c_module(owner, function.__name__)
-
-
-def _c_module(cls: type, name: str) -> str:
-    """The module of the C class that defines ``name`` for ``cls``."""
-    for base in cls.__mro__:
-        if type(base.__dict__.get(name)) in C_KINDS:
-            return base.__module__
-    return cls.__module__
+    if owner is not None:
+        return owner.__module__  # type: ignore[no-any-return]
+    owner = getattr(function, "__self__", None)
+    if owner is None or isinstance(owner, ModuleType):
+        return function.__module__ or "builtins"
+    kinds = owner.__mro__ if isinstance(owner, type) else ()
+    for base in (*kinds, *type(owner).__mro__):
+        if type(base.__dict__.get(function.__name__, MISSING)) in _RAW_METHODS:
+            return base.__module__  # type: ignore[no-any-return]
+    return type(owner).__module__
 
 
 def _check_allowed(machine: Machine, module: str, function: Any) -> None:

@@ -48,7 +48,7 @@ def programs() -> Iterator[Program]:
         if path.stem in ("__init__", "runner") or not _wanted(path):
             continue
         module = _load(path)
-        for name, value in vars(module).items():
+        for name, value in list(vars(module).items()):
             if name.startswith("case_"):
                 yield Program(f"{path.stem}.{name[5:]}", value)
         for text in getattr(module, "EXPRESSIONS", ()):
