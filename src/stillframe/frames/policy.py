@@ -29,7 +29,7 @@ HARMLESS = frozenset(
     _collections _collections_abc _struct struct _sre re _json _datetime datetime _decimal decimal
     unicodedata zlib binascii _io io _bisect _heapq _random random _statistics _string string
     _codecs codecs _csv array _weakref weakref weakrefset types typing _typing _abc abc enum
-    _hashlib _md5 _sha1 _sha2 _sha256 _sha512 _sha3 _blake2 time copy copyreg _pickle
+    os _hashlib _md5 _sha1 _sha2 _sha256 _sha512 _sha3 _blake2 time copy copyreg _pickle
     _locale locale posix nt posixpath ntpath _stat stat errno marshal _imp _warnings warnings
     sys fractions numbers contextvars _contextvars _ast ast _tokenize _opcode _symtable pathlib
     textwrap keyword token _uuid _queue _thread _bz2 _lzma graphlib _suggestions""".split()

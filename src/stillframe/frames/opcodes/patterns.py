@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,8 @@ def match_class(frame: Frame, count: int) -> None:
     stack = frame.stack
     names, cls, subject = stack.pop(), stack.pop(), stack.pop()
     if not isinstance(cls, type):
-        raise TypeError("called match pattern must be a class")
+        noun = "type" if sys.version_info < (3, 12) else "class"
+        raise TypeError(f"called match pattern must be a {noun}")
     if not frame.policy.call(isinstance, (subject, cls), {}):
         stack.append(None)
         return
