@@ -58,7 +58,7 @@ def generic_load(policy: Policy, value: Any, name: str) -> Any:
         bound = _load_descriptor(policy, value, name, found, kind)
         if bound is not MISSING:
             return bound
-    if isinstance(value, type):
+    if issubclass(kind, type):
         bound = _load_class_descriptor(policy, value, name)
         if bound is not MISSING:
             return bound
@@ -85,12 +85,20 @@ def _load_descriptor(policy: Policy, value: Any, name: str, found: Any, kind: ty
     if getter is None:
         return MISSING
     if python_special(how, "__set__") is None and python_special(how, "__delete__") is None:
-        names = getattr(value, "__dict__", None) if not isinstance(value, type) else None
-        if names is not None and name in names:
-            return names[name]
-        if isinstance(value, type) and type_lookup(value, name) is not MISSING:
-            return MISSING
+        if issubclass(kind, type):
+            if type_lookup(value, name) is not MISSING:
+                return MISSING
+        else:
+            names = _instance_names(value)
+            if name in names:
+                return names[name]
     return _call_special(policy, getter, found, value, kind)
+
+
+def _instance_names(value: Any) -> Any:
+    """The ``__dict__`` of an object, past any ``__getattribute__``."""
+    place = type_lookup(type(value), "__dict__")
+    return {} if place is MISSING else place.__get__(value)
 
 
 def _load_class_descriptor(policy: Policy, cls: type, name: str) -> Any:

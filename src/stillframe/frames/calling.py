@@ -36,7 +36,7 @@ def is_native(function: Any) -> bool:
         from stillframe.frames.natives import find
 
         return find(function) is None and _descriptor(function) is None
-    return function in (int, float, str, list, tuple, dict, set, bool) if kind is type else False
+    return False
 
 
 def call(machine: Machine, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -79,10 +79,10 @@ def _descriptor(function: Any) -> Any:
     from stillframe.frames.natives import find
 
     owner = getattr(function, "__self__", None)
-    if owner is None or isinstance(owner, ModuleType):
+    if owner is None or type(owner) is ModuleType:
         return None
     name = function.__name__
-    kinds = owner.__mro__ if isinstance(owner, type) else ()
+    kinds = owner.__mro__ if issubclass(type(owner), type) else ()
     for base in (*kinds, *type(owner).__mro__):
         found = base.__dict__.get(name)
         if type(found) in _DESCRIPTORS and find(found) is not None:
@@ -97,9 +97,9 @@ def _module_of(function: Any) -> str:
     if owner is not None:
         return owner.__module__  # type: ignore[no-any-return]
     owner = getattr(function, "__self__", None)
-    if owner is None or isinstance(owner, ModuleType):
+    if owner is None or type(owner) is ModuleType:
         return function.__module__ or "builtins"
-    kinds = owner.__mro__ if isinstance(owner, type) else ()
+    kinds = owner.__mro__ if issubclass(type(owner), type) else ()
     for base in (*kinds, *type(owner).__mro__):
         if type(base.__dict__.get(function.__name__, MISSING)) in _RAW_METHODS:
             return base.__module__  # type: ignore[no-any-return]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from types import FrameType, FunctionType, TracebackType
+from opcode import opmap
+from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,17 +29,36 @@ def stub_frame(frame: Frame) -> FrameType:
     stubs = frame.decoded.stubs
     found: FrameType | None = stubs.get(id(frame.globals))
     if found is None:
-        code = frame.decoded.code
-        stub = _own_frame.__code__.replace(
-            co_filename=code.co_filename,
-            co_name=code.co_name,
-            co_qualname=code.co_qualname,
-            co_firstlineno=code.co_firstlineno,
-            co_linetable=code.co_linetable,
-        )
+        stub = _stub_code(frame.decoded.code)
         found = FunctionType(stub, frame.globals, argdefs=(sys._getframe,))()
         stubs[id(frame.globals)] = found
     return found
+
+
+def _stub_code(code: CodeType) -> CodeType:
+    """The code of a stub, with the line table of ``code`` where that is possible.
+
+    A line table must fit its code exactly: under a profiler, CPython 3.11 writes past the end of an
+    array otherwise. So the stub is filled up with instructions that do nothing; if it is too long,
+    it gets a table without lines, and tracebacks show the line without a caret.
+    """
+    own = _own_frame.__code__
+    missing = len(code.co_code) - len(own.co_code)
+    filling = bytes([opmap["NOP"], 0]) * (missing // 2)
+    return own.replace(
+        co_filename=code.co_filename,
+        co_name=code.co_name,
+        co_qualname=code.co_qualname,
+        co_firstlineno=code.co_firstlineno,
+        co_code=own.co_code + filling,
+        co_linetable=code.co_linetable if missing >= 0 else _no_lines(len(own.co_code) // 2),
+    )
+
+
+def _no_lines(units: int) -> bytes:
+    """A line table without locations, for so many code units; an entry covers up to eight."""
+    lengths = [8] * (units // 8) + ([units % 8] if units % 8 else [])
+    return bytes(0x80 | 15 << 3 | length - 1 for length in lengths)
 
 
 def add_entry(frame: Frame, error: BaseException) -> None:

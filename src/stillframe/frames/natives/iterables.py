@@ -54,7 +54,8 @@ def _register(function: Any, *, calls: tuple[int, ...] = (), keeps: tuple[int, .
     def handler(machine: Machine, *args: Any, **kwargs: Any) -> Any:
         policy = machine.policy
         ready = [
-            machine.callback(value) if index in calls
+            machine.callback(bool if value is None and function is filter else value)
+            if index in calls
             else value if index in keeps
             else policy.native_iterable(value)
             for index, value in enumerate(args)
