@@ -13,6 +13,7 @@ from types import CodeType
 from typing import Any, NamedTuple
 
 from stillframe.errors import InternalError
+from stillframe.frames import checking
 from stillframe.frames.versions import DROPPED, Entry, opnames, table
 
 Handler = Callable[[Any, Any], "int | None"]
@@ -85,7 +86,10 @@ class Decoded:
             argument = entry.argument(instruction.arg, instruction)
             if entry.is_jump:
                 argument = index_of[argument] + entry.skip
-            self.instructions.append((handlers[entry.handler], argument))
+            handler = handlers[entry.handler]
+            if checking.IS_ON:
+                handler = checking.checked(handler, instruction.name, instruction.arg)
+            self.instructions.append((handler, argument))
             self.opnames.append(instruction.name)
             self.offsets.append(instruction.offset)
         self.targets = self._targets(index_of)
