@@ -11,6 +11,7 @@ from stillframe.frames.lookup import (
     C_KINDS,
     MISSING,
     Builtin,
+    BuiltinMethod,
     ClassMethodDescriptor,
     MethodDescriptor,
     MethodWrapper,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from stillframe.frames.machine import Machine
 
 _C_FUNCTIONS = frozenset(
-    {Builtin, MethodDescriptor, WrapperDescriptor, MethodWrapper, ClassMethodDescriptor}
+    {Builtin, BuiltinMethod, MethodDescriptor, WrapperDescriptor, MethodWrapper, ClassMethodDescriptor}
 )
 _DESCRIPTORS = frozenset({MethodDescriptor, WrapperDescriptor, ClassMethodDescriptor})
 _RAW_METHODS = _DESCRIPTORS | {Builtin, staticmethod}
@@ -32,7 +33,7 @@ _RAW_METHODS = _DESCRIPTORS | {Builtin, staticmethod}
 def is_native(function: Any) -> bool:
     """Whether calling ``function`` runs no Python code of its own: C code may call it as it is."""
     kind = type(function)
-    if kind is Builtin or kind is MethodDescriptor or kind is WrapperDescriptor:
+    if kind in _C_FUNCTIONS:
         from stillframe.frames.natives import find
 
         return find(function) is None and _descriptor(function) is None
@@ -86,7 +87,7 @@ def _descriptor(function: Any) -> Any:
     for base in (*kinds, *type(owner).__mro__):
         found = base.__dict__.get(name)
         if type(found) in _DESCRIPTORS and find(found) is not None:
-            if type(found) is ClassMethodDescriptor or found.__get__(owner) == function:
+            if type(found) is ClassMethodDescriptor or found.__get__(owner, type(owner)) == function:
                 return found
     return None
 
@@ -193,7 +194,7 @@ def _initialise(
 ) -> None:
     init = type_lookup(type(made), "__init__")
     if type(init) in C_KINDS:
-        init.__get__(made)(*args, **kwargs)
+        init.__get__(made, type(made))(*args, **kwargs)
         return
     bound = (
         MethodType(init, made) if type(init) is FunctionType

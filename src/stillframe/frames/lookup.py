@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 import types
 from typing import Any
 
@@ -22,11 +23,14 @@ MethodWrapper = type(object().__str__)
 MethodDescriptor = type(str.join)
 ClassMethodDescriptor = type(dict.__dict__["fromkeys"])
 Builtin = types.BuiltinFunctionType
+#: A bound C method that is told its class; a subclass of the ordinary kind.
+BuiltinMethod = type(re.compile("").sub)
 
 #: Kinds of class attributes behind which there is C code only.
 C_KINDS: frozenset[type] = frozenset(
     {
         WrapperDescriptor, MethodWrapper, MethodDescriptor, ClassMethodDescriptor, Builtin,
+        BuiltinMethod,
         types.GetSetDescriptorType, types.MemberDescriptorType, type(None), operator.itemgetter,
         operator.attrgetter, operator.methodcaller, type(MISSING), int, str, float, bool, tuple,
     }
