@@ -44,7 +44,7 @@ _HOMES = {
         (
             "StillframeError", "UserError", "UserErrorKind", "InvalidInput",
             "ConstraintViolationError", "DataDependentError", "SideEffectError", "NotSupported",
-            "CustomOperatorError", "CallError", "VerificationError", "SpecViolationError",
+            "FrameError", "CustomOperatorError", "CallError", "VerificationError", "SpecViolationError",
             "ArtifactError", "InternalError",
         ),
         "stillframe.errors",
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         ConstraintViolationError,
         CustomOperatorError,
         DataDependentError,
+        FrameError,
         InternalError,
         InvalidInput,
         NotSupported,

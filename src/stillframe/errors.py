@@ -123,6 +123,13 @@ class NotSupported(UserError, NotImplementedError):
         super().__init__(UserErrorKind.UNSUPPORTED, what, **parts)  # type: ignore[arg-type]
 
 
+class FrameError(NotSupported):
+    """The frame machine met a construct or a function that it does not run; the message names it.
+
+    A program that is interpreted cannot catch it.
+    """
+
+
 class CustomOperatorError(UserError):
     """What somebody registered for a custom operator fails, or is not what its schema says.
 
