@@ -328,6 +328,8 @@ class ProgramCode:
             text = self.argument(value)
             if spec.kind is OutputKind.BUFFER_MUTATION:
                 lines.append(f"{self._state(InputKind.BUFFER, spec.target)}.copy_({text})")
+            elif spec.kind is OutputKind.PARAMETER_MUTATION:
+                lines += self._write_parameter(spec.target, text)
             elif spec.kind is OutputKind.USER_INPUT_MUTATION:
                 lines.append(f"{self._input(spec.target)}.copy_({text})")
             elif spec.kind in (OutputKind.USER_OUTPUT, OutputKind.LOSS_OUTPUT):
@@ -342,6 +344,10 @@ class ProgramCode:
             )
         lines.append(f"return {self._structure(spec, iter(results))}")
         return lines
+
+    def _write_parameter(self, fqn: str, text: str) -> list[str]:
+        """A parameter is a leaf: it is written where autograd does not look."""
+        return [f"{self._state(InputKind.PARAMETER, fqn)}.data.copy_({text})"]
 
     def _input(self, name: str | None) -> str:
         return next(t for n, t in self.text.items() if n.op == "placeholder" and n.name == name)

@@ -32,6 +32,7 @@ class OutputKind(enum.Enum):
     LOSS_OUTPUT = enum.auto()
     BUFFER_MUTATION = enum.auto()
     USER_INPUT_MUTATION = enum.auto()
+    PARAMETER_MUTATION = enum.auto()
     GRADIENT_TO_PARAMETER = enum.auto()
     GRADIENT_TO_USER_INPUT = enum.auto()
     TOKEN = enum.auto()
@@ -252,6 +253,11 @@ class ExportGraphSignature:
     def buffers_to_mutate(self) -> Mapping[str, str]:
         """Output name -> FQN of the buffer it is copied into."""
         return self._results(OutputKind.BUFFER_MUTATION)
+
+    @property
+    def parameters_to_mutate(self) -> Mapping[str, str]:
+        """Output name -> FQN of the parameter it is copied into."""
+        return self._results(OutputKind.PARAMETER_MUTATION)
 
     @property
     def user_inputs_to_mutate(self) -> Mapping[str, str]:

@@ -24,12 +24,17 @@ if TYPE_CHECKING:
 
 
 class FakeStorage:
-    """A piece of memory that fakes share. ``written`` counts in-place operators on it."""
+    """A piece of memory that fakes share.
 
-    __slots__ = ("written",)
+    ``written`` counts in-place operators on it. ``given``: it is an input's, whose layout may be
+    another at the next call.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("given", "written")
+
+    def __init__(self, given: bool = False) -> None:
         self.written = 0
+        self.given = given
 
 
 class FakeTensor(torch.Tensor):
