@@ -116,6 +116,7 @@ class _Reader:
                 fallbacks=doc.fallbacks,
                 verdicts=[_verdict(row) for row in doc.verdicts],
                 proposed_spec=doc.proposed_spec,
+                dialect=doc.dialect,
             )
         except (ArtifactError, SpecViolationError) as e:
             raise ArtifactError(

@@ -4,6 +4,7 @@ Version log (major.minor; a reader takes every minor of its major):
 
 - 1.0: first version.
 - 1.1: verdicts on the sizes of the inputs; symbols may be floats.
+- 1.2: the dialect of the graph; outputs that are copied back into parameters.
 
 A newer minor may add fields: objects with unknown keys and rows with more columns than known are
 read, the surplus is ignored. Small things that occur often are rows (``array_like``). Sizes are
@@ -20,7 +21,7 @@ import msgspec
 from stillframe.export.containers import StructureNode
 
 FORMAT = "stillframe"
-MAJOR, MINOR = 1, 1
+MAJOR, MINOR = 1, 2
 
 PROGRAM, WEIGHTS, CONSTANTS, MANIFEST = (
     "program.json", "weights.safetensors", "constants.safetensors", "manifest.json",
@@ -294,6 +295,7 @@ class ProgramDoc(msgspec.Struct, frozen=True):
     fallbacks: dict[str, int] = {}
     verdicts: list[VerdictRow] = []
     proposed_spec: str = ""
+    dialect: str = "training"
 
 
 class MemberDoc(msgspec.Struct, frozen=True):

@@ -149,6 +149,7 @@ def _document(program: ExportedProgram, tensors: TensorTable) -> schema.ProgramD
         fallbacks={str(k): int(v) for k, v in program.fallbacks.items()},
         verdicts=[_verdict(v) for v in program.verdicts],
         proposed_spec=program.proposed_spec,
+        dialect=program.dialect,
         stored=tensors.stored,
         objects=tensors.objects,
     )

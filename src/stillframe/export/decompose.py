@@ -35,7 +35,7 @@ from stillframe.fake.tensor import FakeStorage, FakeTensor
 from stillframe.shapes.continued import ContinuedEnv
 from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.symbolic import Contradiction, Expr
-from stillframe.trace.decompositions import Decompositions, default_table
+from stillframe.trace.decompositions import Decompositions, default_table, is_core
 from stillframe.trace.functional import FunctionalRecorder
 from stillframe.trace.recorder import new_placeholder
 
@@ -47,7 +47,6 @@ _WRITE_BACK = {
     InputKind.BUFFER: OutputKind.BUFFER_MUTATION,
     InputKind.USER_INPUT: OutputKind.USER_INPUT_MUTATION,
 }
-_MAY_FAIL_LATE = "unbacked_bindings"
 
 
 def run_decompositions(program: ExportedProgram, table: Any = None) -> ExportedProgram:
@@ -113,11 +112,17 @@ class _Decomposition:
             _forbid_gradients(graph)
         self.recorder.finish()
         passes.run(graph)
+        notes = list(self.program.notes)
+        left = _left_whole(graph) if dialect == CORE else []
+        if left:
+            dialect = FUNCTIONAL
+            notes.append(f"not core, because no decomposition takes it apart: {', '.join(left)}")
         return self.program._replaced(
             graph_module=torch_private.lazy_graph_module(graph),
             graph_signature=ExportGraphSignature(self.input_specs, specs),
             constants=self.constants,
             dialect=dialect,
+            notes=notes,
         )
 
     # -- inputs ---------------------------------------------------------------------------------
@@ -384,6 +389,12 @@ def _environment_of(graph: torch.fx.Graph) -> ShapeEnv:
         if isinstance(val, (list, tuple)):
             pending.extend(val)
     return ShapeEnv()
+
+
+def _left_whole(graph: torch.fx.Graph) -> list[str]:
+    """Operators that the default table takes apart and that are there all the same."""
+    targets = {n.target for n in graph.nodes if isinstance(n.target, torch._ops.OpOverload)}
+    return sorted(str(t) for t in targets if not is_core(t) and default_table().get(t) is not None)
 
 
 def _symbols_of(value: Any) -> set[Expr]:

@@ -123,11 +123,35 @@ def _batch_norm(
     if mean is None or var is None:
         stateless = aten._native_batch_norm_legit.no_stats
         return stateless(x, weight, bias, True, momentum, eps)[0]
+    return aten.native_batch_norm.default(x, weight, bias, mean, var, True, momentum, eps)[0]
+
+
+@_rule(aten.native_batch_norm.default)
+def _native_batch_norm(
+    x: FakeTensor,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    var: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Any:
+    if not training:
+        normal = aten._native_batch_norm_legit_no_training.default
+        return normal(x, weight, bias, mean, var, momentum, eps)
+    if mean is None or var is None:
+        return aten._native_batch_norm_legit.no_stats(x, weight, bias, True, momentum, eps)
     update = aten._native_batch_norm_legit_functional.default
-    result, _, _, new_mean, new_var = update(x, weight, bias, mean, var, True, momentum, eps)
+    *results, new_mean, new_var = update(x, weight, bias, mean, var, True, momentum, eps)
     aten.copy_.default(mean, new_mean)
     aten.copy_.default(var, new_var)
-    return result
+    return tuple(results)
+
+
+@_rule(aten._native_batch_norm_legit.default)
+def _native_batch_norm_legit(*args: Any) -> Any:
+    return aten.native_batch_norm.default(*args)
 
 
 # -- random numbers -------------------------------------------------------------------------------

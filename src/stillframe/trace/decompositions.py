@@ -7,7 +7,7 @@ own Python decompositions are taken as data, and a few of this package come firs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -61,9 +61,14 @@ def _default_entries() -> Mapping[Any, Entry]:
     return {op: entry for op, entry in entries.items() if not _stays(op)}
 
 
+def is_core(op: Any) -> bool:
+    """Whether torch tags the operator as core."""
+    return torch.Tag.core in op.tags
+
+
 def _stays(op: Any) -> bool:
     """Core operators, and questions about sizes, whose answers are symbols."""
-    return torch.Tag.core in op.tags or op in _KEPT
+    return is_core(op) or op in _KEPT
 
 
 _KEPT: frozenset[Any] = frozenset(
@@ -92,11 +97,14 @@ class Decompositions:
             entry = self.entries[func] = torch_private.primitive_body(func)
         return entry
 
-    def ways(self, func: Any) -> Iterable[Entry]:
-        """What to try in the place of ``func``, in order."""
-        entry = self.get(func)
+    def ways(self, func: Any) -> Sequence[Entry]:
+        """What to try in the place of ``func``, in order: also where it must go, whatever the table.
+
+        An operator that writes without a functional form is such a case.
+        """
+        entry = self.get(func) or RULES.get(func)
         if entry is None:
-            return Composite(func).ways
+            return Composite(func).ways if torch_private.is_composite_implicit(func) else ()
         return entry.ways if isinstance(entry, Composite) else (entry,)
 
 

@@ -28,6 +28,7 @@ from stillframe import torch_private
 from stillframe.errors import NotSupported
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes import layout
+from stillframe.shapes.env import to_size
 from stillframe.shapes.continued import ContinuedEnv
 from stillframe.symbolic import eq
 from stillframe.trace import operators
@@ -44,6 +45,11 @@ from stillframe.trace.templates import Step, Template, TemplateTracer, key_of
 from stillframe.trace.views import UPDATES, View
 
 aten = torch.ops.aten
+
+# View operators that programs often use where they change nothing.
+_MAY_DO_NOTHING = frozenset(
+    {aten.alias.default, aten.expand.default, aten.view.default, aten.slice.Tensor}
+)
 
 _META = ("nn_module_stack", "stack_trace", "torch_fn")
 
@@ -117,9 +123,32 @@ class FunctionalRecorder(Recorder):
         return self._record_plain(func, args, kwargs)
 
     def _record_plain(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if func in _MAY_DO_NOTHING and self._does_nothing(func, args, kwargs):
+            return self._same_again(func, args, kwargs)
         result = super().record(func, args, kwargs)
         if args:
             self._note_views(func, args, kwargs, result)
+        return result
+
+    def _does_nothing(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a view operator gives all of its argument, as it is."""
+        if func is aten.alias.default:
+            return True
+        wanted = args[1] if func is not aten.slice.Tensor else None
+        tensor = args[0]
+        if wanted is None:
+            wanted = self.fake_mode.run(func, args, kwargs).sizes
+        if len(wanted) != len(tensor.sizes):
+            return False
+        return all(to_size(w) is s or w == -1 for w, s in zip(wanted, tensor.sizes, strict=True))
+
+    def _same_again(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FakeTensor:
+        """The same tensor as another object, without a node."""
+        result = self.fake_mode.ctx.alias(args[0])
+        if args[0].requires_grad and not result.requires_grad:
+            result.requires_grad_(True)
+        result.fx_node = self.operand(args[0])
+        self._note_views(aten.alias.default, args[:1], {}, result)
         return result
 
     def _note_views(
@@ -146,12 +175,15 @@ class FunctionalRecorder(Recorder):
                 "a functional program has values, not memory",
                 "make a new tensor instead",
             )
+        if func is aten.copy_.default and self._may_take(args[1], args[0]):
+            self.write(args[0], args[1])
+            return args[0]
         if func in METADATA_CHANGES:
             return self._change_metadata(METADATA_CHANGES[func], args, kwargs)
         form = functional_form(func)
         if form is not None:
             return self._write_result(func, form, args, kwargs)
-        if self.table.get(func) is not None or torch_private.is_composite_implicit(func):
+        if self.table.ways(func):
             template = self._template(func, args, kwargs)
             if template is not None:
                 return self._follow(template, args, kwargs)
@@ -160,6 +192,10 @@ class FunctionalRecorder(Recorder):
             "a functional program cannot express the call",
             "give the decomposition of it in the table",
         )
+
+    def _may_take(self, value: FakeTensor, target: FakeTensor) -> bool:
+        """Whether a copied value can serve as it is. An input's may be laid out otherwise."""
+        return not value.storage_.given and self._same_metadata(value, target)
 
     def _write_result(
         self, func: Any, form: Form, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -273,7 +309,9 @@ class FunctionalRecorder(Recorder):
 
     def refuse_unless_whole(self, tensor: FakeTensor, name: str) -> None:
         """``as_strided`` counts in memory: after a write, the new value must be laid out alike."""
-        whole = tensor.offset == 0 and layout.is_non_overlapping_and_dense(
+        node = self.operand(tensor)
+        now = node.meta["val"]
+        whole = tensor.offset == 0 == now.offset and layout.is_non_overlapping_and_dense(
             tensor.sizes, tensor.strides
         )
         if not whole or tensor.storage_.given:
