@@ -443,16 +443,6 @@ def in_place_on_transposed_fresh(x):
 
 
 @function()
-def metadata_in_place(x):
-    y = x + 0
-    v = y[0]
-    y.unsqueeze_(0)
-    y.add_(1)
-    y.squeeze_(0).t_()
-    return y, v
-
-
-@function()
 def complex_parts(x):
     z = torch.complex(x, x * 2)
     torch.view_as_real(z)[..., 1] = 0
@@ -621,7 +611,7 @@ class TiedBuffers(nn.Module):
     def __init__(self):
         super().__init__()
         self.register_buffer("a", torch.zeros(4))
-        self.b = self.a
+        self.register_buffer("b", self.a)
 
     def forward(self, x):
         self.b.add_(x[0])
@@ -676,7 +666,7 @@ class BatchNormTrain(nn.Module):
 class BatchNormTwice(nn.Module):
     def __init__(self):
         super().__init__()
-        self.norm = nn.BatchNorm1d(3, momentum=None)
+        self.norm = nn.BatchNorm1d(3, momentum=0.5)
 
     def forward(self, x):
         return self.norm(self.norm(x) + 1)

@@ -169,7 +169,6 @@ class _Decomposition:
             )  # fmt: skip
             if getattr(val, "_is_param", False):
                 made._is_param = True
-            self.recorder.note_input(made)
             return made
         return self._symbolic(val)
 

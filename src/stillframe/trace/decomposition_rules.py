@@ -54,16 +54,6 @@ def _contiguous(
     return aten.clone.default(x, memory_format=memory_format)
 
 
-@_rule(aten.lift_fresh.default, aten.detach_copy.default)
-def _same(x: FakeTensor) -> Any:
-    return aten.alias.default(x)
-
-
-@_rule(aten.lift_fresh_copy.default)
-def _copied(x: FakeTensor) -> Any:
-    return aten.clone.default(x)
-
-
 # -- products -------------------------------------------------------------------------------------
 
 

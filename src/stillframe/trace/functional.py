@@ -35,7 +35,6 @@ from stillframe.trace import operators
 from stillframe.trace.decompositions import Decompositions
 from stillframe.trace.functional_forms import (
     MEMORY_CHANGES,
-    METADATA_CHANGES,
     Form,
     functional_form,
 )
@@ -45,6 +44,8 @@ from stillframe.trace.templates import Step, Template, TemplateTracer, key_of
 from stillframe.trace.views import UPDATES, View
 
 aten = torch.ops.aten
+
+_LIFTS = frozenset({aten.lift_fresh.default, aten.lift_fresh_copy.default})
 
 # View operators that programs often use where they change nothing.
 _MAY_DO_NOTHING = frozenset(
@@ -76,7 +77,6 @@ class FunctionalRecorder(Recorder):
         self.table = table
         self.loses_gradients = False
         self._views: dict[int, tuple[FakeTensor, View]] = {}
-        self._inputs: dict[int, FakeTensor] = {}
         self._templates: dict[Any, Template] = {}
 
     # -- nodes ----------------------------------------------------------------------------------
@@ -112,6 +112,8 @@ class FunctionalRecorder(Recorder):
 
     def record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record an operator of the program in functional form."""
+        if func in _LIFTS:
+            return self._lift(args[0])
         facts = operators.facts_of(func)
         if facts.writes and operators.written_arguments(facts, args, kwargs):
             return self._record_write(func, args, kwargs)
@@ -121,6 +123,14 @@ class FunctionalRecorder(Recorder):
             if template is not None:
                 return self._follow(template, args, kwargs)
         return self._record_plain(func, args, kwargs)
+
+    def _lift(self, tensor: torch.Tensor) -> Any:
+        """A copy of a constant. A number that a decomposition brings along is made in the graph."""
+        if not isinstance(tensor, FakeTensor) and tensor.numel() == 1:
+            made = aten.full.default
+            sizes, place = list(tensor.shape), {"dtype": tensor.dtype, "device": tensor.device}
+            return self.record(made, (sizes, tensor.item()), place)
+        return self.record(aten.clone.default, (tensor,), {})
 
     def _record_plain(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func in _MAY_DO_NOTHING and self._does_nothing(func, args, kwargs):
@@ -171,15 +181,13 @@ class FunctionalRecorder(Recorder):
     def _record_write(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func in MEMORY_CHANGES:
             raise self.refuse(
-                f"{func} gives a tensor other memory, or another amount of it.",
+                f"{func} changes the sizes or the memory of a tensor in place.",
                 "a functional program has values, not memory",
-                "make a new tensor instead",
+                "use an operator that returns a view or a new tensor",
             )
         if func is aten.copy_.default and self._may_take(args[1], args[0]):
             self.write(args[0], args[1])
             return args[0]
-        if func in METADATA_CHANGES:
-            return self._change_metadata(METADATA_CHANGES[func], args, kwargs)
         form = functional_form(func)
         if form is not None:
             return self._write_result(func, form, args, kwargs)
@@ -268,44 +276,6 @@ class FunctionalRecorder(Recorder):
         pairs = (*zip(value.sizes, target.sizes), *zip(value.strides, target.strides))
         known = self.fake_mode.ctx.known
         return all(a is b or a == b or known(eq(a, b)) is True for a, b in pairs)
-
-    def _change_metadata(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """``x.unsqueeze_(0)``: the tensor is a view of what it was."""
-        tensor: FakeTensor = args[0]
-        if id(tensor) not in self._views and self.is_input(tensor):
-            raise self.refuse(
-                f"{op.overloadpacket.__name__}_ changes the sizes of an input in place.",
-                "a program returns values; it cannot change what the caller's tensor is",
-                "use the operator without the underscore",
-            )
-        old = tensor.snapshot()
-        old.fx_node = self.operand(tensor)
-        if tensor.requires_grad:
-            old.requires_grad_(True)
-        moved = self._views.pop(id(tensor), None)
-        if moved is not None:
-            self._views[id(old)] = (old, moved[1])
-        for _, view in self._views.values():
-            if view.parent is tensor:
-                view.parent = old
-        new: FakeTensor = self.record(op, (old, *args[1:]), kwargs)
-        if new is not old:
-            tensor.become(new)
-            view = self._views.pop(id(new))[1]
-            tensor.fx_node = self.operand(new)
-        else:
-            seen = (tensor.storage_.written, torch.is_grad_enabled())
-            view = View(old, aten.alias.default, (old,), {}, 0, (), seen)
-        self._views[id(tensor)] = (tensor, view)
-        return tensor
-
-    def note_input(self, tensor: FakeTensor) -> None:
-        """The tensor is one of the graph's inputs."""
-        self._inputs[id(tensor)] = tensor
-
-    def is_input(self, tensor: FakeTensor) -> bool:
-        """Whether the tensor is one of the graph's inputs itself."""
-        return id(tensor) in self._inputs
 
     def refuse_unless_whole(self, tensor: FakeTensor, name: str) -> None:
         """``as_strided`` counts in memory: after a write, the new value must be laid out alike."""

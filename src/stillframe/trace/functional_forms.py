@@ -21,22 +21,15 @@ _RENAMED: dict[Any, Any] = {
     aten.bernoulli_.float: aten.bernoulli.p,
 }
 
-# They change what a tensor is, not what it holds: the operator that gives such a view.
-METADATA_CHANGES: dict[Any, Any] = {
-    getattr(aten, f"{name}_").default: getattr(aten, name).default
-    for name in ("t", "transpose", "unsqueeze", "squeeze", "swapaxes", "swapdims", "as_strided")
-    if hasattr(getattr(aten, f"{name}_"), "default")
-    and hasattr(getattr(aten, name), "default")
-} | {
-    aten.transpose_.default: aten.transpose.int,
-    aten.squeeze_.dim: aten.squeeze.dim,
-    aten.squeeze_.dims: aten.squeeze.dims,
-}
+_MEMORY = (
+    "resize_ resize_as_ resize_as_sparse_ set_ set_data swap_ "
+    "t_ transpose_ unsqueeze_ squeeze_ swapaxes_ swapdims_ as_strided_"
+)
 
-# They exchange the memory of a tensor or its amount: no functional program expresses that.
+# They change what a tensor is, not what it holds: no functional program expresses that.
 MEMORY_CHANGES: frozenset[Any] = frozenset(
     getattr(getattr(aten, name), overload)
-    for name in ("resize_", "resize_as_", "set_", "swap_", "resize_as_sparse_", "set_data")
+    for name in _MEMORY.split()
     if hasattr(aten, name)
     for overload in getattr(aten, name).overloads()
 )
