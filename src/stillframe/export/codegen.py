@@ -25,7 +25,7 @@ from stillframe.export.door import Door
 from stillframe.export.door_code import DoorCode
 from stillframe.export.promises import check_result, promise_of
 from stillframe.export.refusal import Refusal
-from stillframe.export.signature import ConstantArgument, InputKind, OutputKind
+from stillframe.export.signature import ConstantArgument, InputKind, JointResult, OutputKind
 from stillframe.export.source_text import Namespace, one_line
 from stillframe.shapes.env import to_size
 from stillframe.symbolic import Expr
@@ -39,6 +39,8 @@ TABLES: dict[InputKind, tuple[str, str]] = {
     InputKind.CONSTANT_TENSOR: ("__dict__", "c"),
     InputKind.CUSTOM_OBJ: ("__dict__", "obj"),
 }
+
+_GRADIENTS = (OutputKind.GRADIENT_TO_PARAMETER, OutputKind.GRADIENT_TO_USER_INPUT)
 
 _INFIX: dict[Any, str] = {
     operator.add: "+", operator.sub: "-", operator.mul: "*", operator.floordiv: "//",
@@ -324,6 +326,7 @@ class ProgramCode:
         specs = self.program.graph_signature.output_specs
         lines: list[str] = []
         results: list[str] = []
+        gradients: dict[OutputKind, list[str]] = {kind: [] for kind in _GRADIENTS}
         for value, spec in zip(values, specs, strict=True):
             text = self.argument(value)
             if spec.kind is OutputKind.BUFFER_MUTATION:
@@ -335,6 +338,8 @@ class ProgramCode:
             elif spec.kind in (OutputKind.USER_OUTPUT, OutputKind.LOSS_OUTPUT):
                 constant = isinstance(spec.arg, ConstantArgument)
                 results.append(self.names.constant(spec.arg.value) if constant else text)
+            elif spec.kind in gradients:
+                gradients[spec.kind].append(f"{self.names.constant(spec.target)}: {text}")
             else:
                 raise NotSupported(f"Programs with {spec.kind.name} outputs are not run yet.")
         spec = self.program.out_spec
@@ -342,7 +347,11 @@ class ProgramCode:
             raise SpecViolationError(
                 f"{len(results)} user outputs for a structure of {spec.num_leaves}."
             )
-        lines.append(f"return {self._structure(spec, iter(results))}")
+        result = self._structure(spec, iter(results))
+        if any(s.kind is OutputKind.LOSS_OUTPUT for s in specs):
+            tables = ", ".join(f"{{{', '.join(pairs)}}}" for pairs in gradients.values())
+            result = f"{self.names.bind('JointResult', JointResult)}({result}, {tables})"
+        lines.append(f"return {result}")
         return lines
 
     def _write_parameter(self, fqn: str, text: str) -> list[str]:

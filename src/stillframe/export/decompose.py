@@ -9,7 +9,7 @@ outputs of their own, which the program's module copies back.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Any
 
@@ -51,11 +51,15 @@ _WRITE_BACK = {
 
 def run_decompositions(program: ExportedProgram, table: Any = None) -> ExportedProgram:
     """The work behind :meth:`ExportedProgram.run_decompositions`."""
+    entries, dialect = table_in_use(table)
+    return Rerun(program, entries).run(dialect)
+
+
+def table_in_use(table: Any) -> tuple[Decompositions, str]:
+    """A user's table, or the default one for None, and the dialect that it leads to."""
     if table is None:
-        entries, dialect = default_table(), CORE
-    else:
-        entries, dialect = Decompositions(_checked(table)), FUNCTIONAL
-    return _Decomposition(program, entries).run(dialect)
+        return default_table(), CORE
+    return Decompositions(_checked(table)), FUNCTIONAL
 
 
 def _checked(table: Any) -> Mapping[Any, Any]:
@@ -75,13 +79,15 @@ def _checked(table: Any) -> Mapping[Any, Any]:
     return table
 
 
-class _Decomposition:
-    """One run over the graph of a program."""
+class Rerun:
+    """One run over the graph of a program, which gives a functional program."""
+
+    recorder_class: type[FunctionalRecorder] = FunctionalRecorder
 
     def __init__(self, program: ExportedProgram, table: Decompositions) -> None:
         self.program = program
         self.env = ContinuedEnv(_environment_of(program.graph))
-        self.recorder = FunctionalRecorder(self.env, table, self._lift)
+        self.recorder = self.recorder_class(self.env, table, self._lift)
         self.values: dict[torch.fx.Node, Any] = {}
         self.storages: dict[int, FakeStorage] = {}
         self.input_specs: list[InputSpec] = []
@@ -96,27 +102,20 @@ class _Decomposition:
     def run(self, dialect: str) -> ExportedProgram:
         """The whole of it, from placeholders to the new program."""
         self._make_inputs()
-        old_grad = torch.is_grad_enabled()
-        try:
-            torch.set_grad_enabled(True)
-            for node in self.program.graph.nodes:
-                if node.op == "call_function":
-                    self._run_node(node)
-            self.recorder.flush_asserts()
-        finally:
-            torch.set_grad_enabled(old_grad)
+        with torch.enable_grad():
+            self._run_nodes()
         output = next(reversed(self.program.graph.nodes))
         specs = self._make_output(output)
         graph = self.recorder.graph
         if self.recorder.loses_gradients:
-            _forbid_gradients(graph)
+            forbid_gradients(graph)
         self.recorder.finish()
         passes.run(graph)
         notes = list(self.program.notes)
-        left = _left_whole(graph) if dialect == CORE else []
-        if left:
+        for op in _left_whole(graph) if dialect == CORE else ():
             dialect = FUNCTIONAL
-            notes.append(f"not core, because no decomposition takes it apart: {', '.join(left)}")
+            why = self.recorder.left_whole.get(op, "its decomposition declines")
+            notes.append(f"{op} is no core operator and stays whole: {why}")
         return self.program._replaced(
             graph_module=torch_private.lazy_graph_module(graph),
             graph_signature=ExportGraphSignature(self.input_specs, specs),
@@ -124,6 +123,12 @@ class _Decomposition:
             dialect=dialect,
             notes=notes,
         )
+
+    def _run_nodes(self) -> None:
+        for node in self.program.graph.nodes:
+            if node.op == "call_function":
+                self._run_node(node)
+        self.recorder.flush_asserts()
 
     # -- inputs ---------------------------------------------------------------------------------
 
@@ -247,10 +252,13 @@ class _Decomposition:
         self.env.plan(list(bindings))
         args = tuple(self._argument(a) for a in node.args)
         kwargs = {k: self._argument(v) for k, v in node.kwargs.items()}
-        result = self.recorder.record(target, args, kwargs)
+        result = self._call(target, args, kwargs)
         if bindings:
             self._check_symbols(node, result)
         return result
+
+    def _call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self.recorder.record(target, args, kwargs)
 
     def _check_symbols(self, node: torch.fx.Node, result: Any) -> None:
         """The symbols of data must be those of the program: everything after them names them."""
@@ -309,21 +317,29 @@ class _Decomposition:
             operands.append(node)
             specs.append(self._write_back(spec, node))
         for value, spec in zip(old.args[0], self.program.graph_signature.output_specs, strict=True):  # type: ignore[arg-type]
-            new = self._argument(value)
-            if isinstance(value, torch.fx.Node):
-                node = recorder.operand(new)
-                if isinstance(new, FakeTensor):
-                    node = self._apart(node, new, changed)
-                operands.append(node)
-                specs.append(replace(spec, arg=_named(spec.arg, node)))
-            else:
-                operands.append(value)
-                specs.append(spec)
-        output = recorder.graph.output(tuple(operands))
+            operand, new = self._output(value, spec, changed)
+            operands.append(operand)
+            specs.append(new)
+        self._finish_output(operands)
+        return specs
+
+    def _output(
+        self, value: Any, spec: OutputSpec, changed: Set[torch.fx.Node] = frozenset()
+    ) -> tuple[Any, OutputSpec]:
+        """One output of the old graph in the new one."""
+        if not isinstance(value, torch.fx.Node):
+            return value, spec
+        new = self._argument(value)
+        node = self.recorder.operand(new)
+        if isinstance(new, FakeTensor):
+            node = self._apart(node, new, changed)
+        return node, replace(spec, arg=_named(spec.arg, node))
+
+    def _finish_output(self, operands: list[Any]) -> None:
+        output = self.recorder.graph.output(tuple(operands))
         output.meta["val"] = tuple(
             o.meta["val"] if isinstance(o, torch.fx.Node) else o for o in operands
         )
-        return specs
 
     def _is_written(self, node: torch.fx.Node, value: Any) -> bool:
         return isinstance(value, FakeTensor) and value.fx_node is not node
@@ -347,7 +363,7 @@ class _Decomposition:
         return new
 
     def _apart(
-        self, node: torch.fx.Node, value: FakeTensor, changed: set[torch.fx.Node]
+        self, node: torch.fx.Node, value: FakeTensor, changed: Set[torch.fx.Node]
     ) -> torch.fx.Node:
         """``node``, or a copy of it if it shows memory that is written back to."""
         if not _may_show(node, changed):
@@ -390,10 +406,11 @@ def _environment_of(graph: torch.fx.Graph) -> ShapeEnv:
     return ShapeEnv()
 
 
-def _left_whole(graph: torch.fx.Graph) -> list[str]:
+def _left_whole(graph: torch.fx.Graph) -> list[Any]:
     """Operators that the default table takes apart and that are there all the same."""
     targets = {n.target for n in graph.nodes if isinstance(n.target, torch._ops.OpOverload)}
-    return sorted(str(t) for t in targets if not is_core(t) and default_table().get(t) is not None)
+    left = [t for t in targets if not is_core(t) and default_table().get(t) is not None]
+    return sorted(left, key=str)
 
 
 def _symbols_of(value: Any) -> set[Expr]:
@@ -412,7 +429,7 @@ def _named(arg: Any, node: Any) -> Any:
     return ConstantArgument("", node)
 
 
-def _may_show(node: torch.fx.Node, changed: set[torch.fx.Node]) -> bool:
+def _may_show(node: torch.fx.Node, changed: Set[torch.fx.Node]) -> bool:
     """Whether a value may be a view of the memory of one of these inputs, by the schemas."""
     while True:
         if node in changed:
@@ -431,7 +448,7 @@ def _may_show(node: torch.fx.Node, changed: set[torch.fx.Node]) -> bool:
         node = viewed
 
 
-def _forbid_gradients(graph: torch.fx.Graph) -> None:
+def forbid_gradients(graph: torch.fx.Graph) -> None:
     """Run the whole program without grad mode, so that nobody can ask for a gradient of it."""
     for node in list(graph.nodes):
         if node.target is torch_private.set_grad_enabled:

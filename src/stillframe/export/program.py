@@ -163,6 +163,28 @@ class ExportedProgram:
 
         return run_decompositions(self, table)
 
+    def joint(
+        self, loss_index: int | None = None, table: Mapping[Any, Any] | None = None
+    ) -> ExportedProgram:
+        """Forward and backward in one functional graph.
+
+        The outputs are those of the functional program, the loss among them marked as such, then
+        the gradients of the loss: to parameters, then to inputs that require grad. Inputs that the
+        loss does not depend on have none. The new program's :meth:`module` returns a
+        :class:`~stillframe.export.signature.JointResult`.
+
+        Args:
+            loss_index: which output is the loss, a scalar.
+            table: as for :meth:`run_decompositions`.
+
+        Raises:
+            InvalidInput: that output is no loss, or another one requires grad.
+            NotSupported: as for :meth:`run_decompositions`; or a write that has no gradient.
+        """
+        from stillframe.export.joint import joint
+
+        return joint(self, loss_index, table)
+
     def __str__(self) -> str:
         return listing.program_text(self)
 

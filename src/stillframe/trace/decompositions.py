@@ -75,6 +75,7 @@ _KEPT: frozenset[Any] = frozenset(
     {
         aten.size.default, aten.size.int, aten.stride.default, aten.stride.int,
         aten.is_nonzero.default, aten.item.default,
+        aten.detach.default,  # not the same as an alias: no gradient goes through
     }
 )  # fmt: skip
 

@@ -49,8 +49,11 @@ _LIFTS = frozenset({aten.lift_fresh.default, aten.lift_fresh_copy.default})
 
 # View operators that programs often use where they change nothing.
 _MAY_DO_NOTHING = frozenset(
-    {aten.alias.default, aten.expand.default, aten.view.default, aten.slice.Tensor}
-)
+    {
+        aten.alias.default, aten.detach.default, aten.expand.default, aten.view.default,
+        aten.slice.Tensor,
+    }
+)  # fmt: skip
 
 _META = ("nn_module_stack", "stack_trace", "torch_fn")
 
@@ -64,6 +67,7 @@ class FunctionalRecorder(Recorder):
         lift_constant: makes the placeholder of a tensor that a decomposition brings along.
 
     Attributes:
+        left_whole: operators that could not be taken apart for the sizes of the program, and why.
         loses_gradients: something was written whose gradient no functional program has: under
             ``no_grad``, or through ``detach``, to a tensor that requires grad.
     """
@@ -76,7 +80,7 @@ class FunctionalRecorder(Recorder):
         super().__init__(env, ModuleScope([]), lift_constant)
         self.table = table
         self.loses_gradients = False
-        self._views: dict[int, tuple[FakeTensor, View]] = {}
+        self.left_whole: dict[Any, str] = {}
         self._templates: dict[Any, Template] = {}
 
     # -- nodes ----------------------------------------------------------------------------------
@@ -93,10 +97,9 @@ class FunctionalRecorder(Recorder):
 
     def _refresh(self, tensor: FakeTensor) -> None:
         """Make a view anew if its memory was written since its node was made."""
-        entry = self._views.get(id(tensor))
-        if entry is None:
+        view: View | None = tensor.view_of
+        if view is None:
             return
-        view = entry[1]
         writes, grad = tensor.storage_.written, torch.is_grad_enabled()
         if view.seen[0] == writes and (view.seen[1] or not grad):
             return
@@ -114,6 +117,8 @@ class FunctionalRecorder(Recorder):
         """Record an operator of the program in functional form."""
         if func in _LIFTS:
             return self._lift(args[0])
+        if func is aten.copy.default:
+            return self._copied(args[0], args[1])
         facts = operators.facts_of(func)
         if facts.writes and operators.written_arguments(facts, args, kwargs):
             return self._record_write(func, args, kwargs)
@@ -144,6 +149,8 @@ class FunctionalRecorder(Recorder):
         """Whether a view operator gives all of its argument, as it is."""
         if func is aten.alias.default:
             return True
+        if func is aten.detach.default:
+            return not args[0].requires_grad
         wanted = args[1] if func is not aten.slice.Tensor else None
         tensor = args[0]
         if wanted is None:
@@ -173,8 +180,7 @@ class FunctionalRecorder(Recorder):
         for path, tensor in _tensors(result, ()):
             if tensor.storage_ is parent.storage_ and tensor is not parent:
                 seen = (tensor.storage_.written, torch.is_grad_enabled())
-                view = View(parent, func, args, kwargs, at, path, seen)
-                self._views[id(tensor)] = (tensor, view)
+                tensor.view_of = View(parent, func, args, kwargs, at, path, seen)
 
     # -- writes -----------------------------------------------------------------------------------
 
@@ -185,8 +191,9 @@ class FunctionalRecorder(Recorder):
                 "a functional program has values, not memory",
                 "use an operator that returns a view or a new tensor",
             )
-        if func is aten.copy_.default and self._may_take(args[1], args[0]):
-            self.write(args[0], args[1])
+        if func is aten.copy_.default:
+            taken = self._may_take(args[1], args[0])
+            self.write(args[0], args[1] if taken else self._copied(args[0], args[1]))
             return args[0]
         form = functional_form(func)
         if form is not None:
@@ -235,9 +242,8 @@ class FunctionalRecorder(Recorder):
         new = self._settled(value, target)
         held = [(target, self.operand(new))]
         child = target
-        entry = self._views.get(id(child))
-        while entry is not None:
-            view = entry[1]
+        view: View | None = target.view_of
+        while view is not None:
             update = UPDATES.get(view.func)
             if update is None:
                 raise self.refuse(
@@ -250,13 +256,12 @@ class FunctionalRecorder(Recorder):
             new = self._settled(update(self, view, child, new), view.parent)
             child = view.parent
             held.append((child, self.operand(new)))
-            entry = self._views.get(id(child))
+            view = child.view_of
         target.storage_.written += 1
         for tensor, node in held:
             tensor.fx_node = node
-            entry = self._views.get(id(tensor))
-            if entry is not None:
-                entry[1].seen = (target.storage_.written, grad)
+            if tensor.view_of is not None:
+                tensor.view_of.seen = (target.storage_.written, grad)
 
     def _note_lost_gradient(self, target: FakeTensor) -> None:
         """Without grad mode a write leaves the history of a tensor; a new value has none."""
@@ -267,8 +272,26 @@ class FunctionalRecorder(Recorder):
         """``value`` with exactly the metadata of ``target``."""
         if self._same_metadata(value, target):
             return value
-        copied: FakeTensor = self.record(aten.copy.default, (target, value), {})
-        return copied
+        return self._copied(target, value)
+
+    def _copied(self, target: FakeTensor, value: FakeTensor) -> FakeTensor:
+        """``value`` as ``target.copy_(value)`` leaves it: broadcast, cast, laid out as the target.
+
+        ``aten.copy`` says just that. It has no derivative, so it is left for odd layouts.
+        """
+        same_device = value.device == target.device
+        if not same_device or not layout.is_contiguous(target.sizes, target.strides):
+            copied: FakeTensor = super().record(aten.copy.default, (target, value), {})
+            return copied
+        if value.sizes != target.sizes:
+            sizes = self.env.wrap_sizes(target.sizes)
+            value = self.record(aten.expand.default, (value, sizes), {})
+        contiguous: dict[str, Any] = {"memory_format": torch.contiguous_format}
+        if value.dtype is target.dtype:
+            return self.record(aten.clone.default, (value,), contiguous)  # type: ignore[no-any-return]
+        return self.record(  # type: ignore[no-any-return]
+            aten._to_copy.default, (value,), {"dtype": target.dtype, **contiguous}
+        )
 
     def _same_metadata(self, value: FakeTensor, target: FakeTensor) -> bool:
         if value.dtype is not target.dtype or len(value.sizes) != len(target.sizes):
@@ -313,7 +336,12 @@ class FunctionalRecorder(Recorder):
             if found is not memo:
                 return found
         planned = list(self.env.planned)
-        template = TemplateTracer(self.fake_mode, self.table).trace(func, args, kwargs)
+        try:
+            template = TemplateTracer(self.fake_mode, self.table).trace(func, args, kwargs)
+        except NotSupported as e:
+            self.left_whole[func] = e.why or e.what
+            self.env.plan(planned)
+            template = None
         if template is not None and template.fresh:
             self.env.plan([*template.fresh, *planned[len(template.fresh) :]])
         elif memo is not None and (template is None or template.reusable):
