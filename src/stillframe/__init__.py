@@ -28,6 +28,7 @@ _HOMES = {
     "save": "stillframe.artifact",
     "load": "stillframe.artifact",
     "make_fx": "stillframe.trace.make_fx",
+    "default_decompositions": "stillframe.trace.decompositions",
     **dict.fromkeys(
         ("AdditionalInputs", "Dim", "ShapesCollection", "auto", "dims"), "stillframe.shapes.dims"
     ),
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
         dims,
     )
     from stillframe.shapes.dims import auto as auto
+    from stillframe.trace.decompositions import default_decompositions
     from stillframe.trace.make_fx import make_fx
 
 

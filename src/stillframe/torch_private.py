@@ -551,3 +551,30 @@ def autocast_watched(entered: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         torch.autocast.__enter__ = original  # type: ignore[method-assign]
+
+
+def core_decompositions() -> dict[Any, Callable[..., Any]]:
+    """torch's Python decompositions down to its core operators: overload -> function."""
+    import torch._decomp
+
+    return dict(torch._decomp._core_aten_decompositions_post_autograd())
+
+
+def composite_operators() -> list[torch._ops.OpOverload]:
+    """The operators of ``aten`` that take themselves apart on every backend."""
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    found = []
+    for name in torch._C._dispatch_get_all_op_names():
+        if not name.startswith("aten::") or not has_kernel(name, "CompositeImplicitAutograd"):
+            continue
+        packet, _, overload = name.removeprefix("aten::").partition(".")
+        op = getattr(getattr(torch.ops.aten, packet, None), overload or "default", None)
+        if op is not None:
+            found.append(op)
+    return found
+
+
+def primitive_body(op: torch._ops.OpOverload) -> Callable[..., Any]:
+    """What an operator of the ``prims`` namespace is in terms of others."""
+    body: Callable[..., Any] = op.impl_aten  # type: ignore[attr-defined]
+    return body

@@ -10,7 +10,6 @@ from tests.corpora.shape_programs import (
     NOT_ONE,
     NOT_ONE_CALL,
     UNROLLED,
-    DataDependent,
     Narrowed,
     Relation,
     Specialised,

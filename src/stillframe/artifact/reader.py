@@ -121,6 +121,7 @@ class _Reader:
                     Assumption(a.about, a.what, self.decoder.value(a.value), tuple(a.where))
                     for a in doc.assumptions
                 ],
+                dialect=doc.dialect,
             )
         except (ArtifactError, SpecViolationError) as e:
             raise ArtifactError(

@@ -5,7 +5,8 @@ Version log (major.minor; a reader takes every minor of its major):
 - 1.0: first version.
 - 1.1: verdicts on the sizes of the inputs; symbols may be floats; what forward asked of its inputs
   and of torch's modes.
-- 1.2: subgraphs of higher-order operators: rows of kind ``g`` and the table ``graphs``.
+- 1.2: subgraphs of higher-order operators: rows of kind ``g`` and the table ``graphs``; the dialect
+  of the graph; outputs that are copied back into parameters.
 
 A newer minor may add fields: objects with unknown keys and rows with more columns than known are
 read, the surplus is ignored. Small things that occur often are rows (``array_like``). Sizes are
@@ -311,6 +312,7 @@ class ProgramDoc(msgspec.Struct, frozen=True):
     assumptions: list[AssumptionRow] = []
     proposed_spec: str = ""
     graphs: list[list[NodeRow]] = []
+    dialect: str = "training"
 
 
 class MemberDoc(msgspec.Struct, frozen=True):

@@ -154,6 +154,7 @@ def _document(program: ExportedProgram, tensors: TensorTable) -> schema.ProgramD
             schema.AssumptionRow(a.about, a.what, encoder.value(a.value, a.what), list(a.where))
             for a in program.assumptions
         ],
+        dialect=program.dialect,
         stored=tensors.stored,
         objects=tensors.objects,
     )

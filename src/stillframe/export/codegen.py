@@ -26,7 +26,7 @@ from stillframe.export.door import Door
 from stillframe.export.door_code import DoorCode
 from stillframe.export.promises import check_result, promise_of
 from stillframe.export.refusal import Refusal, refuse_state
-from stillframe.export.signature import ConstantArgument, InputKind, OutputKind
+from stillframe.export.signature import ConstantArgument, InputKind, JointResult, OutputKind
 from stillframe.export.source_text import Namespace, one_line
 from stillframe.shapes.env import to_size
 from stillframe.symbolic import Expr
@@ -42,6 +42,8 @@ TABLES: dict[InputKind, tuple[str, str]] = {
     InputKind.CONSTANT_TENSOR: ("__dict__", "c"),
     InputKind.CUSTOM_OBJ: ("__dict__", "obj"),
 }
+
+_GRADIENTS = (OutputKind.GRADIENT_TO_PARAMETER, OutputKind.GRADIENT_TO_USER_INPUT)
 
 _INFIX: dict[Any, str] = {
     operator.add: "+", operator.sub: "-", operator.mul: "*", operator.floordiv: "//",
@@ -370,15 +372,20 @@ class ProgramCode:
         specs = self.program.graph_signature.output_specs
         lines: list[str] = []
         results: list[str] = []
+        gradients: dict[OutputKind, list[str]] = {kind: [] for kind in _GRADIENTS}
         for value, spec in zip(values, specs, strict=True):
             text = self.argument(value)
             if spec.kind is OutputKind.BUFFER_MUTATION:
                 lines.append(f"{self._state(InputKind.BUFFER, spec.target)}.copy_({text})")
+            elif spec.kind is OutputKind.PARAMETER_MUTATION:
+                lines += self._write_parameter(spec.target, text)
             elif spec.kind is OutputKind.USER_INPUT_MUTATION:
                 lines.append(f"{self._input(spec.target)}.copy_({text})")
             elif spec.kind in (OutputKind.USER_OUTPUT, OutputKind.LOSS_OUTPUT):
                 constant = isinstance(spec.arg, ConstantArgument)
                 results.append(self.names.constant(spec.arg.value) if constant else text)
+            elif spec.kind in gradients:
+                gradients[spec.kind].append(f"{self.names.constant(spec.target)}: {text}")
             else:
                 raise NotSupported(f"Programs with {spec.kind.name} outputs are not run yet.")
         spec = self.program.out_spec
@@ -386,8 +393,16 @@ class ProgramCode:
             raise SpecViolationError(
                 f"{len(results)} user outputs for a structure of {spec.num_leaves}."
             )
-        lines.append(f"return {self._structure(spec, iter(results))}")
+        result = self._structure(spec, iter(results))
+        if any(s.kind is OutputKind.LOSS_OUTPUT for s in specs):
+            tables = ", ".join(f"{{{', '.join(pairs)}}}" for pairs in gradients.values())
+            result = f"{self.names.bind('JointResult', JointResult)}({result}, {tables})"
+        lines.append(f"return {result}")
         return lines
+
+    def _write_parameter(self, fqn: str, text: str) -> list[str]:
+        """A parameter is a leaf: it is written where autograd does not look."""
+        return [f"{self._state(InputKind.PARAMETER, fqn)}.data.copy_({text})"]
 
     def _input(self, name: str | None) -> str:
         return next(t for n, t in self.text.items() if n.op == "placeholder" and n.name == name)

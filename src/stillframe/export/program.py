@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from stillframe.export.verify import VerificationReport
 
 
+#: The dialects of a program's graph, from what forward ran to what kernels need.
+TRAINING, FUNCTIONAL, CORE = "training", "functional", "core"
+
+
 class ExportedProgram:
     """What :func:`stillframe.export` returns. Read-only: make a new one to change it.
 
@@ -46,6 +50,8 @@ class ExportedProgram:
         verdicts: what became of every size of the inputs, and why.
         proposed_spec: where dims were left open (``Dim.AUTO``): Python text that declares what the
             program admits.
+        dialect: ``"training"`` (what forward ran, in-place operators included), ``"functional"``
+            (no operator writes) or ``"core"`` (functional, core operators only).
         fallbacks: operators that were answered without a shape rule, with counts.
     """
 
@@ -70,6 +76,7 @@ class ExportedProgram:
         verdicts: Sequence[Verdict] = (),
         proposed_spec: str = "",
         assumptions: Sequence[Assumption] = (),
+        dialect: str = TRAINING,
     ) -> None:
         self.graph_module = graph_module
         self.graph_signature = graph_signature
@@ -89,6 +96,7 @@ class ExportedProgram:
         self.verdicts = tuple(verdicts)
         self.proposed_spec = proposed_spec
         self.assumptions = tuple(assumptions)
+        self.dialect = dialect
         verifier.check(self)
 
     @property
@@ -139,12 +147,48 @@ class ExportedProgram:
         explanation = explain(self)
         return explanation if about is None else explanation.about(about)
 
-    def run_decompositions(self, table: Any = None) -> ExportedProgram:
-        """Functional core-ATen form. Not supported yet."""
-        raise NotSupported(
-            "run_decompositions is not supported yet.",
-            hints=["work on the pre-dispatch graph, or decompose with torch's own tools"],
-        )
+    def run_decompositions(self, table: Mapping[Any, Any] | None = None) -> ExportedProgram:
+        """The program in functional form, its operators taken apart. This one is not changed.
+
+        No operator of the new graph writes. Buffers and inputs that the program writes become
+        outputs, which the new program's :meth:`module` copies back. Symbols, ranges, guards,
+        run-time checks and random draws are those of this program.
+
+        Args:
+            table: operator overload -> a function of the same arguments that is run in its place.
+                None is :func:`stillframe.default_decompositions`, which leaves core operators;
+                ``{}`` takes nothing apart.
+
+        Raises:
+            InvalidInput: a key that is no overload, an entry that is no function.
+            NotSupported: the program does what no functional program can, or an operator cannot
+                be taken apart for all sizes; names it.
+        """
+        from stillframe.export.decompose import run_decompositions
+
+        return run_decompositions(self, table)
+
+    def joint(
+        self, loss_index: int | None = None, table: Mapping[Any, Any] | None = None
+    ) -> ExportedProgram:
+        """Forward and backward in one functional graph.
+
+        The outputs are those of the functional program, the loss among them marked as such, then
+        the gradients of the loss: to parameters, then to inputs that require grad. Inputs that the
+        loss does not depend on have none. The new program's :meth:`module` returns a
+        :class:`~stillframe.export.signature.JointResult`.
+
+        Args:
+            loss_index: which output is the loss, a scalar.
+            table: as for :meth:`run_decompositions`.
+
+        Raises:
+            InvalidInput: that output is no loss, or another one requires grad.
+            NotSupported: as for :meth:`run_decompositions`; or a write that has no gradient.
+        """
+        from stillframe.export.joint import joint
+
+        return joint(self, loss_index, table)
 
     def __str__(self) -> str:
         return listing.program_text(self)
@@ -183,5 +227,6 @@ class ExportedProgram:
             "guards", "module_call_graph", "example_inputs", "call_spec", "out_spec", "training",
             "root_class", "dim_names", "notes", "fallbacks", "verdicts", "proposed_spec",
             "assumptions",
+            "dialect",
         )  # fmt: skip
         return ExportedProgram(**{**{n: getattr(self, n) for n in names}, **fields})

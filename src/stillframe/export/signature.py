@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch.utils import _pytree as pytree
 
@@ -32,6 +32,7 @@ class OutputKind(enum.Enum):
     LOSS_OUTPUT = enum.auto()
     BUFFER_MUTATION = enum.auto()
     USER_INPUT_MUTATION = enum.auto()
+    PARAMETER_MUTATION = enum.auto()
     GRADIENT_TO_PARAMETER = enum.auto()
     GRADIENT_TO_USER_INPUT = enum.auto()
     TOKEN = enum.auto()
@@ -254,6 +255,11 @@ class ExportGraphSignature:
         return self._results(OutputKind.BUFFER_MUTATION)
 
     @property
+    def parameters_to_mutate(self) -> Mapping[str, str]:
+        """Output name -> FQN of the parameter it is copied into."""
+        return self._results(OutputKind.PARAMETER_MUTATION)
+
+    @property
     def user_inputs_to_mutate(self) -> Mapping[str, str]:
         """Output name -> name of the user input it is copied into."""
         return self._results(OutputKind.USER_INPUT_MUTATION)
@@ -324,6 +330,20 @@ def _by_name(specs: Iterable[InputSpec | OutputSpec]) -> dict[str, str]:
 
 def _renamed(spec: Any, old: str, new: str) -> Any:
     return replace(spec, arg=replace(spec.arg, name=new)) if spec.arg.name == old else spec
+
+
+class JointResult(NamedTuple):
+    """What the module of a joint graph returns.
+
+    Attributes:
+        result: what forward returns.
+        parameter_gradients: parameter FQN -> gradient of the loss.
+        input_gradients: user input -> gradient of the loss.
+    """
+
+    result: Any
+    parameter_gradients: dict[str, Any]
+    input_gradients: dict[str, Any]
 
 
 # -- calls of submodules --------------------------------------------------------------------------

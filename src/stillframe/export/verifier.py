@@ -4,12 +4,17 @@ Graph: placeholders first and equal to the signature by name and order; every no
 targets are registered operators or the symbolic arithmetic of the allow-list; outputs match the
 signature by position. State: parameters and persistent buffers are in ``state_dict``,
 non-persistent buffers and constants in ``constants``.
+
+What more holds depends on the program's dialect: *training* admits operators that write in place;
+in *functional* programs none writes, and the values that are written back lead the outputs; *core*
+programs are functional, and their operators are core or cannot be taken apart further.
 """
 
 from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +22,9 @@ import torch
 from stillframe import torch_private
 from stillframe.errors import SpecViolationError
 from stillframe.export.naming import PREFIXES
-from stillframe.export.signature import ConstantArgument, InputKind
+from stillframe.export.signature import ConstantArgument, InputKind, OutputKind
+from stillframe.trace.decompositions import default_table, is_core
+from stillframe.trace.operators import writes
 from stillframe.trace.reads import OF_MODES, OF_TENSORS
 
 if TYPE_CHECKING:
@@ -44,10 +51,47 @@ TARGETS = SYMBOLIC_TARGETS | HIGHER_ORDER_TARGETS
 
 def check(program: ExportedProgram) -> None:
     """Raise :class:`SpecViolationError` for the first rule that is broken, naming the node."""
+    dialect = DIALECTS.get(program.dialect)
+    if dialect is None:
+        raise SpecViolationError(
+            f"{program.dialect!r} is no dialect; there are {', '.join(sorted(DIALECTS))}."
+        )
     _check_graph(program.graph, program.graph_module)
     _check_inputs(program)
     _check_outputs(program)
     _check_assumptions(program)
+    for rule in dialect:
+        for node in program.graph.nodes:
+            if isinstance(node.target, torch._ops.OpOverload):
+                rule(node)
+
+
+def _check_functional(node: torch.fx.Node) -> None:
+    if writes(node):
+        raise SpecViolationError(
+            f"node {node.name} calls {node.target}, which writes in place; in a functional program "
+            "no operator does. Use the functional operator, and return the new value as an output."
+        )
+
+
+def _check_core(node: torch.fx.Node) -> None:
+    target = node.target
+    if not is_core(target) and default_table().get(target) is not None:
+        raise SpecViolationError(
+            f"node {node.name} calls {target}, which is no core operator. Take it apart: "
+            "program.run_decompositions()."
+        )
+
+
+DIALECTS: dict[str, tuple[Callable[[torch.fx.Node], None], ...]] = {
+    "training": (),
+    "functional": (_check_functional,),
+    "core": (_check_functional, _check_core),
+}
+
+_WRITTEN_BACK = (
+    OutputKind.BUFFER_MUTATION, OutputKind.PARAMETER_MUTATION, OutputKind.USER_INPUT_MUTATION,
+)  # fmt: skip
 
 
 def _check_assumptions(program: ExportedProgram) -> None:
@@ -140,6 +184,7 @@ def _check_outputs(program: ExportedProgram) -> None:
         raise SpecViolationError(
             f"{len(values)} outputs in the graph, {len(specs)} in the signature."
         )
+    _check_written_back(program)
     for i, (value, spec) in enumerate(zip(values, specs, strict=True)):
         if isinstance(value, torch.fx.Node):
             if spec.arg.name != value.name:
@@ -149,4 +194,23 @@ def _check_outputs(program: ExportedProgram) -> None:
         elif not isinstance(spec.arg, ConstantArgument):
             raise SpecViolationError(
                 f"output {i} is the constant {value!r}, the signature says {spec.arg}."
+            )
+
+
+def _check_written_back(program: ExportedProgram) -> None:
+    """The values that are copied back come first, and what they are copied to exists."""
+    specs = program.graph_signature.output_specs
+    count = sum(1 for s in specs if s.kind in _WRITTEN_BACK)
+    targets = {
+        s.arg.name if s.kind is InputKind.USER_INPUT else s.target
+        for s in program.graph_signature.input_specs
+    }
+    for i, spec in enumerate(specs):
+        if spec.kind in _WRITTEN_BACK and i >= count:
+            raise SpecViolationError(
+                f"output {i} ({spec.kind.name}) must come before the outputs of the user."
+            )
+        if spec.kind in _WRITTEN_BACK and spec.target not in targets:
+            raise SpecViolationError(
+                f"output {i} is copied back to {spec.target}, which is no input of the program."
             )

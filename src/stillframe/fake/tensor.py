@@ -24,12 +24,17 @@ if TYPE_CHECKING:
 
 
 class FakeStorage:
-    """A piece of memory that fakes share. ``written`` counts in-place operators on it."""
+    """A piece of memory that fakes share.
 
-    __slots__ = ("written",)
+    ``written`` counts in-place operators on it. ``given``: it is an input's, whose layout may be
+    another at the next call.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("given", "written")
+
+    def __init__(self, given: bool = False) -> None:
         self.written = 0
+        self.given = given
 
 
 class FakeTensor(torch.Tensor):
@@ -43,6 +48,7 @@ class FakeTensor(torch.Tensor):
         constant: the real value, for scalars that the program itself made (``torch.tensor(3)``).
         symbolic_value: the value, for integer scalars that the program made from sizes.
         fx_node: the fx node that produced it in the current recording, if any.
+        view_of: how it views another tensor, where a functional recording follows that.
     """
 
     env: ShapeEnv
@@ -51,6 +57,7 @@ class FakeTensor(torch.Tensor):
     offset: Size
     storage_: FakeStorage
     base: FakeTensor | None = None
+    view_of: Any = None
     constant: torch.Tensor | None
     symbolic_value: Size | None
     fx_node: Any

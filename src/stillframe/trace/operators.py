@@ -125,6 +125,14 @@ def _write_targets(
     return [t for t in found if t is not None]
 
 
+def writes(node: torch.fx.Node) -> bool:
+    """Whether a node's operator changes an argument in place."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    facts = facts_of(node.target)
+    return bool(facts.writes) and bool(_write_targets(facts, node.args, node.kwargs))
+
+
 def special(*operators: Any) -> Callable[[Special], Special]:
     """Register a handler for operators that are not simply recorded."""
 

@@ -62,34 +62,6 @@ def huber_loss(
     return reduced_loss(ctx, (x, target), reduction)
 
 
-@rule(aten.ctc_loss.IntList, aten.ctc_loss.Tensor)
-def ctc_loss(
-    ctx: RuleContext,
-    log_probs: FakeTensor,
-    targets: FakeTensor,
-    input_lengths: Any,
-    target_lengths: Any,
-    blank: int = 0,
-    reduction: int = MEAN,
-    zero_infinity: bool = False,
-) -> FakeTensor:
-    """One loss for each sequence of the batch, or their mean or sum."""
-    if len(log_probs.sizes) not in (2, 3):
-        raise RuntimeError("ctc_loss: log_probs must have the dims (time, batch, classes)")
-    if not log_probs.dtype.is_floating_point:
-        raise RuntimeError("ctc_loss: log_probs must be of a floating point dtype")
-    must(ctx, ctx.numel(log_probs.sizes) > 0, "log_probs tensor must not be empty")
-    classes = log_probs.sizes[-1]
-    must(ctx, 0 <= blank, "blank must be in label range")
-    must(ctx, blank < classes, "blank must be in label range")
-    batch = log_probs.sizes[1:-1]
-    for lengths in (input_lengths, target_lengths):
-        given = lengths.sizes if isinstance(lengths, FakeTensor) else (len(lengths),)
-        if given or batch:
-            must_match(ctx, given, batch or (1,), "ctc_loss: lengths must be of the batch's size")
-    return contiguous(ctx, batch if reduction == NONE else (), log_probs.dtype, log_probs.device)
-
-
 @rule(aten.l1_loss.default)
 def l1_loss(
     ctx: RuleContext, x: FakeTensor, target: FakeTensor, reduction: int = MEAN

@@ -509,6 +509,18 @@ def copy_(
 def copy(
     ctx: RuleContext, x: FakeTensor, source: FakeTensor, non_blocking: bool = False
 ) -> FakeTensor:
+    """The whole storage of ``x`` is copied, gaps and all, so its layout stays."""
     if source.sizes != x.sizes:
         fit(ctx, source.sizes, x.sizes)
-    return dense_like(ctx, x)
+    for size, stride in zip(x.sizes, x.strides, strict=True):
+        if stride == 0 and size != 1:
+            return dense_like(ctx, x)
+    return FakeTensor.make(
+        ctx.env,
+        x.sizes,
+        x.strides,
+        x.offset,
+        x.dtype,
+        x.device,
+        ctx.requires_grad and (x.dtype.is_floating_point or x.dtype.is_complex),
+    )

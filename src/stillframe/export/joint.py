@@ -1,0 +1,200 @@
+"""``joint``: forward and backward of a program in one functional graph.
+
+The program is brought into functional form first. Its graph then runs once more with autograd on,
+above a recorder that sees operators as kernels would: those of forward, and those that
+``torch.autograd.grad`` calls for the loss. What comes out has no trace of autograd: it computes
+gradients like any other values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from stillframe import torch_private
+from stillframe.errors import InvalidInput, NotSupported
+from stillframe.export.decompose import (
+    Rerun,
+    forbid_gradients,
+    run_decompositions,
+    table_in_use,
+)
+from stillframe.export.program import ExportedProgram
+from stillframe.export.signature import InputKind, OutputKind, OutputSpec, TensorArgument
+from stillframe.fake.tensor import FakeTensor
+from stillframe.symbolic import eq
+from stillframe.trace.functional import FunctionalRecorder
+from stillframe.trace.recorder import RecordingMode
+
+aten = torch.ops.aten
+
+_GRADIENTS = {
+    InputKind.PARAMETER: OutputKind.GRADIENT_TO_PARAMETER,
+    InputKind.USER_INPUT: OutputKind.GRADIENT_TO_USER_INPUT,
+}
+
+
+def joint(
+    program: ExportedProgram, loss_index: int | None, table: Mapping[Any, Any] | None
+) -> ExportedProgram:
+    """The work behind :meth:`ExportedProgram.joint`."""
+    _check_index(program, loss_index)
+    assert loss_index is not None
+    entries, dialect = table_in_use(table)
+    functional = run_decompositions(program, table)
+    _refuse_lost_gradients(functional)
+    run = _Joint(functional, entries)
+    run.loss_index = loss_index
+    return run.run(dialect)
+
+
+def _check_index(program: ExportedProgram, index: int | None) -> None:
+    kinds = [s.kind for s in program.graph_signature.output_specs]
+    count = kinds.count(OutputKind.USER_OUTPUT)
+    if OutputKind.LOSS_OUTPUT in kinds:
+        raise InvalidInput("This program is a joint graph already.")
+    if index is None or isinstance(index, bool) or not 0 <= index < count:
+        raise InvalidInput(
+            f"joint needs the place of the loss among the {count} outputs, got {index!r}.",
+            hints=["program.joint(loss_index=0) if forward returns the loss (first)"],
+        )
+
+
+def _refuse_lost_gradients(program: ExportedProgram) -> None:
+    switches = [n for n in program.graph.nodes if n.target is torch_private.set_grad_enabled]
+    if len(switches) == 1 and not switches[0].args[0]:
+        raise NotSupported(
+            "The program writes to a tensor that requires grad under no_grad, or through detach.",
+            why="the gradient that eager gives then is not the one of any functional program",
+            hints=["write to tensors that do not require grad, or compute new ones"],
+        )
+
+
+class JointRecorder(FunctionalRecorder):
+    """Records below autograd: what it returns is held by autograd alone."""
+
+    def _record_plain(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        before = next(reversed(self.graph.nodes), None)
+        result = super()._record_plain(func, args, kwargs)
+        for node in reversed(self.graph.nodes):
+            if node is before:
+                break
+            node.meta["val"] = _snapshot(node.meta.get("val"))
+        return result
+
+    def _does_nothing(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Below autograd, a detached tensor is the tensor."""
+        return func is aten.detach.default or super()._does_nothing(func, args, kwargs)
+
+
+def _snapshot(val: Any) -> Any:
+    """The metadata in objects of their own: autograd copies results that others hold too."""
+    if isinstance(val, FakeTensor):
+        return val.snapshot()
+    if isinstance(val, (list, tuple)):
+        return type(val)([_snapshot(v) for v in val])
+    return val
+
+
+class _Joint(Rerun):
+    """One run over a functional program, with its backward pass."""
+
+    recorder_class = JointRecorder
+    loss_index = 0
+
+    def _run_nodes(self) -> None:
+        recorder = self.recorder
+        recorder.fake_mode.sets_requires_grad = False
+        with (
+            torch_private.compiling_flags(),
+            torch_private.autocast_cache_disabled(),
+            RecordingMode(recorder),
+        ):
+            super()._run_nodes()
+            self._run_backward()
+            recorder.flush_asserts()
+
+    def _call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if target is aten.copy.default:  # it has no derivative
+            return aten.copy_.default(aten.clone.default(args[0]), args[1])
+        return target(*args, **kwargs)
+
+    def _switch_gradients(self, node: torch.fx.Node) -> None:
+        torch.set_grad_enabled(bool(node.args[0]))
+
+    # -- backward ---------------------------------------------------------------------------------
+
+    def _run_backward(self) -> None:
+        loss = self._loss()
+        leaves = [(s, v) for s, _, v in self.inputs if s.kind in _GRADIENTS and _is_leaf(v)]
+        leaves.sort(key=lambda leaf: leaf[0].kind is InputKind.USER_INPUT)
+        tensors = [v for _, v in leaves]
+        with torch.enable_grad():
+            found = torch.autograd.grad(loss, tensors, allow_unused=True) if tensors else ()
+        self.gradients = [
+            (s, g) for (s, _), g in zip(leaves, found, strict=True) if g is not None
+        ]
+
+    def _loss(self) -> FakeTensor:
+        """The loss; everything else that the user gets has no gradient."""
+        specs = self.program.graph_signature.output_specs
+        output = next(reversed(self.program.graph.nodes))
+        users = [
+            self._argument(value)
+            for value, spec in zip(output.args[0], specs, strict=True)  # type: ignore[arg-type]
+            if spec.kind is OutputKind.USER_OUTPUT
+        ]
+        for i, value in enumerate(users):
+            if i != self.loss_index and isinstance(value, FakeTensor) and value.requires_grad:
+                raise InvalidInput(
+                    f"Output {i} requires grad, and only the loss may.",
+                    hints=["return y.detach() for outputs that are not differentiated"],
+                )
+        loss = users[self.loss_index]
+        if not isinstance(loss, FakeTensor) or not self._is_scalar(loss):
+            raise InvalidInput(
+                f"Output {self.loss_index} is no scalar tensor, so it is no loss.",
+                hints=["return loss.sum() or loss.mean()"],
+            )
+        if not loss.requires_grad:
+            raise InvalidInput(
+                f"Output {self.loss_index} does not require grad: no parameter and no input that "
+                "requires grad takes part in it.",
+            )
+        return loss
+
+    def _is_scalar(self, loss: FakeTensor) -> bool:
+        known = self.recorder.fake_mode.ctx.known
+        return all(known(eq(size, 1)) is True for size in loss.sizes)
+
+    # -- outputs ----------------------------------------------------------------------------------
+
+    def _make_output(self, old: torch.fx.Node) -> list[OutputSpec]:
+        """The outputs of the functional program, the loss marked, and the gradients."""
+        graph = self.recorder.graph
+        operands: list[Any] = []
+        specs: list[OutputSpec] = []
+        users = 0
+        for value, spec in zip(old.args[0], self.program.graph_signature.output_specs, strict=True):  # type: ignore[arg-type]
+            operand, new = self._output(value, spec)
+            if spec.kind is OutputKind.USER_OUTPUT:
+                if users == self.loss_index:
+                    new = replace(new, kind=OutputKind.LOSS_OUTPUT)
+                users += 1
+            operands.append(operand)
+            specs.append(new)
+        for spec, gradient in self.gradients:
+            node = self.recorder.operand(gradient)
+            target = spec.arg.name if spec.kind is InputKind.USER_INPUT else spec.target
+            operands.append(node)
+            specs.append(OutputSpec(_GRADIENTS[spec.kind], TensorArgument(node.name), target))
+        self._finish_output(operands)
+        forbid_gradients(graph)
+        return specs
+
+
+def _is_leaf(value: Any) -> bool:
+    return isinstance(value, FakeTensor) and value.requires_grad

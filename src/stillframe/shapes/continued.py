@@ -1,0 +1,49 @@
+"""ContinuedEnv: the symbols of a finished capture, for another run over its graph.
+
+What is known of the symbols stays known, and nothing may be assumed on top of it: the conditions
+of a program's calls were settled when it was made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from stillframe.errors import NotSupported
+from stillframe.shapes.env import ShapeEnv
+from stillframe.symbolic import Expr, to_python
+
+
+class ContinuedEnv(ShapeEnv):
+    """An environment that starts with all that ``env`` knows.
+
+    Attributes:
+        planned: unbacked symbols that the next data-dependent operators return, in order; so that
+            a run again gives the names of the first.
+    """
+
+    def __init__(self, env: ShapeEnv) -> None:
+        super().__init__()
+        self.facts = env.facts.copy()
+        self.symbols = dict(env.symbols)
+        self.hints = dict(env.hints)
+        self.planned: list[Expr] = []
+
+    def plan(self, symbols: Sequence[Expr]) -> None:
+        """The next data-dependent operators return these symbols."""
+        self.planned[:] = symbols
+
+    def new_unbacked(self, lower: float = 0, upper: float = math.inf, *, sort: str = "int") -> Expr:
+        """The next planned symbol, if it is of that sort; else a new one."""
+        if self.planned and self.planned[0].sort == sort:
+            symbol = self.planned.pop(0)
+            self._fresh_unbacked.append(symbol)
+            return symbol
+        return super().new_unbacked(lower, upper, sort=sort)
+
+    def _record(self, cond: Expr, kind: str) -> None:
+        raise NotSupported(
+            f"Whether `{to_python(cond)}` holds is open in this program, and the form that it is "
+            "brought into depends on it.",
+            hints=["narrow the declared range of the dims, so that it is decided"],
+        )

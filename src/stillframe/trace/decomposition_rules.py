@@ -1,0 +1,205 @@
+"""Decompositions of this package: where torch's ask questions about sizes that need no answer,
+draw other random numbers than eager, or depend on how an input is laid out in memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+
+from stillframe.errors import InternalError
+from stillframe.fake.tensor import FakeTensor
+from stillframe.shapes import layout
+
+aten = torch.ops.aten
+
+R = TypeVar("R", bound=Callable[..., Any])
+
+RULES: dict[Any, Callable[..., Any]] = {}
+
+
+def _rule(*operators: Any) -> Callable[[R], R]:
+    def register(function: R) -> R:
+        for op in operators:
+            if op in RULES:
+                raise InternalError(f"two decompositions for {op}")
+            RULES[op] = function
+        return function
+
+    return register
+
+
+# -- layout ---------------------------------------------------------------------------------------
+
+
+def _is_laid_out(x: FakeTensor, memory_format: torch.memory_format) -> bool:
+    """Whether the tensor has that layout in every call; inputs may come in another one."""
+    if x.storage_.given:
+        return False
+    if memory_format is torch.contiguous_format:
+        return layout.is_contiguous(x.sizes, x.strides)
+    rank = {torch.channels_last: 4, torch.channels_last_3d: 5}.get(memory_format)
+    return rank == len(x.sizes) and layout.is_channels_last(x.sizes, x.strides, rank)
+
+
+@_rule(aten.contiguous.default)
+def _contiguous(
+    x: FakeTensor, *, memory_format: torch.memory_format = torch.contiguous_format
+) -> Any:
+    if _is_laid_out(x, memory_format):
+        return x
+    return aten.clone.default(x, memory_format=memory_format)
+
+
+# -- products -------------------------------------------------------------------------------------
+
+
+@_rule(aten.linear.default)
+def _linear(x: FakeTensor, weight: FakeTensor, bias: FakeTensor | None = None) -> Any:
+    if weight.dim() != 2 or x.dim() == 0:
+        return aten.linear.default.decompose(x, weight, bias)
+    columns = aten.permute.default(weight, [1, 0])
+    if x.dim() == 1:
+        product = aten.view.default(
+            aten.mm.default(aten.unsqueeze.default(x, 0), columns), [weight.shape[0]]
+        )
+        return product if bias is None else product + bias
+    rows = x if x.dim() == 2 else aten.reshape.default(x, [-1, x.shape[-1]])
+    if bias is None or bias.dim() != 1:
+        product = aten.mm.default(rows, columns)
+    else:
+        product = aten.addmm.default(bias, rows, columns)
+    if x.dim() != 2:
+        product = aten.view.default(product, [*x.shape[:-1], weight.shape[0]])
+    return product + bias if bias is not None and bias.dim() != 1 else product
+
+
+@_rule(aten.t.default)
+def _t(x: FakeTensor) -> Any:
+    return aten.alias.default(x) if x.dim() < 2 else aten.permute.default(x, [1, 0])
+
+
+@_rule(aten.transpose.int)
+def _transpose(x: FakeTensor, dim0: int, dim1: int) -> Any:
+    rank = x.dim()
+    if rank == 0:
+        return aten.alias.default(x)
+    order = list(range(rank))
+    order[dim0 % rank], order[dim1 % rank] = order[dim1 % rank], order[dim0 % rank]
+    return aten.permute.default(x, order)
+
+
+# -- normalisation --------------------------------------------------------------------------------
+
+
+@_rule(aten.batch_norm.default)
+def _batch_norm(
+    x: FakeTensor,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    var: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Any:
+    if not training:
+        normal = aten._native_batch_norm_legit_no_training.default
+        return normal(x, weight, bias, mean, var, momentum, eps)[0]
+    if mean is None or var is None:
+        stateless = aten._native_batch_norm_legit.no_stats
+        return stateless(x, weight, bias, True, momentum, eps)[0]
+    return aten.native_batch_norm.default(x, weight, bias, mean, var, True, momentum, eps)[0]
+
+
+@_rule(aten.native_batch_norm.default)
+def _native_batch_norm(
+    x: FakeTensor,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    var: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Any:
+    if not training:
+        normal = aten._native_batch_norm_legit_no_training.default
+        return normal(x, weight, bias, mean, var, momentum, eps)
+    if mean is None or var is None:
+        return aten._native_batch_norm_legit.no_stats(x, weight, bias, True, momentum, eps)
+    update = aten._native_batch_norm_legit_functional.default
+    *results, new_mean, new_var = update(x, weight, bias, mean, var, True, momentum, eps)
+    aten.copy_.default(mean, new_mean)
+    aten.copy_.default(var, new_var)
+    return tuple(results)
+
+
+@_rule(aten._native_batch_norm_legit.default)
+def _native_batch_norm_legit(*args: Any) -> Any:
+    return aten.native_batch_norm.default(*args)
+
+
+# -- random numbers -------------------------------------------------------------------------------
+
+
+@_rule(aten.dropout.default)
+def _dropout(x: FakeTensor, p: float, train: bool) -> Any:
+    """The same draw as the kernel's, so that a seed gives the same numbers."""
+    if p == 0 or not train:
+        return aten.alias.default(x)
+    if p == 1:
+        return x * torch.zeros((), dtype=x.dtype, device=x.device)
+    keep = aten.bernoulli.p(aten.empty_like.default(x), 1 - p)
+    return x * aten.div.Scalar(keep, 1 - p)
+
+
+# -- attention ------------------------------------------------------------------------------------
+
+
+@_rule(aten.scaled_dot_product_attention.default)
+def _attention(
+    query: FakeTensor,
+    key: FakeTensor,
+    value: FakeTensor,
+    attn_mask: FakeTensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    if enable_gqa:
+        repeats = query.shape[-3] // key.shape[-3]
+        key = aten.repeat_interleave.self_int(key, repeats, -3)
+        value = aten.repeat_interleave.self_int(value, repeats, -3)
+    factor = _root_of_scale(query, scale)
+    scores = torch.matmul(query * factor, key.transpose(-2, -1) * factor)
+    if is_causal:
+        attn_mask = torch.ones(
+            (query.shape[-2], key.shape[-2]), dtype=torch.bool, device=query.device
+        ).tril()
+    if attn_mask is not None:
+        scores = scores + _additive(attn_mask, query.dtype)
+    weights = aten._safe_softmax.default(scores, -1)
+    if dropout_p > 0.0:
+        weights = aten.dropout.default(weights, dropout_p, True)
+    return torch.matmul(weights, value)
+
+
+def _root_of_scale(query: FakeTensor, scale: float | None) -> Any:
+    if scale is not None:
+        return math.sqrt(scale)
+    return query.shape[-1] ** -0.25
+
+
+def _additive(mask: FakeTensor, dtype: torch.dtype) -> Any:
+    """A boolean mask as zeros and minus infinities."""
+    if mask.dtype is not torch.bool:
+        return mask
+    zero = torch.zeros((), dtype=dtype, device=mask.device)
+    return torch.where(mask, zero, torch.full_like(zero, -math.inf))

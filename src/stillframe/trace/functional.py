@@ -1,0 +1,378 @@
+"""FunctionalRecorder: records a program so that no node of the graph writes.
+
+Tensors of the program have an identity and memory that views share; nodes of the graph are values.
+The recorder keeps the two together. The tensor that a piece of memory began with is its *root*, and
+the root's node is always the value that the memory holds now. Every view knows the tensor it was
+made from and how (:class:`~stillframe.trace.views.View`). A write to a tensor
+
+1. records the functional operator in the place of the one that writes,
+2. goes up the chain of views to the root; at each step the viewed tensor's new value is recorded
+   (``slice_scatter`` for a slice, a transpose back for a transpose),
+3. counts the write. A view that is used afterwards sees that its node is older, and is made anew
+   from the tensor it views.
+
+The value after a write has exactly the metadata that the tensor had; where the functional operator
+gives another dtype or layout, ``aten.copy`` puts it right. So everything that was known of the
+program's tensors remains true of the nodes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from stillframe import torch_private
+from stillframe.errors import NotSupported
+from stillframe.fake.tensor import FakeTensor
+from stillframe.shapes import layout
+from stillframe.shapes.env import to_size
+from stillframe.shapes.continued import ContinuedEnv
+from stillframe.symbolic import eq
+from stillframe.trace import operators
+from stillframe.trace.decompositions import Decompositions
+from stillframe.trace.functional_forms import (
+    MEMORY_CHANGES,
+    Form,
+    functional_form,
+)
+from stillframe.trace.recorder import LiftConstant, Recorder
+from stillframe.trace.scope import ModuleScope
+from stillframe.trace.templates import Step, Template, TemplateTracer, key_of
+from stillframe.trace.views import UPDATES, View
+
+aten = torch.ops.aten
+
+_LIFTS = frozenset({aten.lift_fresh.default, aten.lift_fresh_copy.default})
+
+# View operators that programs often use where they change nothing.
+_MAY_DO_NOTHING = frozenset(
+    {
+        aten.alias.default, aten.detach.default, aten.expand.default, aten.view.default,
+        aten.slice.Tensor,
+    }
+)  # fmt: skip
+
+_META = ("nn_module_stack", "stack_trace", "torch_fn")
+
+
+class FunctionalRecorder(Recorder):
+    """Records functional operators, taking apart those that are in a table.
+
+    Args:
+        env: what is known of the symbols.
+        table: operator -> what is run in its place.
+        lift_constant: makes the placeholder of a tensor that a decomposition brings along.
+
+    Attributes:
+        left_whole: operators that could not be taken apart for the sizes of the program, and why.
+        loses_gradients: something was written whose gradient no functional program has: under
+            ``no_grad``, or through ``detach``, to a tensor that requires grad.
+    """
+
+    env: ContinuedEnv
+
+    def __init__(
+        self, env: ContinuedEnv, table: Decompositions, lift_constant: LiftConstant
+    ) -> None:
+        super().__init__(env, ModuleScope([]), lift_constant)
+        self.table = table
+        self.loses_gradients = False
+        self.left_whole: dict[Any, str] = {}
+        self._templates: dict[Any, Template] = {}
+
+    # -- nodes ----------------------------------------------------------------------------------
+
+    def locate(self, node: torch.fx.Node) -> None:
+        """A node comes from where the node that is being run came from."""
+        node.meta.update((k, self.origin[k]) for k in _META if k in self.origin)
+
+    def operand(self, value: Any) -> Any:
+        """As for every recorder; the node of a tensor is the one of its present value."""
+        if type(value) is FakeTensor and value.storage_.written:
+            self._refresh(value)
+        return super().operand(value)
+
+    def _refresh(self, tensor: FakeTensor) -> None:
+        """Make a view anew if its memory was written since its node was made."""
+        view: View | None = tensor.view_of
+        if view is None:
+            return
+        writes, grad = tensor.storage_.written, torch.is_grad_enabled()
+        if view.seen[0] == writes and (view.seen[1] or not grad):
+            return
+        if view.func is aten.as_strided.default:
+            self.refuse_unless_whole(view.parent, "as_strided")
+        result = super().record(view.func, view.arguments(), view.kwargs)
+        for i in view.path:
+            result = result[i]
+        tensor.fx_node = result.fx_node
+        view.seen = (writes, grad)
+
+    # -- one operator -----------------------------------------------------------------------------
+
+    def record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Record an operator of the program in functional form."""
+        if func in _LIFTS:
+            return self._lift(args[0])
+        if func is aten.copy.default:
+            return self._copied(args[0], args[1])
+        facts = operators.facts_of(func)
+        if facts.writes and operators.written_arguments(facts, args, kwargs):
+            return self._record_write(func, args, kwargs)
+        body = self.table.get(func)
+        if body is not None:
+            template = self._template(func, args, kwargs)
+            if template is not None:
+                return self._follow(template, args, kwargs)
+        return self._record_plain(func, args, kwargs)
+
+    def _lift(self, tensor: torch.Tensor) -> Any:
+        """A copy of a constant. A number that a decomposition brings along is made in the graph."""
+        if not isinstance(tensor, FakeTensor) and tensor.numel() == 1:
+            made = aten.full.default
+            sizes, place = list(tensor.shape), {"dtype": tensor.dtype, "device": tensor.device}
+            return self.record(made, (sizes, tensor.item()), place)
+        return self.record(aten.clone.default, (tensor,), {})
+
+    def _record_plain(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if func in _MAY_DO_NOTHING and self._does_nothing(func, args, kwargs):
+            return self._same_again(func, args, kwargs)
+        result = super().record(func, args, kwargs)
+        if args:
+            self._note_views(func, args, kwargs, result)
+        return result
+
+    def _does_nothing(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a view operator gives all of its argument, as it is."""
+        if func is aten.alias.default:
+            return True
+        if func is aten.detach.default:
+            return not args[0].requires_grad
+        wanted = args[1] if func is not aten.slice.Tensor else None
+        tensor = args[0]
+        if wanted is None:
+            wanted = self.fake_mode.run(func, args, kwargs).sizes
+        if len(wanted) != len(tensor.sizes):
+            return False
+        return all(to_size(w) is s or w == -1 for w, s in zip(wanted, tensor.sizes, strict=True))
+
+    def _same_again(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FakeTensor:
+        """The same tensor as another object, without a node."""
+        result = self.fake_mode.ctx.alias(args[0])
+        if args[0].requires_grad and not result.requires_grad:
+            result.requires_grad_(True)
+        result.fx_node = self.operand(args[0])
+        self._note_views(aten.alias.default, args[:1], {}, result)
+        return result
+
+    def _note_views(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+    ) -> None:
+        """Remember how results over the memory of an argument were made."""
+        for at, parent in enumerate(args):
+            if type(parent) is FakeTensor:
+                break
+        else:
+            return
+        for path, tensor in _tensors(result, ()):
+            if tensor.storage_ is parent.storage_ and tensor is not parent:
+                seen = (tensor.storage_.written, torch.is_grad_enabled())
+                tensor.view_of = View(parent, func, args, kwargs, at, path, seen)
+
+    # -- writes -----------------------------------------------------------------------------------
+
+    def _record_write(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if func in MEMORY_CHANGES:
+            raise self.refuse(
+                f"{func} changes the sizes or the memory of a tensor in place.",
+                "a functional program has values, not memory",
+                "use an operator that returns a view or a new tensor",
+            )
+        if func is aten.copy_.default:
+            taken = self._may_take(args[1], args[0])
+            self.write(args[0], args[1] if taken else self._copied(args[0], args[1]))
+            return args[0]
+        form = functional_form(func)
+        if form is not None:
+            return self._write_result(func, form, args, kwargs)
+        if self.table.ways(func):
+            template = self._template(func, args, kwargs)
+            if template is not None:
+                return self._follow(template, args, kwargs)
+        raise self.refuse(
+            f"{func} writes its arguments in place, and torch has no functional form of it.",
+            "a functional program cannot express the call",
+            "give the decomposition of it in the table",
+        )
+
+    def _may_take(self, value: FakeTensor, target: FakeTensor) -> bool:
+        """Whether a copied value can serve as it is. An input's may be laid out otherwise."""
+        return not value.storage_.given and self._same_metadata(value, target)
+
+    def _write_result(
+        self, func: Any, form: Form, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        names = [a.name for a in func._schema.arguments]
+        targets = [args[i] if i < len(args) else kwargs.get(n) for i, n in form.targets]
+        result = self.record(form.op, *form.arguments(names, args, kwargs))
+        values = [result] if len(targets) == 1 else list(result)[-len(targets) :]
+        for target, value in zip(targets, values, strict=True):
+            self._write_all(target, value)
+        returns = func._schema.returns
+        if not returns:
+            return None
+        return targets[0] if len(returns) == 1 else tuple(targets)
+
+    def _write_all(self, target: Any, value: Any) -> None:
+        if isinstance(target, (list, tuple)):
+            for t, v in zip(target, value, strict=True):
+                self._write_all(t, v)
+        elif isinstance(target, FakeTensor):
+            self.write(target, value)
+
+    def write(self, target: FakeTensor, value: FakeTensor) -> None:
+        """``target`` holds ``value`` from now on, and so do all tensors over its memory."""
+        if value is target:
+            return
+        self._note_lost_gradient(target)
+        grad = torch.is_grad_enabled()
+        new = self._settled(value, target)
+        held = [(target, self.operand(new))]
+        child = target
+        view: View | None = target.view_of
+        while view is not None:
+            update = UPDATES.get(view.func)
+            if update is None:
+                raise self.refuse(
+                    f"A view that {view.func} made is written in place.",
+                    "how the viewed tensor changes is not known for this operator",
+                    "write to a clone of the view",
+                )
+            if view.parent.requires_grad and not child.requires_grad:
+                self.loses_gradients = True
+            new = self._settled(update(self, view, child, new), view.parent)
+            child = view.parent
+            held.append((child, self.operand(new)))
+            view = child.view_of
+        target.storage_.written += 1
+        for tensor, node in held:
+            tensor.fx_node = node
+            if tensor.view_of is not None:
+                tensor.view_of.seen = (target.storage_.written, grad)
+
+    def _note_lost_gradient(self, target: FakeTensor) -> None:
+        """Without grad mode a write leaves the history of a tensor; a new value has none."""
+        if target.requires_grad and not torch.is_grad_enabled():
+            self.loses_gradients = True
+
+    def _settled(self, value: FakeTensor, target: FakeTensor) -> FakeTensor:
+        """``value`` with exactly the metadata of ``target``."""
+        if self._same_metadata(value, target):
+            return value
+        return self._copied(target, value)
+
+    def _copied(self, target: FakeTensor, value: FakeTensor) -> FakeTensor:
+        """``value`` as ``target.copy_(value)`` leaves it: broadcast, cast, laid out as the target.
+
+        ``aten.copy`` says just that. It has no derivative, so it is left for odd layouts.
+        """
+        same_device = value.device == target.device
+        if not same_device or not layout.is_contiguous(target.sizes, target.strides):
+            copied: FakeTensor = super().record(aten.copy.default, (target, value), {})
+            return copied
+        if value.sizes != target.sizes:
+            sizes = self.env.wrap_sizes(target.sizes)
+            value = self.record(aten.expand.default, (value, sizes), {})
+        contiguous: dict[str, Any] = {"memory_format": torch.contiguous_format}
+        if value.dtype is target.dtype:
+            return self.record(aten.clone.default, (value,), contiguous)  # type: ignore[no-any-return]
+        return self.record(  # type: ignore[no-any-return]
+            aten._to_copy.default, (value,), {"dtype": target.dtype, **contiguous}
+        )
+
+    def _same_metadata(self, value: FakeTensor, target: FakeTensor) -> bool:
+        if value.dtype is not target.dtype or len(value.sizes) != len(target.sizes):
+            return False
+        pairs = (*zip(value.sizes, target.sizes), *zip(value.strides, target.strides))
+        known = self.fake_mode.ctx.known
+        return all(a is b or a == b or known(eq(a, b)) is True for a, b in pairs)
+
+    def refuse_unless_whole(self, tensor: FakeTensor, name: str) -> None:
+        """``as_strided`` counts in memory: after a write, the new value must be laid out alike."""
+        node = self.operand(tensor)
+        now = node.meta["val"]
+        whole = tensor.offset == 0 == now.offset and layout.is_non_overlapping_and_dense(
+            tensor.sizes, tensor.strides
+        )
+        if not whole or tensor.storage_.given:
+            raise self.refuse(
+                f"Memory that {name} views is written in place.",
+                "the view counts in memory, and a new value is laid out anew",
+                "use slices and views by dims",
+            )
+
+    def refuse(self, what: str, why: str, hint: str) -> NotSupported:
+        """The error for something that no functional program expresses, at the user's lines."""
+        trace = self.origin.get("stack_trace") or ""
+        where = tuple(line.strip() for line in trace.splitlines() if line.strip())[-2:]
+        return NotSupported(what, why=why, where=where, hints=[hint])
+
+    # -- decompositions ---------------------------------------------------------------------------
+
+    def _template(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The steps that ``func`` is taken apart into, or None if it declines.
+
+        Remembered by everything that the decomposition can see: metadata and aliasing of tensors,
+        the other arguments, and the modes.
+        """
+        key = key_of(func, args, kwargs)
+        memo: dict[Any, Any] | None = None
+        if key is not None:
+            memo = self.table.templates if key.static else self._templates
+            found = memo.get(key, memo)
+            if found is not memo:
+                return found
+        planned = list(self.env.planned)
+        try:
+            template = TemplateTracer(self.fake_mode, self.table).trace(func, args, kwargs)
+        except NotSupported as e:
+            self.left_whole[func] = e.why or e.what
+            self.env.plan(planned)
+            template = None
+        if template is not None and template.fresh:
+            self.env.plan([*template.fresh, *planned[len(template.fresh) :]])
+        elif memo is not None and (template is None or template.reusable):
+            memo[key] = template
+        return template
+
+    def _follow(self, template: Template, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Record the steps for these arguments."""
+        values = template.inputs(args, kwargs)
+        for step in template.steps:
+            self._follow_step(step, values)
+        self.env.deferred.extend(template.asserts)
+        return template.result(values)
+
+    def _follow_step(self, step: Step, values: list[Any]) -> None:
+        result = self.record(step.func, step.arguments(values), step.keywords(values))
+        step.store(result, values)
+
+    @contextlib.contextmanager
+    def run_of(self, node: torch.fx.Node) -> Iterator[None]:
+        """What is recorded inside stands for ``node``."""
+        old, self.origin = self.origin, node.meta
+        try:
+            yield
+        finally:
+            self.origin = old
+
+
+def _tensors(value: Any, path: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], FakeTensor]]:
+    if type(value) is FakeTensor:
+        yield path, value
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from _tensors(item, (*path, i))
