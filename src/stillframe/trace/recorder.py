@@ -91,6 +91,7 @@ class Recorder:
     def recording(self) -> Iterator[None]:
         """Operators of this thread are recorded inside. Restores every global it changes."""
         old_floor, self.env.stack_floor = self.env.stack_floor, self.floor
+        self.scope.grad_mode = self.grad_mode
         try:
             with (
                 torch_private.compiling_flags(),
@@ -328,6 +329,16 @@ class Recorder:
         condition.meta["val"] = True
         check = self.create(aten._assert_scalar.default, (condition, _UNDER_AUTOCAST), {})
         check.meta["val"] = None
+
+    def grad_mode(self) -> FakeTensor:
+        """A 0-dim bool: whether gradients are enabled when the program comes here."""
+        state = self.create(torch.is_grad_enabled, (), {})
+        state.meta["val"] = torch.is_grad_enabled()
+        node = self.create(aten.scalar_tensor.default, (state,), {"dtype": torch.bool})
+        result = self.fake_mode.ctx.empty((), dtype=torch.bool)
+        node.meta["val"] = result
+        result.fx_node = node
+        return result
 
     def refuse_data_dependent(self, func: Any, advice: str) -> DataDependentError:
         """The error for an operator whose answer Python would need now."""
