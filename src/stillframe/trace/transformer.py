@@ -25,6 +25,7 @@ from __future__ import annotations
 import inspect
 import math
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -58,8 +59,7 @@ Fast = bool | Tensor
 
 def _layer_forward(self: nn.TransformerEncoderLayer, *args: Any, **kwargs: Any) -> Tensor:
     if scope.current() is not None and not getattr(_local, "inside_encoder", False):
-        given = _layer_signature.bind(self, *args, **kwargs).arguments
-        _check_masks(given, _is_fused(self, given["src"]))
+        _check_masks(_layer_signature.bind(self, *args, **kwargs).arguments, [self])
     return original(*_LAYER)(self, *args, **kwargs)  # type: ignore[no-any-return]
 
 
@@ -91,8 +91,7 @@ def _encoder_forward(self: nn.TransformerEncoder, *args: Any, **kwargs: Any) -> 
 
 def _run_layers(encoder: nn.TransformerEncoder, call: inspect.BoundArguments) -> Tensor:
     """Run the encoder as torch wrote it; its masks are checked once for all layers."""
-    answers = (_is_fused(layer, call.arguments["src"]) for layer in encoder.layers)
-    _check_masks(call.arguments, next((fast for fast in answers if fast is not False), False))
+    _check_masks(call.arguments, encoder.layers)
     old, _local.inside_encoder = getattr(_local, "inside_encoder", False), True
     try:
         return original(*_ENCODER)(*call.args, **call.kwargs)  # type: ignore[no-any-return]
@@ -149,15 +148,21 @@ def _may_be_fast(src: Tensor, layer: nn.Module) -> Fast:
 # -- masks ----------------------------------------------------------------------------------------
 
 
-def _check_masks(given: dict[str, Any], fast: Fast) -> None:
+def _check_masks(given: dict[str, Any], layers: Iterable[nn.Module]) -> None:
     """Where a layer is fused, a program refuses masks that its kernel reads otherwise."""
-    for name in _MASKS:
-        mask = given.get(name)
-        if fast is not False and mask is not None and mask.is_floating_point():
-            usual = torch.logical_or(mask == 0, mask <= _LIKE_INFINITY).all()
-            if isinstance(fast, Tensor):
-                usual = torch.logical_or(usual, fast.logical_not())
-            torch._assert_async(usual, f"{name} {_UNUSUAL}")
+    masks = {name: given[name] for name in _MASKS if given.get(name) is not None}
+    masks = {name: mask for name, mask in masks.items() if mask.is_floating_point()}
+    if not masks:
+        return
+    answers = (_is_fused(layer, given["src"]) for layer in layers)
+    fast = next((answer for answer in answers if answer is not False), False)
+    if fast is False:
+        return
+    for name, mask in masks.items():
+        usual = torch.logical_or(mask == 0, mask <= _LIKE_INFINITY).all()
+        if isinstance(fast, Tensor):
+            usual = torch.logical_or(usual, fast.logical_not())
+        torch._assert_async(usual, f"{name} {_UNUSUAL}")
 
 
 def _dropped(padding: Tensor, check: bool, fast: Fast) -> Tensor:
