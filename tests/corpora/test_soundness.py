@@ -761,8 +761,7 @@ for context in (contextlib.nullcontext, torch.no_grad):
          state={"attention": lambda: nn.MultiheadAttention(8, 2, batch_first=True).eval()})
     case(f"TransformerEncoder with padding, {grad}",
          lambda self, x, mask: self.encoder(x, src_key_padding_mask=mask), *MASKS, around=context,
-         state={"encoder": encoder},
-         unsound="" if grad == "grad" else "eager's fast path zeroes padding, the capture does not")
+         state={"encoder": encoder})
 
 
 # fmt: on

@@ -37,7 +37,7 @@ SYMBOLIC_TARGETS: frozenset[Any] = frozenset(
         operator.le, operator.and_, operator.or_, operator.neg,
         math.floor, math.ceil, math.trunc, round,
         torch.sym_max, torch.sym_min, torch.sym_float, torch.sym_int, torch.sym_not, torch.sym_ite,
-        torch_private.set_grad_enabled,
+        torch_private.set_grad_enabled, torch.is_grad_enabled,
     }
     | {f for n in dir(torch) if n.startswith("_sym_") and callable(f := getattr(torch, n))}
     | {getattr(math, n) for n in ("sqrt", "exp", "log", "sin", "cos", "tan", "log2", "pow")}

@@ -104,6 +104,7 @@ class Recorder:
     def recording(self) -> Iterator[None]:
         """Operators of this thread are recorded inside. Restores every global it changes."""
         old_floor, self.env.stack_floor = self.env.stack_floor, self.floor
+        self.scope.grad_mode = self.grad_mode
         try:
             with (
                 torch_private.compiling_flags(),
@@ -422,6 +423,16 @@ class Recorder:
         """Tell a reader of the graph something, once."""
         if text not in self.notes:
             self.notes.append(text)
+
+    def grad_mode(self) -> FakeTensor:
+        """A 0-dim bool: whether gradients are enabled when the program comes here."""
+        state = self.create(torch.is_grad_enabled, (), {})
+        state.meta["val"] = torch.is_grad_enabled()
+        node = self.create(aten.scalar_tensor.default, (state,), {"dtype": torch.bool})
+        result = self.fake_mode.ctx.empty((), dtype=torch.bool)
+        node.meta["val"] = result
+        result.fx_node = node
+        return result
 
     def refuse_data_dependent(self, func: Any, advice: str) -> DataDependentError:
         """The error for an operator whose answer Python would need now."""

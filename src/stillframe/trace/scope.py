@@ -49,7 +49,13 @@ class ModuleScope:
 
     Args:
         modules: what :func:`module_paths` gives for the captured module.
+
+    Attributes:
+        grad_mode: gives a tensor that tells a program, when it runs, whether gradients are enabled;
+            None where a capture is only for the mode that it runs in.
     """
+
+    grad_mode: Callable[[], torch.Tensor] | None = None
 
     def __init__(self, modules: Sequence[tuple[str, torch.nn.Module]]) -> None:
         self._paths: dict[int, list[str]] = {}
@@ -110,7 +116,7 @@ class ModuleScope:
 def replace_while_capturing(owner: Any, name: str, replacement: Callable[..., Any]) -> None:
     """Have ``owner.name`` be ``replacement`` while any thread captures; called at import.
 
-    The replacement asks :func:`capturing` and calls :func:`original` where the answer is no.
+    The replacement asks :func:`current` and calls :func:`original` where that is None.
     """
     if (owner, name) in _replacements:
         raise InternalError(f"{owner}.{name} has a replacement already")
@@ -122,9 +128,10 @@ def original(owner: Any, name: str) -> Callable[..., Any]:
     return _originals.get((owner, name)) or getattr(owner, name)
 
 
-def capturing() -> bool:
-    """Whether this thread captures."""
-    return getattr(_local, "scope", None) is not None
+def current() -> ModuleScope | None:
+    """The scope of the capture of this thread, or None."""
+    scope: ModuleScope | None = getattr(_local, "scope", None)
+    return scope
 
 
 _CALL: Place = (torch.nn.Module, "__call__")

@@ -1,7 +1,8 @@
 """What torch's transformer encoders do in eager, and not by themselves while a program is captured.
 
 In evaluation without gradients they take fast paths, which torch turns off while capturing. Where
-the results differ, this file makes them equal, or has the program refuse the input.
+the results differ, this file makes them equal, or has the program refuse the input. Whether
+gradients are enabled, a program asks when it runs.
 
 *Padding.* ``nn.TransformerEncoder`` packs the tokens that the padding mask keeps into a nested
 tensor, so its result is zero at all other positions. Here the usual path runs, and its result is
@@ -24,13 +25,15 @@ from __future__ import annotations
 import inspect
 import math
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import transformer
 
-from stillframe.trace.scope import capturing, original, replace_while_capturing
+from stillframe.trace import scope
+from stillframe.trace.scope import original, replace_while_capturing
 
 _ENCODER = (nn.TransformerEncoder, "forward")
 _LAYER = (nn.TransformerEncoderLayer, "forward")
@@ -50,25 +53,30 @@ _layer_signature = inspect.signature(nn.TransformerEncoderLayer.forward)
 _local = threading.local()
 
 
+# Whether eager takes a fast path; a 0-dim bool where a program finds out when it runs.
+Fast = bool | Tensor
+
+
 def _layer_forward(self: nn.TransformerEncoderLayer, *args: Any, **kwargs: Any) -> Tensor:
-    if capturing() and not getattr(_local, "inside_encoder", False):
-        given = _layer_signature.bind(self, *args, **kwargs).arguments
-        if _is_fused(self, given["src"]):
-            _check_masks(given)
+    if scope.current() is not None and not getattr(_local, "inside_encoder", False):
+        _check_masks(_layer_signature.bind(self, *args, **kwargs).arguments, [self])
     return original(*_LAYER)(self, *args, **kwargs)  # type: ignore[no-any-return]
 
 
 def _encoder_forward(self: nn.TransformerEncoder, *args: Any, **kwargs: Any) -> Tensor:
-    if not capturing():
+    if scope.current() is None:
         return original(*_ENCODER)(self, *args, **kwargs)  # type: ignore[no-any-return]
     call = _encoder_signature.bind(self, *args, **kwargs)
     given = call.arguments
     padding = given.get("src_key_padding_mask")
-    if padding is None or given.get("mask") is not None or not _packs_tokens(self, given["src"]):
+    if padding is None or padding.dim() != 2 or given.get("mask") is not None:
+        return _run_layers(self, call)
+    fast = _packs_tokens(self, given["src"])
+    if fast is False:
         return _run_layers(self, call)
     check = getattr(self, "mask_check", True)
-    dropped = _dropped(padding, check)
-    given["src_key_padding_mask"] = _for_layers(padding, dropped, check)
+    dropped = _dropped(padding, check, fast)
+    given["src_key_padding_mask"] = _for_layers(padding, dropped, check, fast)
     norm = self.norm
     if norm is not None:  # it comes after the zeros
         self.norm = None
@@ -83,8 +91,7 @@ def _encoder_forward(self: nn.TransformerEncoder, *args: Any, **kwargs: Any) -> 
 
 def _run_layers(encoder: nn.TransformerEncoder, call: inspect.BoundArguments) -> Tensor:
     """Run the encoder as torch wrote it; its masks are checked once for all layers."""
-    if any(_is_fused(layer, call.arguments["src"]) for layer in encoder.layers):
-        _check_masks(call.arguments)
+    _check_masks(call.arguments, encoder.layers)
     old, _local.inside_encoder = getattr(_local, "inside_encoder", False), True
     try:
         return original(*_ENCODER)(*call.args, **call.kwargs)  # type: ignore[no-any-return]
@@ -95,79 +102,91 @@ def _run_layers(encoder: nn.TransformerEncoder, call: inspect.BoundArguments) ->
 # -- which path eager takes -----------------------------------------------------------------------
 
 
-def _is_fused(layer: nn.Module, src: Tensor) -> bool:
+def _is_fused(layer: nn.Module, src: Tensor) -> Fast:
     """Whether eager runs a layer as one kernel."""
-    return (
+    if (
         isinstance(layer, nn.TransformerEncoderLayer)
         and not layer.training
         and layer.self_attn.batch_first
         and layer.self_attn.in_proj_bias is not None
         and layer.self_attn._qkv_same_embed_dim
         and layer.self_attn.num_heads % 2 == 0
-        and bool(layer.activation_relu_or_gelu)
+        and layer.activation_relu_or_gelu
         and layer.norm1.eps == layer.norm2.eps
         and not any(m._forward_hooks or m._forward_pre_hooks for m in layer.modules())
-        and _may_be_fast(src, layer)
-    )
+    ):
+        return _may_be_fast(src, layer)
+    return False
 
 
-def _packs_tokens(encoder: nn.TransformerEncoder, src: Tensor) -> bool:
+def _packs_tokens(encoder: nn.TransformerEncoder, src: Tensor) -> Fast:
     """Whether eager packs the tokens, if the padding mask fits."""
     first = encoder.layers[0]
-    return (
-        bool(getattr(encoder, "use_nested_tensor", False))
-        and not first.training
-        and _may_be_fast(src, first)
-    )
+    if not getattr(encoder, "use_nested_tensor", False) or first.training:
+        return False
+    return _may_be_fast(src, first)
 
 
-def _may_be_fast(src: Tensor, layer: nn.Module) -> bool:
+def _may_be_fast(src: Tensor, layer: nn.Module) -> Fast:
     """What all fast paths ask of the input and the environment."""
-    return (
-        torch.backends.mha.get_fastpath_enabled()
-        and src.dim() == 3
-        and not src.is_nested
-        and src.device.type in _DEVICES
-        and not torch.is_autocast_enabled()
-        and not (
-            torch.is_grad_enabled() and any(t.requires_grad for t in (src, *layer.parameters()))
-        )
-    )
+    if (
+        not torch.backends.mha.get_fastpath_enabled()
+        or src.dim() != 3
+        or src.is_nested
+        or src.device.type not in _DEVICES
+        or torch.is_autocast_enabled()
+    ):
+        return False
+    if not any(t.requires_grad for t in (src, *layer.parameters())):
+        return True
+    capture = scope.current()
+    if capture is None or capture.grad_mode is None:
+        return not torch.is_grad_enabled()
+    return capture.grad_mode().logical_not()
 
 
 # -- masks ----------------------------------------------------------------------------------------
 
 
-def _check_masks(given: dict[str, Any]) -> None:
-    for name in _MASKS:
-        mask = given.get(name)
-        if mask is not None and mask.is_floating_point():
-            usual = torch.logical_or(mask == 0, mask <= _LIKE_INFINITY)
-            torch._assert_async(usual.all(), f"{name} {_UNUSUAL}")
+def _check_masks(given: dict[str, Any], layers: Iterable[nn.Module]) -> None:
+    """Where a layer is fused, a program refuses masks that its kernel reads otherwise."""
+    masks = {name: given[name] for name in _MASKS if given.get(name) is not None}
+    masks = {name: mask for name, mask in masks.items() if mask.is_floating_point()}
+    if not masks:
+        return
+    answers = (_is_fused(layer, given["src"]) for layer in layers)
+    fast = next((answer for answer in answers if answer is not False), False)
+    if fast is False:
+        return
+    for name, mask in masks.items():
+        usual = torch.logical_or(mask == 0, mask <= _LIKE_INFINITY).all()
+        if isinstance(fast, Tensor):
+            usual = torch.logical_or(usual, fast.logical_not())
+        torch._assert_async(usual, f"{name} {_UNUSUAL}")
 
 
-def _dropped(padding: Tensor, check: bool) -> Tensor:
+def _dropped(padding: Tensor, check: bool, fast: Fast) -> Tensor:
     """``(batch, length)``: the positions that are not packed; none if the mask does not fit."""
     kept = padding.logical_not()
     positions = torch.arange(padding.shape[1], device=padding.device)
-    beyond = positions >= kept.sum(1, keepdim=True)
-    if not check:
-        return beyond
-    fits = (kept != beyond).all()
-    return fits & beyond
+    dropped = positions >= kept.sum(1, keepdim=True)
+    if check:
+        dropped = torch.logical_and(dropped, (kept != dropped).all())
+    return torch.logical_and(dropped, fast) if isinstance(fast, Tensor) else dropped
 
 
-def _for_layers(padding: Tensor, dropped: Tensor, check: bool) -> Tensor:
+def _for_layers(padding: Tensor, dropped: Tensor, check: bool, fast: Fast) -> Tensor:
     """The padding mask under which layers see the tokens that eager packs."""
-    if not check:
-        return dropped
-    if padding.dtype is torch.bool:
-        return padding
-    return padding.masked_fill(dropped, -math.inf)
+    if check:
+        is_bool = padding.dtype is torch.bool
+        return padding if is_bool else padding.masked_fill(dropped, -math.inf)
+    if padding.dtype is not torch.bool:
+        dropped = torch.zeros_like(padding).masked_fill(dropped, -math.inf)
+    return torch.where(fast, dropped, padding) if isinstance(fast, Tensor) else dropped
 
 
 def _detect_causal(mask: Any, is_causal: bool | None = None, size: int | None = None) -> bool:
-    if capturing() and is_causal is None and mask is not None:
+    if scope.current() is not None and is_causal is None and mask is not None:
         return False
     return original(*_DETECT_CAUSAL)(mask, is_causal, size)  # type: ignore[no-any-return]
 
