@@ -99,6 +99,7 @@ def test_placeholders_of_subgraphs_have_the_names_of_operands() -> None:
         assert [n.name for n in inner.find_nodes(op="placeholder")] == names
 
 
+@pytest.mark.spec("2.78")
 def test_parameters_of_arms_are_state_of_the_program() -> None:
     module = Arms()
     program = sf.export(module, (EXAMPLE,))
@@ -417,6 +418,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("message", BROKEN)
+@pytest.mark.spec("2.97")
 def test_a_subgraph_that_breaks_a_rule(message: str) -> None:
     program = sf.export(Arms(), (EXAMPLE,))
     BROKEN[message](program.graph_module.true_graph_0.graph, program.graph)
