@@ -211,18 +211,50 @@ def grad_tensors(call: Call) -> list[Any]:
     return [t for t in leaves if isinstance(t, (torch.Tensor, FakeTensor))]
 
 
+# -- backward --------------------------------------------------------------------------------------
+
+
+def try_backward(report: Report, name: str, dtype: str, call: Call) -> None:
+    """Compare what autograd calls for one sample, forward and backward."""
+    info = OPERATORS[name]
+    leaves = call.copied(lambda _, t: t.detach().requires_grad_(differentiable(t)))
+    with torch.enable_grad(), Comparing(report, name, dtype):
+        try:
+            results = pytree.tree_leaves(info.op(*leaves.args, **leaves.kwargs))
+            outputs = [t for t in results if isinstance(t, torch.Tensor) and t.requires_grad]
+            inputs = [t for t in grad_tensors(leaves) if t.requires_grad]
+            seeds = [torch.ones_like(t) for t in outputs]
+            torch.autograd.grad(outputs, inputs, seeds, allow_unused=True)
+        except Exception:  # not differentiable, or compared in the mode
+            pass
+
+
 # -- running ---------------------------------------------------------------------------------------
 
 
-def sweep_operator(name: str, dtypes: Iterable[str], layouts: Iterable[str], limit: int) -> Report:
-    """Up to ``limit`` samples of one operator for each dtype and layout, and its error inputs."""
+def sweep_operator(
+    name: str,
+    dtypes: Iterable[str],
+    layouts: Iterable[str],
+    limit: int,
+    backward: bool = False,
+) -> Report:
+    """Up to ``limit`` samples of one operator for each dtype and layout, and its error inputs.
+
+    Args:
+        backward: run the samples under autograd instead, and their backward pass.
+    """
     report, info = Report(), OPERATORS[name]
     for dtype in dtypes:
         if getattr(torch, dtype) in info.dtypes:
             for layout in layouts:
                 for call in samples_of(info, getattr(torch, dtype), layout, limit):
+                    if backward:
+                        if info.supports_autograd and grad_matters(call):
+                            try_backward(report, name, dtype, call)
+                        continue
                     try_call(report, name, dtype, call, with_grad=layout == "given")
-    for call in error_samples_of(info):
+    for call in () if backward else error_samples_of(info):
         try_call(report, name, "errors", call, with_grad=False)
     return report
 
@@ -254,10 +286,12 @@ def run(
     limit: int = ALL,
     jobs: int = 1,
     *,
+    backward: bool = False,
     progress: bool = False,
 ) -> Report:
     """Sweep over the named operators, in ``jobs`` processes."""
     names, report = list(names), Report()
+    options = (dtypes, layouts, limit, backward)
     start = time.perf_counter()
 
     def take(done: int, part: Report) -> None:
@@ -270,11 +304,11 @@ def run(
     if jobs == 1:
         quiet()
         for i, name in enumerate(names):
-            take(i + 1, sweep_operator(name, dtypes, layouts, limit))
+            take(i + 1, sweep_operator(name, *options))
     else:
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(jobs, context, quiet) as pool:
-            parts = [pool.submit(sweep_operator, n, dtypes, layouts, limit) for n in names]
+            parts = [pool.submit(sweep_operator, n, *options) for n in names]
             for i, part in enumerate(concurrent.futures.as_completed(parts)):
                 take(i + 1, part.result())
     if progress:
@@ -383,6 +417,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--layouts", default="given", help=f"of {', '.join(LAYOUTS)}; or all")
     parser.add_argument("--samples", type=int, default=ALL, help="per operator, dtype and layout")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--backward", action="store_true", help="autograd's operators instead")
     parser.add_argument("--examples", type=int, default=2, help="calls to show per difference")
     parser.add_argument("--table", action="store_true", help="operators without a finding too")
     parser.add_argument("--guards", action="store_true", help="calls that recorded a guard")
@@ -396,7 +431,15 @@ def main() -> int:
     names = [n for n in OPERATORS if n in parts or any(p in n for p in parts)]
     layouts = tuple(LAYOUTS) if options.layouts == "all" else tuple(options.layouts.split(","))
     dtypes = tuple(options.dtypes.split(","))
-    report = run(names, dtypes, layouts, options.samples, options.jobs, progress=True)
+    report = run(
+        names,
+        dtypes,
+        layouts,
+        options.samples,
+        options.jobs,
+        backward=options.backward,
+        progress=True,
+    )
     expected = expectations()
     print_table(report, options.table)
     print_counts("refused with a typed error", report.refused)
@@ -409,7 +452,8 @@ def main() -> int:
     unexpected = surprises(report, expected)
     print_found(unexpected, options.examples)
     complete = options.samples >= ALL and set(DTYPES) <= set(dtypes)
-    old = outdated(report, expected) if complete and "given" in layouts else []
+    forward = set(layouts) == set(LAYOUTS) and not options.backward
+    old = outdated(report, expected) if complete and forward else []
     for operator, entry in old:
         print(f"expected and gone: {operator} {entry.overload} {entry.kind}; remove the entry")
     print(

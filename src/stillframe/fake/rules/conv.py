@@ -136,7 +136,7 @@ def _onednn(ctx: RuleContext, x: FakeTensor, weight: FakeTensor, groups: int) ->
 
     Decided as in the example; the layout of the result is all that depends on it.
     """
-    if x.dtype is not torch.float32:
+    if x.dtype not in (torch.float32, torch.complex64):
         return x.dtype in _ONEDNN_DTYPES
     batched = x.sizes if len(x.sizes) == 5 else (1, *x.sizes)
     hints = [ctx.env.hint_of(s) if isinstance(s, Expr) else s for s in (*batched, *weight.sizes)]
