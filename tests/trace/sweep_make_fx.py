@@ -8,7 +8,8 @@ results. With ``--torch`` torch's own ``make_fx`` runs on the same samples.
 The outcome of an operator is the worst of its samples:
 
 - ``ok``: all graphs agree with eager;
-- ``refused``: a typed error of stillframe, or an error that eager raises as well;
+- ``data``: refused, because Python code asks for the data of an input: the right answer;
+- ``refused``: any other typed error of stillframe;
 - ``error``: any other exception: a defect;
 - ``wrong``: a graph gave another result than eager: a defect.
 
@@ -38,7 +39,7 @@ from stillframe.shapes.env import to_size
 from stillframe.symbolic import Expr, evaluate
 
 MODES = ("real", "fake", "symbolic")
-SEVERITY = ("ok", "refused", "error", "wrong")
+SEVERITY = ("ok", "data", "refused", "error", "wrong")
 #: op_db seeds its random operators with this number before each call.
 SEED = 42
 EXPECTATIONS = Path(__file__).with_name("make_fx_expectations.txt")
@@ -146,7 +147,8 @@ def check_sample(
     try:
         graph = trace(sample, mode, library)
     except sf.StillframeError as error:
-        outcome.add("refused", f"{shown}: {type(error).__name__}: {error.what}")
+        kind = "data" if isinstance(error, sf.DataDependentError) else "refused"
+        outcome.add(kind, f"{shown}: {type(error).__name__}: {error.what}")
         return
     except Exception as error:
         outcome.add("error", f"{shown}: {type(error).__name__}: {error}"[:400])

@@ -203,7 +203,7 @@ def test_val_and_tensor_meta(mode: str) -> None:
     if mode != "symbolic":
         assert tuple(val.shape) == (4, 3) and val.stride() == (1, 4)
     else:
-        assert [str(s) for s in val.shape] == ["s1", "s0"]
+        assert [repr(s) for s in val.shape] == ["s1", "s0"]
     assert node(graph, "_to_copy").meta["val"].dtype is torch.float64
     contiguous = node(graph, "x_1").meta["tensor_meta"].memory_format
     assert contiguous is torch.contiguous_format
@@ -402,9 +402,9 @@ def test_symbols_of_inputs() -> None:
 
     graph = sf.make_fx(f, tracing_mode="symbolic")(torch.ones(3, 1), torch.ones(5, 3), 5, -2, True)
     vals = {n.name: n.meta.get("val") for n in graph.graph.nodes if n.op == "placeholder"}
-    assert [str(s) for s in vals["x_1"].shape] == ["s0", "1"], "0 and 1 stay numbers"
-    assert [str(s) for s in vals["y_1"].shape] == ["s1", "s0"], "equal sizes share a symbol"
-    assert str(vals["n_1"]) == "s1" and str(vals["m_1"]) == "s2"
+    assert [repr(s) for s in vals["x_1"].shape] == ["s0", "1"], "0 and 1 stay numbers"
+    assert [repr(s) for s in vals["y_1"].shape] == ["s1", "s0"], "equal sizes share a symbol"
+    assert repr(vals["n_1"]) == "s1" and repr(vals["m_1"]) == "s2"
     assert vals["flag_1"] is None
     assert float(graph(torch.ones(4, 1), torch.ones(6, 4), 6, -7, True)) == 4 + 24 + 6 - 7 + 1
 

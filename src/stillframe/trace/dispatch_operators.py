@@ -174,8 +174,20 @@ def _assert_scalar(
     return special(recorder, func, args, kwargs)
 
 
+def _check_codes(
+    recorder: DispatchRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Error codes that a kernel returned are checked when the graph runs; fakes have none."""
+    if recorder.runs_on is None:
+        return NotImplemented
+    operands = tuple(recorder.operand(a) for a in args)
+    recorder.create(func, operands, dict(kwargs), func.overloadpacket.__name__).meta["val"] = None
+    return None
+
+
 HANDLERS: dict[Any, Handler] = {
     aten._assert_scalar.default: _assert_scalar,
+    aten._linalg_check_errors.default: _check_codes,
     aten._local_scalar_dense.default: _item,
     aten.item.default: _item,
     aten.is_nonzero.default: _item,

@@ -168,7 +168,7 @@ def angle(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     return mapped(ctx, x, as_float(x.dtype))
 
 
-@rule(aten.conj_physical.default)
+@rule(aten.conj_physical.default, aten._conj_physical.default)
 def conj_physical(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
     """Returns its argument if that is real."""
     return dense_like(ctx, x) if x.dtype.is_complex else x
