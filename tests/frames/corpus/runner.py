@@ -7,6 +7,7 @@ other interpreters, where pytest may not be installed.
 from __future__ import annotations
 
 import contextlib
+import dis
 import importlib.util
 import io
 import re
@@ -127,6 +128,13 @@ def compare(program: Program) -> str:
 
 
 def main() -> int:
+    """Run all; also, every instruction of this Python must be known to the machine."""
+    from stillframe.frames.versions import missing, table
+
+    unknown = missing(table(), dis.opmap)
+    if unknown:
+        print(f"instructions without a handler: {unknown}")
+        return 1
     failed = count = 0
     for program in programs():
         count += 1
