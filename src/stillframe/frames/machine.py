@@ -76,7 +76,7 @@ class Machine:
             decoded,
             variables,
             function.__globals__,
-            function.__builtins__,
+            function.__builtins__,  # type: ignore[attr-defined]
             None,
             function.__closure__,
         )
@@ -184,7 +184,7 @@ def _unwind(frame: Frame, error: BaseException) -> int:
         stack.append(frame.pc)
     stack.append(error)
     frame.keywords = ()
-    return target.index
+    return target.instruction
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from stillframe.frames.versions import BINARY, COMPARE
 if TYPE_CHECKING:
     from stillframe.frames.machine import Machine
 
+_function: Any
 _ADD, _LESS, _GREATER = BINARY[0], COMPARE["<"], COMPARE[">"]
 
 
@@ -160,7 +161,7 @@ def _sum(machine: Machine, values: Any, /, start: Any = 0) -> Any:
     if not any(_is_python_number(item) for item in (start, *items)):
         return sum(items, start)
     if isinstance(start, str | bytes | bytearray):
-        return sum(items, start)  # type: ignore[call-overload]
+        return sum(items, start)
     total = start
     for item in items:
         total = policy.binary(_ADD, total, item)
@@ -261,5 +262,3 @@ def _extreme(
         if policy.truth(policy.compare(op, keys[index], keys[best])):
             best = index
     return items[best]
-
-
