@@ -113,6 +113,20 @@ def _call(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
 
 
 @contextlib.contextmanager
+def inside(module: torch.nn.Module) -> Iterator[None]:
+    """A call of ``module`` that does not go through ``Module.__call__``."""
+    scope: ModuleScope | None = getattr(_local, "scope", None)
+    if scope is None:
+        yield
+        return
+    scope.enter(module)
+    try:
+        yield
+    finally:
+        scope.leave()
+
+
+@contextlib.contextmanager
 def tracking(scope: ModuleScope) -> Iterator[None]:
     """Report the module calls of this thread to ``scope``."""
     global _users, _original
