@@ -326,4 +326,4 @@ def _place(native: FrameType) -> tuple[CodeType, int]:
     return frame.decoded.code, frame.decoded.offsets[frame.pc]
 
 
-stack.show_interpreted(loop_code(), _place)
+stack.show_interpreted(loop_code(), _place, os.path.dirname(loop_code().co_filename), __file__)
