@@ -88,8 +88,10 @@ def test_the_exceptions_import_lazily(name: str) -> None:
     assert not found, f"{name} imports {found} at the top: do it inside the function"
 
 
-@pytest.mark.parametrize("name", [n for n in map(relative, FILES) if n.startswith("symbolic/")])
-def test_symbolic_has_no_torch(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", [n for n in map(relative, FILES) if n.startswith(("symbolic/", "frames/"))]
+)
+def test_no_torch_below(name: str) -> None:
     found = [n for _, n in imports(ast.parse((SOURCE / name).read_text())) if is_below(n, "torch")]
     assert not found
 

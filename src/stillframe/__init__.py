@@ -45,8 +45,8 @@ _HOMES = {
         (
             "StillframeError", "UserError", "UserErrorKind", "InvalidInput",
             "ConstraintViolationError", "DataDependentError", "SideEffectError", "NotSupported",
-            "FrameError", "CustomOperatorError", "CallError", "VerificationError", "SpecViolationError",
-            "ArtifactError", "InternalError",
+            "FrameError", "CustomOperatorError", "CallError", "VerificationError",
+            "SpecViolationError", "ArtifactError", "InternalError",
         ),
         "stillframe.errors",
     ),

@@ -16,6 +16,7 @@ import functools
 import linecache
 import os
 import sys
+from collections.abc import Callable
 from types import CodeType, FrameType, TracebackType
 
 # code object, offset, code object, offset, ... innermost frame first
@@ -24,6 +25,33 @@ RawStack = tuple[CodeType | int, ...]
 _HIDDEN_FILES = {contextlib.__file__, functools.__file__}
 _HIDDEN_ROOTS: list[str] = [os.path.dirname(os.path.abspath(__file__)) + os.sep]
 _is_user_code: dict[CodeType, bool] = {}
+
+
+_interpreter_files: list[str] = []
+_interpreted: dict[CodeType, Callable[[FrameType], tuple[CodeType, int]]] = {}
+
+
+def show_interpreted(
+    code: CodeType, place: Callable[[FrameType], tuple[CodeType, int]], *files: str
+) -> None:
+    """Frames of ``code`` run somebody else's code: ``place`` tells which, and where it is.
+
+    Args:
+        files: the files (or folders) of the interpreter, between ``code`` and what it calls.
+    """
+    _interpreted[code] = place
+    _interpreter_files.extend(files)
+
+
+def place_of(frame: FrameType) -> tuple[CodeType, int]:
+    """The code and the position of a frame; of what it runs, if it is one of an interpreter."""
+    inner: FrameType | None = frame
+    files = tuple(_interpreter_files)
+    while inner is not None and inner.f_code.co_filename.startswith(files):
+        if inner.f_code in _interpreted:
+            return _interpreted[inner.f_code](inner)
+        inner = inner.f_back
+    return frame.f_code, frame.f_lasti
 
 
 def hide_package(root: str) -> None:
@@ -67,6 +95,10 @@ def raw_stack(floor: FrameType | None = None) -> RawStack:
         if is_user:
             found.append(code)
             found.append(frame.f_lasti)
+        elif code in _interpreted:
+            shown, position = _interpreted[code](frame)
+            if _is_user_code.get(shown) or (shown not in _is_user_code and _classify(shown)):
+                found += (shown, position)
         frame = frame.f_back
     return tuple(found)
 

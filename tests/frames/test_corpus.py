@@ -26,7 +26,9 @@ def other_pythons() -> list[Path]:
     found = {}
     for version in ("3.12", "3.13"):
         folders = [Path(p) for p in os.environ.get("PATH", "").split(os.pathsep) if p]
-        candidates = [folder / f"python{version}" for folder in folders if "shims" not in str(folder)]
+        candidates = [
+            folder / f"python{version}" for folder in folders if "shims" not in str(folder)
+        ]
         root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
         candidates += sorted(root.glob(f"{version}.*/bin/python3"))
         found[version] = next((path for path in candidates if path.exists()), None)

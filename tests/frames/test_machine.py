@@ -55,8 +55,7 @@ def test_callables_of_all_kinds() -> None:
 
 def test_generator_outlives_the_call() -> None:
     def count(n: int) -> Any:
-        for i in range(n):
-            yield i
+        yield from range(n)
 
     assert list(interpret(count)(3)) == [0, 1, 2]
 

@@ -21,6 +21,7 @@ from stillframe import torch_private
 from stillframe.errors import InvalidInput, NotSupported, StillframeError
 from stillframe.export import constraints, effects, passes
 from stillframe.export.assumptions import Assumption, assumptions
+from stillframe.export import strict as strict_capture
 from stillframe.export.call_spec import CallSpec
 from stillframe.export.inputs import FakeInputs, InputMaker
 from stillframe.export.naming import Names
@@ -81,11 +82,6 @@ def export(
         )
     if kwargs is not None and not isinstance(kwargs, dict):
         raise InvalidInput(f"kwargs must be a dict by name, got {type(kwargs).__name__}.")
-    if strict:
-        raise NotSupported(
-            "strict=True (capture by symbolic execution of bytecode) is not supported yet.",
-            hints=["use strict=False; it refuses the side effects that it cannot express"],
-        )
     if preserve_module_call_signature:
         raise NotSupported("preserve_module_call_signature is not supported yet.")
     root = mod if isinstance(mod, torch.nn.Module) else _FunctionModule(mod)
@@ -99,6 +95,7 @@ def export(
         tuple(assume) if isinstance(assume, list) else assume,
         prefer_deferred_runtime_asserts_over_guards,
         sys._getframe(1),
+        strict,
     )
     with torch_private.ambient_modes_off():
         program = _most_general(request)
@@ -145,6 +142,7 @@ class Request:
         assume: relations between dims.
         prefer_asserts: conditions on declared dims become checks of the program.
         floor: the frame that called; stacks end below it.
+        strict: the frame machine runs the module's Python.
     """
 
     root: torch.nn.Module
@@ -154,6 +152,7 @@ class Request:
     assume: Sequence[Any]
     prefer_asserts: bool
     floor: FrameType
+    strict: bool = False
 
 
 def _most_general(request: Request) -> ExportedProgram:
@@ -329,6 +328,10 @@ class _Capture:
             watched = effects.InputWatch(args, kwargs)
             if not kwargs and says_where_from(self.root):
                 result = run_graph(self.root, self.recorder, args)
+            elif self.request.strict:
+                modules = [module for _, module in self.modules]
+                result, notes = strict_capture.run(self.root, args, kwargs, modules)
+                self.notes += notes
             else:
                 result = self.root(*args, **kwargs)
             self.notes += watched.check(result)

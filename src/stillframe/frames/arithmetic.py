@@ -8,6 +8,7 @@ involved, the operator itself is applied.
 from __future__ import annotations
 
 import operator
+from types import BuiltinFunctionType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from stillframe.frames.attributes import bind_raw, call_special
@@ -154,12 +155,9 @@ def contains(policy: Policy, container: Any, value: Any) -> bool:
         return _search(policy, policy.iterate(container), value)
     if (kind is list or kind is tuple) and _has_python_equality(container, value):
         return _search(policy, iter(container), value)
-    if kind is type(_a_generator):
+    if kind is GeneratorType:
         return _search(policy, container, value)
     return value in container
-
-
-_a_generator = (x for x in ())
 
 
 def _has_python_equality(container: Any, value: Any) -> bool:
@@ -194,7 +192,7 @@ def load_item(policy: Policy, container: Any, key: Any) -> Any:
 
 def _load_class_item(policy: Policy, cls: type, key: Any) -> Any:
     hook = type_lookup(cls, "__class_getitem__")
-    if isinstance(hook, classmethod) and type(hook.__func__) is not type(len):
+    if isinstance(hook, classmethod) and type(hook.__func__) is not BuiltinFunctionType:
         return policy.call(policy.load_attr(cls, "__class_getitem__"), (key,), {})
     return cls[key]  # type: ignore[index]
 

@@ -71,7 +71,8 @@ def generic_load(policy: Policy, value: Any, name: str) -> Any:
         b for b in kind.__mro__
         if type(b.__dict__.get("__getattribute__")) in C_KINDS
     )  # fmt: skip
-    return base.__getattribute__(value, name)
+    lookup: Any = base.__getattribute__
+    return lookup(value, name)
 
 
 def _load_descriptor(policy: Policy, value: Any, name: str, found: Any, kind: type) -> Any:
@@ -239,5 +240,3 @@ def import_from(module: Any, name: str) -> Any:
     raise ImportError(
         f"cannot import name {name!r} from {own_name!r} ({place})", name=own_name, path=place
     )
-
-

@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from stillframe.frames.machine import Machine
 
 _C_FUNCTIONS = frozenset(
-    {Builtin, BuiltinMethod, MethodDescriptor, WrapperDescriptor, MethodWrapper, ClassMethodDescriptor}
+    {
+        Builtin,
+        BuiltinMethod,
+        MethodDescriptor,
+        WrapperDescriptor,
+        MethodWrapper,
+        ClassMethodDescriptor,
+    }
 )
 _DESCRIPTORS = frozenset({MethodDescriptor, WrapperDescriptor, ClassMethodDescriptor})
 _RAW_METHODS = _DESCRIPTORS | {Builtin, staticmethod}
@@ -68,9 +75,9 @@ def _call_c(machine: Machine, function: Any, args: tuple[Any, ...], kwargs: dict
     if handler is not None:
         return handler(machine, *args, **kwargs)
     if function.__name__ in METHOD_NAMES:
-        descriptor = _descriptor(function)
-        if descriptor is not None:
-            return find(descriptor)(machine, function.__self__, *args, **kwargs)
+        handler = find(_descriptor(function))
+        if handler is not None:
+            return handler(machine, function.__self__, *args, **kwargs)
     _check_allowed(machine, _module_of(function), function)
     return function(*args, **kwargs)
 
@@ -87,7 +94,10 @@ def _descriptor(function: Any) -> Any:
     for base in (*kinds, *type(owner).__mro__):
         found = base.__dict__.get(name)
         if type(found) in _DESCRIPTORS and find(found) is not None:
-            if type(found) is ClassMethodDescriptor or found.__get__(owner, type(owner)) == function:
+            if (
+                type(found) is ClassMethodDescriptor
+                or found.__get__(owner, type(owner)) == function
+            ):
                 return found
     return None
 
@@ -189,9 +199,7 @@ def _inherited(cls: type) -> Any:
     return None
 
 
-def _initialise(
-    machine: Machine, made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> None:
+def _initialise(machine: Machine, made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     init = type_lookup(type(made), "__init__")
     if type(init) in C_KINDS:
         init.__get__(made, type(made))(*args, **kwargs)

@@ -23,7 +23,7 @@ class Target(NamedTuple):
     """Where the table of exceptions sends a range: instruction, stack depth, whether the position
     of the raising instruction is pushed too."""
 
-    index: int
+    instruction: int
     depth: int
     push_position: bool
 

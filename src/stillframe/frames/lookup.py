@@ -58,8 +58,12 @@ def python_special(cls: type, name: str) -> Any:
 
 def is_python_class(cls: type) -> bool:
     """Whether a class statement (or a call of a metaclass) made ``cls``."""
-    return bool(cls.__flags__ & _HEAP_TYPE) and "__module__" in cls.__dict__ and (
-        "__dict__" in cls.__dict__ or "__weakref__" in cls.__dict__ or "__doc__" in cls.__dict__
+    return (
+        bool(cls.__flags__ & _HEAP_TYPE)
+        and "__module__" in cls.__dict__
+        and (
+            "__dict__" in cls.__dict__ or "__weakref__" in cls.__dict__ or "__doc__" in cls.__dict__
+        )
     )
 
 

@@ -11,10 +11,10 @@ import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import CodeType, FunctionType, MethodType
+from types import CodeType, FrameType, FunctionType, MethodType
 from typing import Any
 
-from stillframe.errors import FrameError, InternalError
+from stillframe.errors import FrameError, InternalError, StillframeError
 from stillframe.frames import calling, places
 from stillframe.frames.binding import bind
 from stillframe.frames.decode import decode
@@ -76,7 +76,7 @@ class Machine:
             decoded,
             variables,
             function.__globals__,
-            function.__builtins__,
+            function.__builtins__,  # type: ignore[attr-defined]
             None,
             function.__closure__,
         )
@@ -169,7 +169,7 @@ def _loop(frame: Frame) -> Any:
 
 def _unwind(frame: Frame, error: BaseException) -> int:
     """Where the frame goes on after an exception; raises it if the frame has no handler."""
-    if isinstance(error, FrameError | InternalError):
+    if isinstance(error, StillframeError | InternalError):
         raise error  # not the program's: it cannot be caught by it
     if error.__context__ is None:
         chain(error, frame.handled.topmost())
@@ -184,7 +184,18 @@ def _unwind(frame: Frame, error: BaseException) -> int:
         stack.append(frame.pc)
     stack.append(error)
     frame.keywords = ()
-    return target.index
+    return target.instruction
+
+
+def loop_code() -> CodeType:
+    """The code whose native frames stand for the program's; see :func:`frame_of_loop`."""
+    return _loop.__code__
+
+
+def frame_of_loop(native: FrameType) -> Frame:
+    """The frame of the program that a native frame of the loop runs."""
+    frame: Frame = native.f_locals["frame"]
+    return frame
 
 
 @contextmanager

@@ -204,6 +204,9 @@ class Policy:
         else:
             cell.cell_contents = value
 
+    def new_cell(self, cell: CellType) -> None:
+        """A frame has made a variable that closures may share."""
+
     # -- modules ------------------------------------------------------------------------------
 
     def import_module(self, frame: Frame, name: str, names: Any, level: int) -> Any:

@@ -40,9 +40,7 @@ def _binary_operators() -> tuple[Operator, ...]:
         method, reflected = f"__{name}__", f"__r{name}__"
         plain.append(Operator(sign, getattr(operator, method), method, reflected))
         update = f"__i{name}__"
-        in_place.append(
-            Operator(sign + "=", getattr(operator, update), method, reflected, update)
-        )
+        in_place.append(Operator(sign + "=", getattr(operator, update), method, reflected, update))
     return (*plain, *in_place)
 
 

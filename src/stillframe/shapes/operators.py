@@ -16,7 +16,7 @@ import numbers
 import os
 import sys
 from collections.abc import Callable
-from types import FrameType
+from types import CodeType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
@@ -277,10 +277,10 @@ def _text(env: ShapeEnv, value: Expr) -> str:
 
     Libraries and everybody after the capture want a message: they get the expression.
     """
-    frame = sys._getframe(2)  # this function, the method
-    if env.frozen or not _is_user(frame):
+    code, position = stack.place_of(sys._getframe(2))  # this function, the method
+    if env.frozen or not _is_user(code):
         return sym.to_python(value)
-    if dis.opname[frame.f_code.co_code[frame.f_lasti]] in _F_STRING:
+    if dis.opname[code.co_code[position]] in _F_STRING:
         return _placeholder(env, value)  # `f"{x.shape}"` asks each size
     return str(_fixed(env, value))
 
@@ -299,12 +299,12 @@ def _placeholder(env: ShapeEnv, value: Expr) -> str:
     return text
 
 
-def _is_user(frame: FrameType) -> bool:
-    """Whether it runs user code: not torch, stillframe or the standard library."""
+def _is_user(code: CodeType) -> bool:
+    """Whether it is the user's code that runs: not torch, stillframe or the standard library."""
     innermost = stack.raw_stack()
-    if not innermost or innermost[0] is not frame.f_code:
+    if not innermost or innermost[0] is not code:
         return False
-    name = frame.f_code.co_filename
+    name = code.co_filename
     return not name.startswith(_STANDARD_LIBRARY) or "site-packages" in name
 
 

@@ -153,6 +153,20 @@ replace_while_capturing(*_CALL, _call)
 
 
 @contextlib.contextmanager
+def inside(module: torch.nn.Module) -> Iterator[None]:
+    """A call of ``module`` that does not go through ``Module.__call__``."""
+    scope: ModuleScope | None = getattr(_local, "scope", None)
+    if scope is None:
+        yield
+        return
+    scope.enter(module)
+    try:
+        yield
+    finally:
+        scope.leave()
+
+
+@contextlib.contextmanager
 def tracking(scope: ModuleScope) -> Iterator[None]:
     """Report the module calls of this thread to ``scope``."""
     global _users

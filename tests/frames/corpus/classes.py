@@ -772,7 +772,7 @@ def case_no_init_with_arguments():
 
 
 def case_int_subclass():
-    class I(int):  # noqa: E742
+    class I(int):
         def __new__(cls, x):
             return super().__new__(cls, x * 2)
 
@@ -1111,7 +1111,13 @@ def case_abc_register():
         def __len__(self):
             return 1
 
-    return isinstance(5, A), issubclass(int, A), isinstance(S(), Sized), isinstance([], Iterable), isinstance({}, Mapping)
+    return (
+        isinstance(5, A),
+        issubclass(int, A),
+        isinstance(S(), Sized),
+        isinstance([], Iterable),
+        isinstance({}, Mapping),
+    )
 
 
 def case_mapping_mixin():
@@ -1138,7 +1144,16 @@ def case_mapping_mixin():
             return len(self.d)
 
     m = Lower({"A": 1}, B=2)
-    return m["a"], "b" in m, sorted(m.items()), m.pop("A"), dict(m), m.get("x", 0), m == {"b": 2}, {**m}
+    return (
+        m["a"],
+        "b" in m,
+        sorted(m.items()),
+        m.pop("A"),
+        dict(m),
+        m.get("x", 0),
+        m == {"b": 2},
+        {**m},
+    )
 
 
 def case_sequence_mixin():

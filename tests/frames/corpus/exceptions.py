@@ -63,13 +63,13 @@ def case_name_is_deleted():
         raise ValueError
     except ValueError as e:
         pass
-    return e  # noqa: F821
+    return e
 
 
 def case_bare_except():
     try:
         raise SystemExit(3)
-    except:  # noqa: E722
+    except:
         return sys.exc_info()[0].__name__
 
 
@@ -150,7 +150,7 @@ def case_chain_three():
         except KeyError:
             int("b")
     except ValueError:
-        undefined  # noqa: F821, B018
+        undefined
 
 
 def case_chain_in_finally():
@@ -258,7 +258,7 @@ def case_finally_return_wins():
         try:
             return "try"
         finally:
-            return "finally"  # noqa: B012
+            return "finally"
 
     return f()
 
@@ -269,7 +269,7 @@ def case_finally_swallows():
             try:
                 1 / 0
             finally:
-                break  # noqa: B012
+                break
         return "swallowed"
 
     return f()
@@ -408,14 +408,14 @@ def case_error_in_method():
 
 def case_attribute_error_fields():
     try:
-        object().nope  # noqa: B018
+        object().nope
     except AttributeError as e:
         return e.name, type(e.obj)
 
 
 def case_name_error_fields():
     try:
-        nope  # noqa: B018, F821
+        nope
     except NameError as e:
         return e.name
 
@@ -429,7 +429,7 @@ def case_key_error_in_getitem():
 
 
 def case_retry_loop():
-    def flaky(state=[0]):  # noqa: B006
+    def flaky(state=[0]):
         state[0] += 1
         if state[0] < 3:
             raise OSError(state[0])
@@ -749,7 +749,7 @@ def case_error_in_default():
 def case_error_in_class_body():
     class A:
         x = 1
-        y = undefined  # noqa: F821
+        y = undefined
 
 
 def case_error_spans_lines():

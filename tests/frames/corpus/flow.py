@@ -375,9 +375,7 @@ def case_game_of_life():
         around = [
             (x + i, y + j) for x, y in cells for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j
         ]
-        cells = {
-            c for c in around if around.count(c) == 3 or (around.count(c) == 2 and c in cells)
-        }
+        cells = {c for c in around if around.count(c) == 3 or (around.count(c) == 2 and c in cells)}
     return sorted(cells)
 
 

@@ -34,7 +34,7 @@ def case_name_of_positional_only_in_kwargs():
 
 
 def case_mutable_default():
-    def f(x, seen=[]):  # noqa: B006
+    def f(x, seen=[]):
         seen.append(x)
         return list(seen)
 
@@ -487,7 +487,7 @@ def case_memo_by_hand():
 
 
 def case_memo_argument():
-    def fib(n, memo={0: 0, 1: 1}):  # noqa: B006
+    def fib(n, memo={0: 0, 1: 1}):
         if n not in memo:
             memo[n] = fib(n - 1) + fib(n - 2)
         return memo[n]
@@ -507,7 +507,7 @@ def case_return_in_the_middle():
 
 def case_annotations_of_variables():
     x: int = 3
-    y: "undefined"  # noqa: F821
+    y: "undefined"
     return x
 
 
@@ -521,7 +521,9 @@ def case_many_locals():
 
 
 def case_long_jump():
-    text = "def f(x):\n    while x:\n        x -= 1\n" + "        x = x + 0\n" * 300 + "    return x"
+    text = (
+        "def f(x):\n    while x:\n        x -= 1\n" + "        x = x + 0\n" * 300 + "    return x"
+    )
     names = {}
     exec(text, names)
     return names["f"](3)

@@ -289,7 +289,7 @@ def case_expression_is_lazy():
 
 
 def case_expression_first_iterable_is_eager():
-    g = (x for x in undefined_name)  # noqa: F821
+    g = (x for x in undefined_name)
     return g
 
 

@@ -105,7 +105,7 @@ def case_dataclass_slots_and_kw_only():
 def case_dataclass_bad_default():
     @dataclass
     class P:
-        x: list = []  # noqa: RUF012
+        x: list = []
 
 
 def case_make_dataclass():
@@ -525,14 +525,14 @@ def case_generic():
 
 
 def case_annotations():
-    def f(x: typing.Optional[int], *y: "str") -> typing.List[int]:  # noqa: UP006, UP045
+    def f(x: typing.Optional[int], *y: "str") -> typing.List[int]:
         return []
 
     return typing.get_type_hints(f), typing.get_origin(list[int]), typing.get_args(dict[str, int])
 
 
 def case_union_types():
-    return int | None, isinstance(5, int | str), typing.Union[int, str] == int | str  # noqa: UP007
+    return int | None, isinstance(5, int | str), typing.Union[int, str] == int | str
 
 
 def case_typed_dict():
@@ -807,7 +807,7 @@ def case_import_forms():
 
 
 def case_import_missing():
-    from math import nope  # noqa: F401
+    from math import nope
 
 
 def case_import_star():

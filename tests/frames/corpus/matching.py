@@ -206,7 +206,7 @@ def case_or_of_patterns():
         match x:
             case [1, y] | [y, 1]:
                 return y
-            case (Point(x=a) | [a]) if a:
+            case Point(x=a) | [a] if a:
                 return ("a", a)
 
     return f([1, 5]), f([6, 1]), f(Point(3, 4)), f([9]), f([0])

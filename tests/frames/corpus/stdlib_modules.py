@@ -115,7 +115,7 @@ def case_json_scan_hooks():
 
 def case_json_write():
     e = encoder.JSONEncoder(indent=2, sort_keys=True)
-    data = {"b": [1, 2.5, None, True, "é\"\n"], "a": {"x": [], "y": {}}, "3": float("inf")}
+    data = {"b": [1, 2.5, None, True, 'é"\n'], "a": {"x": [], "y": {}}, "3": float("inf")}
     return e.encode(data), "".join(encoder.JSONEncoder().iterencode(data))
 
 

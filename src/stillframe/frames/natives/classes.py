@@ -32,9 +32,7 @@ def _build_class(machine: Machine, body: Any, name: str, /, *bases: Any, **keywo
     names = {} if prepare is None else policy.call(prepare, (name, resolved), keywords)
     if not hasattr(type(names), "__getitem__"):
         shown = meta.__name__ if isinstance(meta, type) else "<metaclass>"
-        raise TypeError(
-            f"{shown}.__prepare__() must return a mapping, not {type(names).__name__}"
-        )
+        raise TypeError(f"{shown}.__prepare__() must return a mapping, not {type(names).__name__}")
     cell = _run_body(machine, body, names)
     if resolved is not bases:
         policy.store_item(names, "__orig_bases__", bases)

@@ -1,4 +1,4 @@
-"""Built-ins that ask a special method: ``len``, ``str``, ``int``, ``hash``, ``format`` and so on."""
+"""Built-ins that ask a special method: ``len``, ``str``, ``int``, ``hash``, ``format``, ..."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _repr_of_items(machine: Machine, value: Any) -> str:
     if kind not in (list, tuple, dict, set) or not _shows_python(value):
         return repr(value)
     if id(value) in machine.shown:
-        return {list: "[...]", tuple: "(...)", dict: "{...}", set: "set(...)"}[kind]
+        return "[...]" if kind is list else "(...)" if kind is tuple else "{...}"
     machine.shown.add(id(value))
     try:
         if kind is dict:

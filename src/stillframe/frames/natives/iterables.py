@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from stillframe.frames.frame import NULL
 from stillframe.frames.lookup import MISSING, python_special
 from stillframe.frames.natives.registry import CONTAINER_ARGUMENTS, native
+from stillframe.frames.opcodes.registry import PLAIN
 from stillframe.frames.versions import BINARY, COMPARE
 
 if TYPE_CHECKING:
     from stillframe.frames.machine import Machine
 
+_function: Any
 _ADD, _LESS, _GREATER = BINARY[0], COMPARE["<"], COMPARE[">"]
 
 
@@ -155,21 +157,23 @@ def _decide(machine: Machine, values: Any, wanted: bool) -> bool:
 
 @native(sum)
 def _sum(machine: Machine, values: Any, /, start: Any = 0) -> Any:
+    """Built-in numbers are left to C, which adds floats with a correction since 3.12."""
     policy = machine.policy
-    items = list(policy.native_iterable(values))
-    if not any(_is_python_number(item) for item in (start, *items)):
-        return sum(items, start)
     if isinstance(start, str | bytes | bytearray):
-        return sum(items, start)  # type: ignore[call-overload]
-    total = start
-    for item in items:
-        total = policy.binary(_ADD, total, item)
-    return total
-
-
-def _is_python_number(value: Any) -> bool:
-    kind = type(value)
-    return bool(python_special(kind, "__add__") or python_special(kind, "__radd__"))
+        return sum(policy.native_iterable(values), start)
+    iterator = policy.iterate(values)
+    plain: list[Any] = []
+    item: Any = NULL
+    if type(start) in PLAIN:
+        while (item := policy.advance(iterator, NULL)) is not NULL and type(item) in PLAIN:
+            plain.append(item)
+        start = sum(plain, start)
+        if item is NULL:
+            return start
+        start = policy.binary(_ADD, start, item)
+    while (item := policy.advance(iterator, NULL)) is not NULL:
+        start = policy.binary(_ADD, start, item)
+    return start
 
 
 @native(functools.reduce)
@@ -251,15 +255,12 @@ def _extreme(
     policy = machine.policy
     if not args:
         return function(**kwargs)
-    values = args if len(args) > 1 else policy.native_iterable(args[0])
-    items = list(values)
-    if not items or (len(args) > 1 and kwargs):
-        return function([] if len(args) == 1 else args, **kwargs)
-    keys = items if key is None else [policy.call(key, (item,), {}) for item in items]
-    best = 0
-    for index in range(1, len(items)):
-        if policy.truth(policy.compare(op, keys[index], keys[best])):
-            best = index
-    return items[best]
-
-
+    if len(args) > 1 and kwargs:
+        return function(*args, **kwargs)
+    iterator = policy.iterate(args if len(args) > 1 else args[0])
+    best = best_key = NULL
+    while (item := policy.advance(iterator, NULL)) is not NULL:
+        item_key = item if key is None else policy.call(key, (item,), {})
+        if best is NULL or policy.truth(policy.compare(op, item_key, best_key)):
+            best, best_key = item, item_key
+    return function([], **kwargs) if best is NULL else best

@@ -160,7 +160,7 @@ _register_substitution(re.Pattern.subn)
 
 # -- caches -----------------------------------------------------------------------------------
 
-_Cached = type(functools.lru_cache(maxsize=None)(len))
+_Cached: Any = type(functools.lru_cache(maxsize=None)(len))
 
 
 @native(_Cached)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from stillframe.errors import InternalError
 from stillframe.frames.lookup import ClassMethodDescriptor, MethodDescriptor, WrapperDescriptor
 
 Handler = Callable[..., Any]
+_H = TypeVar("_H", bound=Handler)
 
 _HANDLERS: dict[int, tuple[Any, Handler]] = {}
 
@@ -25,10 +26,10 @@ def find(function: Any) -> Handler | None:
     return None if entry is None else entry[1]
 
 
-def native(*functions: Any) -> Callable[[Handler], Handler]:
+def native(*functions: Any) -> Callable[[_H], _H]:
     """Register the handler of C functions; it is called with the machine before the arguments."""
 
-    def register(handler: Handler) -> Handler:
+    def register(handler: _H) -> _H:
         for function in functions:
             if id(function) in _HANDLERS:
                 raise InternalError(f"{function!r} has two handlers")

@@ -113,9 +113,7 @@ def _future_flags(frame: Frame) -> int:
 def _compile(machine: Machine, source: Any, filename: Any, mode: str, *args: Any, **kw: Any) -> Any:
     if len(args) < 2 and not kw.get("dont_inherit"):
         flags = args[0] if args else kw.pop("flags", 0)
-        return compile(
-            source, filename, mode, flags | _future_flags(_current(machine)), True, **kw
-        )
+        return compile(source, filename, mode, flags | _future_flags(_current(machine)), True, **kw)
     return compile(source, filename, mode, *args, **kw)
 
 

@@ -104,7 +104,8 @@ def call_intrinsic_2(frame: Frame, number: int) -> None:
 
 
 def _type_variable(name: str, *constraints: Any, **options: Any) -> Any:
-    return typing.TypeVar(name, *constraints, infer_variance=True, **options)  # type: ignore[misc]
+    make: Any = typing.TypeVar
+    return make(name, *constraints, infer_variance=True, **options)
 
 
 def _intrinsic_subscript_generic(frame: Frame) -> None:

@@ -7,7 +7,7 @@ it dies is CPython's business.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,7 @@ class _Awaited:
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
 
-    def __await__(self) -> Iterator[Any]:
+    def __await__(self) -> Generator[Any, Any, Any]:
         return drive(self.frame)
 
 

@@ -84,7 +84,8 @@ def load_closure(frame: Frame, index: int) -> None:
 @opcode("MAKE_CELL")
 def make_cell(frame: Frame, index: int) -> None:
     value = frame.locals[index]
-    frame.locals[index] = CellType() if value is NULL else CellType(value)
+    cell = frame.locals[index] = CellType() if value is NULL else CellType(value)
+    frame.policy.new_cell(cell)
 
 
 @opcode("COPY_FREE_VARS")

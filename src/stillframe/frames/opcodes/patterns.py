@@ -117,7 +117,5 @@ def _match_args(frame: Frame, cls: type, count: int) -> tuple[str, ...] | None:
         )
     for name in names[:count]:
         if type(name) is not str:
-            raise TypeError(
-                f"__match_args__ elements must be strings (got {type(name).__name__})"
-            )
+            raise TypeError(f"__match_args__ elements must be strings (got {type(name).__name__})")
     return names  # type: ignore[no-any-return]
