@@ -144,6 +144,23 @@ def _native_batch_norm_legit(*args: Any) -> Any:
     return aten.native_batch_norm.default(*args)
 
 
+# -- pooling --------------------------------------------------------------------------------------
+
+
+@_rule(aten.adaptive_avg_pool2d.default)
+def _adaptive_avg_pool2d(x: FakeTensor, output_size: Any) -> Any:
+    if list(output_size) == [1, 1]:
+        return aten.mean.dim(x, [-1, -2], True)
+    return aten._adaptive_avg_pool2d.default(x, output_size)
+
+
+@_rule(aten.adaptive_avg_pool3d.default)
+def _adaptive_avg_pool3d(x: FakeTensor, output_size: Any) -> Any:
+    if list(output_size) == [1, 1, 1]:
+        return aten.mean.dim(x, [-1, -2, -3], True)
+    return aten._adaptive_avg_pool3d.default(x, output_size)
+
+
 # -- random numbers -------------------------------------------------------------------------------
 
 
