@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.export.mutation_programs import PROGRAMS, Program
 from torch import nn
 from torch.utils import _pytree as pytree
 
 import stillframe as sf
 from stillframe.trace import operators
-from tests.export.mutation_programs import PROGRAMS, Program
 
 FORMS = {
     "training": lambda program: program,

@@ -24,12 +24,11 @@ from typing import Any
 
 import torch
 
-from stillframe import torch_private
 from stillframe.errors import NotSupported
-from stillframe.fake.tensor import FakeTensor
+from stillframe.fake.tensor import FakeStorage, FakeTensor
 from stillframe.shapes import layout
-from stillframe.shapes.env import to_size
 from stillframe.shapes.continued import ContinuedEnv
+from stillframe.shapes.env import to_size
 from stillframe.symbolic import eq
 from stillframe.trace import operators
 from stillframe.trace.decompositions import Decompositions
@@ -44,6 +43,15 @@ from stillframe.trace.templates import Step, Template, TemplateTracer, key_of
 from stillframe.trace.views import UPDATES, View
 
 aten = torch.ops.aten
+
+# A view or a copy, by the layout of the argument.
+_LAYOUT_DECIDES = frozenset(
+    {
+        aten.reshape.default, aten.reshape_as.default, aten.flatten.using_ints,
+        aten.ravel.default, aten.contiguous.default, aten.to.dtype, aten.to.dtype_layout,
+        aten.to.device, aten.to.other,
+    }
+)  # fmt: skip
 
 _LIFTS = frozenset({aten.lift_fresh.default, aten.lift_fresh_copy.default})
 
@@ -68,6 +76,8 @@ class FunctionalRecorder(Recorder):
 
     Attributes:
         left_whole: operators that could not be taken apart for the sizes of the program, and why.
+        needs_layout: whether a write shows elsewhere depends on how inputs are laid out: memory is
+            written of which ``reshape`` or the like gave a view or a copy.
         loses_gradients: something was written whose gradient no functional program has: under
             ``no_grad``, or through ``detach``, to a tensor that requires grad.
     """
@@ -81,6 +91,8 @@ class FunctionalRecorder(Recorder):
         self.table = table
         self.loses_gradients = False
         self.left_whole: dict[Any, str] = {}
+        self.needs_layout = False
+        self._by_layout: dict[int, FakeStorage] = {}
         self._templates: dict[Any, Template] = {}
 
     # -- nodes ----------------------------------------------------------------------------------
@@ -115,6 +127,13 @@ class FunctionalRecorder(Recorder):
 
     def record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record an operator of the program in functional form."""
+        result = self._record(func, args, kwargs)
+        if func in _LAYOUT_DECIDES and isinstance(result, FakeTensor):
+            for storage in (args[0].storage_, result.storage_):
+                self._by_layout[id(storage)] = storage
+        return result
+
+    def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func in _LIFTS:
             return self._lift(args[0])
         if func is aten.copy.default:
@@ -138,6 +157,8 @@ class FunctionalRecorder(Recorder):
         return self.record(aten.clone.default, (tensor,), {})
 
     def _record_plain(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if func is aten.as_strided.default and args[0].storage_.given:
+            self.needs_layout = True
         if func in _MAY_DO_NOTHING and self._does_nothing(func, args, kwargs):
             return self._same_again(func, args, kwargs)
         result = super().record(func, args, kwargs)
@@ -172,11 +193,10 @@ class FunctionalRecorder(Recorder):
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> None:
         """Remember how results over the memory of an argument were made."""
-        for at, parent in enumerate(args):
-            if type(parent) is FakeTensor:
-                break
-        else:
+        at = next((i for i, a in enumerate(args) if type(a) is FakeTensor), None)
+        if at is None:
             return
+        parent: FakeTensor = args[at]
         for path, tensor in _tensors(result, ()):
             if tensor.storage_ is parent.storage_ and tensor is not parent:
                 seen = (tensor.storage_.written, torch.is_grad_enabled())
@@ -192,8 +212,7 @@ class FunctionalRecorder(Recorder):
                 "use an operator that returns a view or a new tensor",
             )
         if func is aten.copy_.default:
-            taken = self._may_take(args[1], args[0])
-            self.write(args[0], args[1] if taken else self._copied(args[0], args[1]))
+            self.write(args[0], args[1])
             return args[0]
         form = functional_form(func)
         if form is not None:
@@ -207,10 +226,6 @@ class FunctionalRecorder(Recorder):
             "a functional program cannot express the call",
             "give the decomposition of it in the table",
         )
-
-    def _may_take(self, value: FakeTensor, target: FakeTensor) -> bool:
-        """Whether a copied value can serve as it is. An input's may be laid out otherwise."""
-        return not value.storage_.given and self._same_metadata(value, target)
 
     def _write_result(
         self, func: Any, form: Form, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -238,6 +253,8 @@ class FunctionalRecorder(Recorder):
         if value is target:
             return
         self._note_lost_gradient(target)
+        if id(target.storage_) in self._by_layout:
+            self.needs_layout = True
         grad = torch.is_grad_enabled()
         new = self._settled(value, target)
         held = [(target, self.operand(new))]
@@ -296,7 +313,8 @@ class FunctionalRecorder(Recorder):
     def _same_metadata(self, value: FakeTensor, target: FakeTensor) -> bool:
         if value.dtype is not target.dtype or len(value.sizes) != len(target.sizes):
             return False
-        pairs = (*zip(value.sizes, target.sizes), *zip(value.strides, target.strides))
+        sizes = zip(value.sizes, target.sizes, strict=True)
+        pairs = (*sizes, *zip(value.strides, target.strides, strict=True))
         known = self.fake_mode.ctx.known
         return all(a is b or a == b or known(eq(a, b)) is True for a, b in pairs)
 
