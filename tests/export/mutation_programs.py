@@ -299,6 +299,21 @@ def write_through_contiguous(x):
 
 
 @function()
+def write_contiguous_input(x):
+    x.contiguous().add_(1)
+    return x
+
+
+@function()
+def reshape_then_write(x):
+    flat = (x * 2).reshape(-1)
+    y = x * 2
+    rows = y.reshape(-1)
+    y.add_(1)
+    return rows - flat
+
+
+@function()
 def write_through_detach(x):
     y = x + 1
     y.detach().mul_(2)
@@ -439,7 +454,7 @@ def copy_with_dtype(x):
 def in_place_on_transposed_fresh(x):
     y = (x * 1).t()
     y.add_(torch.ones(4, 3))
-    return y.view(4, 3) if y.is_contiguous() else y.t().view(12)
+    return y.t().view(12)
 
 
 @function()

@@ -19,7 +19,7 @@ program's tensors remains true of the nodes.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ from stillframe.errors import NotSupported
 from stillframe.fake.tensor import FakeStorage, FakeTensor
 from stillframe.shapes import layout
 from stillframe.shapes.continued import ContinuedEnv
-from stillframe.shapes.env import to_size
+from stillframe.shapes.env import Size, to_size
 from stillframe.symbolic import eq
 from stillframe.trace import operators
 from stillframe.trace.decompositions import Decompositions
@@ -77,7 +77,8 @@ class FunctionalRecorder(Recorder):
     Attributes:
         left_whole: operators that could not be taken apart for the sizes of the program, and why.
         needs_layout: whether a write shows elsewhere depends on how inputs are laid out: memory is
-            written of which ``reshape`` or the like gave a view or a copy.
+            written of which ``reshape`` or the like gave a view or a copy; or the program counts
+            in memory itself (``as_strided``).
         loses_gradients: something was written whose gradient no functional program has: under
             ``no_grad``, or through ``detach``, to a tensor that requires grad.
     """
@@ -92,6 +93,7 @@ class FunctionalRecorder(Recorder):
         self.loses_gradients = False
         self.left_whole: dict[Any, str] = {}
         self.needs_layout = False
+        self._depth = 0  # of decompositions that are being followed
         self._by_layout: dict[int, FakeStorage] = {}
         self._templates: dict[Any, Template] = {}
 
@@ -128,7 +130,7 @@ class FunctionalRecorder(Recorder):
     def record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record an operator of the program in functional form."""
         result = self._record(func, args, kwargs)
-        if func in _LAYOUT_DECIDES and isinstance(result, FakeTensor):
+        if self._depth == 0 and func in _LAYOUT_DECIDES and isinstance(result, FakeTensor):
             for storage in (args[0].storage_, result.storage_):
                 self._by_layout[id(storage)] = storage
         return result
@@ -157,7 +159,7 @@ class FunctionalRecorder(Recorder):
         return self.record(aten.clone.default, (tensor,), {})
 
     def _record_plain(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if func is aten.as_strided.default and args[0].storage_.given:
+        if func is aten.as_strided.default and self._depth == 0:
             self.needs_layout = True
         if func in _MAY_DO_NOTHING and self._does_nothing(func, args, kwargs):
             return self._same_again(func, args, kwargs)
@@ -256,67 +258,85 @@ class FunctionalRecorder(Recorder):
         if id(target.storage_) in self._by_layout:
             self.needs_layout = True
         grad = torch.is_grad_enabled()
-        new = self._settled(value, target)
-        held = [(target, self.operand(new))]
-        child = target
-        view: View | None = target.view_of
-        while view is not None:
-            update = UPDATES.get(view.func)
-            if update is None:
-                raise self.refuse(
-                    f"A view that {view.func} made is written in place.",
-                    "how the viewed tensor changes is not known for this operator",
-                    "write to a clone of the view",
-                )
-            if view.parent.requires_grad and not child.requires_grad:
+        held: list[tuple[FakeTensor, torch.fx.Node]] = []
+        tensor = target
+        while (view := tensor.view_of) is not None:
+            value = self._fitted(value, tensor)
+            if self._same_metadata(value, tensor):
+                held.append((tensor, self.operand(value)))
+            if view.parent.requires_grad and not tensor.requires_grad:
                 self.loses_gradients = True
-            new = self._settled(update(self, view, child, new), view.parent)
-            child = view.parent
-            held.append((child, self.operand(new)))
-            view = child.view_of
+            value = self._updated(view, tensor, value)
+            tensor = view.parent
+        if not self._same_metadata(value, tensor):
+            value = self._copied(tensor, value)
+        held.append((tensor, self.operand(value)))
         target.storage_.written += 1
-        for tensor, node in held:
-            tensor.fx_node = node
-            if tensor.view_of is not None:
-                tensor.view_of.seen = (target.storage_.written, grad)
+        for holder, node in held:
+            holder.fx_node = node
+            if holder.view_of is not None:
+                holder.view_of.seen = (target.storage_.written, grad)
+
+    def _updated(self, view: View, tensor: FakeTensor, value: FakeTensor) -> FakeTensor:
+        """The new value of the viewed tensor."""
+        update = UPDATES.get(view.func)
+        if update is None:
+            raise self.refuse(
+                f"A view that {view.func} made is written in place.",
+                "how the viewed tensor changes is not known for this operator",
+                "write to a clone of the view",
+            )
+        return update(self, view, tensor, value)
 
     def _note_lost_gradient(self, target: FakeTensor) -> None:
         """Without grad mode a write leaves the history of a tensor; a new value has none."""
         if target.requires_grad and not torch.is_grad_enabled():
             self.loses_gradients = True
 
-    def _settled(self, value: FakeTensor, target: FakeTensor) -> FakeTensor:
-        """``value`` with exactly the metadata of ``target``."""
-        if self._same_metadata(value, target):
-            return value
-        return self._copied(target, value)
+    def _fitted(self, value: FakeTensor, target: FakeTensor) -> FakeTensor:
+        """``value`` in the sizes and the dtype of ``target``, laid out as it may be."""
+        if not self._same_sizes(value, target):
+            sizes = self.env.wrap_sizes(target.sizes)
+            value = self.record(aten.expand.default, (value, sizes), {})
+        if value.dtype is not target.dtype or value.device != target.device:
+            place = {"dtype": target.dtype, "device": target.device}
+            value = self.record(aten._to_copy.default, (value,), place)
+        return value
 
     def _copied(self, target: FakeTensor, value: FakeTensor) -> FakeTensor:
         """``value`` as ``target.copy_(value)`` leaves it: broadcast, cast, laid out as the target.
 
         ``aten.copy`` says just that. It has no derivative, so it is left for odd layouts.
         """
-        same_device = value.device == target.device
-        if not same_device or not layout.is_contiguous(target.sizes, target.strides):
+        order = layout.stride_order(target.sizes, target.strides)
+        if order is None:
             copied: FakeTensor = super().record(aten.copy.default, (target, value), {})
             return copied
-        if value.sizes != target.sizes:
-            sizes = self.env.wrap_sizes(target.sizes)
-            value = self.record(aten.expand.default, (value, sizes), {})
-        contiguous: dict[str, Any] = {"memory_format": torch.contiguous_format}
-        if value.dtype is target.dtype:
-            return self.record(aten.clone.default, (value,), contiguous)  # type: ignore[no-any-return]
-        return self.record(  # type: ignore[no-any-return]
-            aten._to_copy.default, (value,), {"dtype": target.dtype, **contiguous}
-        )
+        value = self._fitted(value, target)
+        outward = [*reversed(order)]
+        back = [outward.index(d) for d in range(len(outward))]
+        contiguous = {"memory_format": torch.contiguous_format}
+        if back == outward == sorted(outward):
+            result: FakeTensor = self.record(aten.clone.default, (value,), contiguous)
+            return result
+        value = self.record(aten.permute.default, (value, outward), {})
+        value = self.record(aten.clone.default, (value,), contiguous)
+        result = self.record(aten.permute.default, (value, back), {})
+        return result
+
+    def _same_sizes(self, value: FakeTensor, target: FakeTensor) -> bool:
+        return self._equal(value.sizes, target.sizes)
 
     def _same_metadata(self, value: FakeTensor, target: FakeTensor) -> bool:
-        if value.dtype is not target.dtype or len(value.sizes) != len(target.sizes):
-            return False
-        sizes = zip(value.sizes, target.sizes, strict=True)
-        pairs = (*sizes, *zip(value.strides, target.strides, strict=True))
+        kinds = (value.dtype, value.device) == (target.dtype, target.device)
+        sizes = kinds and self._same_sizes(value, target)
+        return sizes and self._equal(value.strides, target.strides)
+
+    def _equal(self, a: Sequence[Size], b: Sequence[Size]) -> bool:
         known = self.fake_mode.ctx.known
-        return all(a is b or a == b or known(eq(a, b)) is True for a, b in pairs)
+        return len(a) == len(b) and all(
+            m is n or m == n or known(eq(m, n)) is True for m, n in zip(a, b, strict=True)
+        )
 
     def refuse_unless_whole(self, tensor: FakeTensor, name: str) -> None:
         """``as_strided`` counts in memory: after a write, the new value must be laid out alike."""
@@ -369,8 +389,12 @@ class FunctionalRecorder(Recorder):
     def _follow(self, template: Template, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record the steps for these arguments."""
         values = template.inputs(args, kwargs)
-        for step in template.steps:
-            self._follow_step(step, values)
+        self._depth += 1
+        try:
+            for step in template.steps:
+                self._follow_step(step, values)
+        finally:
+            self._depth -= 1
         self.env.deferred.extend(template.asserts)
         return template.result(values)
 
