@@ -142,6 +142,9 @@ def fake_context(getter: Callable[[], Any]) -> Iterator[None]:
         yield
 
 
+# Entering it turns autocast off for all kinds of device.
+autocast_off = torch._C._DisableAutocast
+
 # Entering it turns function modes and overridden functions of tensor classes off.
 no_torch_function = torch._C.DisableTorchFunction
 

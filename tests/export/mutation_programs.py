@@ -299,6 +299,21 @@ def write_through_contiguous(x):
 
 
 @function()
+def write_contiguous_input(x):
+    x.contiguous().add_(1)
+    return x
+
+
+@function()
+def reshape_then_write(x):
+    flat = (x * 2).reshape(-1)
+    y = x * 2
+    rows = y.reshape(-1)
+    y.add_(1)
+    return rows - flat
+
+
+@function()
 def write_through_detach(x):
     y = x + 1
     y.detach().mul_(2)
@@ -439,7 +454,7 @@ def copy_with_dtype(x):
 def in_place_on_transposed_fresh(x):
     y = (x * 1).t()
     y.add_(torch.ones(4, 3))
-    return y.view(4, 3) if y.is_contiguous() else y.t().view(12)
+    return y.t().view(12)
 
 
 @function()
@@ -502,7 +517,7 @@ def view_dtype(x):
     return y
 
 
-# -- aliases among outputs --------------------------------------------------------------------------
+# -- aliases among outputs -------------------------------------------------------------------------
 
 
 @function()
@@ -528,7 +543,7 @@ def output_nested(x):
     return {"a": x[0], "b": [x, x + 1]}
 
 
-# -- buffers ----------------------------------------------------------------------------------------
+# -- buffers ---------------------------------------------------------------------------------------
 
 
 class _Buffers(nn.Module):
@@ -692,7 +707,7 @@ class InstanceNormTracking(nn.Module):
         return self.norm(x)
 
 
-# -- random numbers ---------------------------------------------------------------------------------
+# -- random numbers --------------------------------------------------------------------------------
 
 
 @module()

@@ -28,6 +28,8 @@ from stillframe.export.promises import check_result, promise_of
 from stillframe.export.refusal import Refusal, refuse_state
 from stillframe.export.signature import ConstantArgument, InputKind, JointResult, OutputKind
 from stillframe.export.source_text import Namespace, one_line
+from stillframe.fake.tensor import FakeTensor
+from stillframe.shapes import layout
 from stillframe.shapes.env import to_size
 from stillframe.symbolic import Expr
 from stillframe.trace import control_flow
@@ -95,6 +97,7 @@ class ProgramCode:
         self.door = Door.of(program)
         self.door_code = DoorCode(self.door, self.names)
         self.text: dict[torch.fx.Node, str] = {}
+        self.inputs: dict[str, str] = {}
         self.tables: dict[tuple[str, str], StateTable] = {}
         self.functions: list[str] = []  # the text of subgraphs
         self._owner: torch.nn.Module = program.graph_module
@@ -114,7 +117,8 @@ class ProgramCode:
         door_lines = self.door_code.lines(refusal)
         self._name_placeholders()
         door_lines += self._asked_elsewhere()
-        body = self._body(self.graph)
+        laid_out = self._lay_out_inputs() if self.program.dialect != "training" else []
+        body = [*laid_out, *self._body(self.graph)]
         signature = self.door_code.signature()
         hooked, hooks, run = (self.names.local(n) for n in ("call_with_hooks", "hooks", "run"))
         lines = [
@@ -148,11 +152,35 @@ class ProgramCode:
         user = iter(self.door_code.leaves)
         for node, spec in zip(nodes, specs, strict=True):
             if spec.kind is InputKind.USER_INPUT:
-                self.text[node] = next(user)
+                self.text[node] = self.inputs[node.name] = next(user)
             elif spec.kind in TABLES:
                 self.text[node] = self._state(spec.kind, spec.target)
             else:
                 raise NotSupported(f"Programs with {spec.kind.name} inputs are not run yet.")
+
+    def _lay_out_inputs(self) -> list[str]:
+        """Lines that bring inputs into the memory order of the example, which views rely on.
+
+        The training dialect needs none: its operators look at the tensor they get.
+        """
+        lines = []
+        checked = {
+            n.args[0] for n in self.graph.nodes if n.target is aten._assert_tensor_metadata.default
+        }
+        for node in self.graph.nodes:
+            if node.op != "placeholder":
+                break
+            val = node.meta["val"]
+            if node.name not in self.inputs or not isinstance(val, FakeTensor):
+                continue
+            order = layout.stride_order(val.sizes, val.strides)
+            if node in checked or order is None or len(order) < 2 or not node.users:
+                continue
+            local = self.names.local(f"{node.name}_laid_out")
+            function = self.names.bind("laid_out", laid_out)
+            lines.append(f"{local} = {function}({self.text[node]}, {tuple(order)!r})")
+            self.text[node] = local
+        return lines
 
     def _state(self, kind: InputKind, fqn: str) -> str:
         attribute, prefix = TABLES[kind]
@@ -380,7 +408,7 @@ class ProgramCode:
             elif spec.kind is OutputKind.PARAMETER_MUTATION:
                 lines += self._write_parameter(spec.target, text)
             elif spec.kind is OutputKind.USER_INPUT_MUTATION:
-                lines.append(f"{self._input(spec.target)}.copy_({text})")
+                lines.append(f"{self.inputs[str(spec.target)]}.copy_({text})")
             elif spec.kind in (OutputKind.USER_OUTPUT, OutputKind.LOSS_OUTPUT):
                 constant = isinstance(spec.arg, ConstantArgument)
                 results.append(self.names.constant(spec.arg.value) if constant else text)
@@ -403,9 +431,6 @@ class ProgramCode:
     def _write_parameter(self, fqn: str, text: str) -> list[str]:
         """A parameter is a leaf: it is written where autograd does not look."""
         return [f"{self._state(InputKind.PARAMETER, fqn)}.data.copy_({text})"]
-
-    def _input(self, name: str | None) -> str:
-        return next(t for n, t in self.text.items() if n.op == "placeholder" and n.name == name)
 
     def _structure(self, spec: pytree.TreeSpec, leaves: Iterator[str]) -> str:
         if spec.is_leaf():
@@ -430,6 +455,15 @@ class ProgramCode:
 
 
 HOOK_TABLES = 9
+
+
+def laid_out(tensor: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:
+    """``tensor``, or a copy of it, with its dims dense in memory in that order, fastest first."""
+    outward = [*reversed(order)]
+    permuted = tensor.permute(outward)
+    if permuted.is_contiguous():
+        return tensor
+    return permuted.contiguous().permute([outward.index(d) for d in range(len(outward))])
 
 
 def _is_number(value: Any) -> bool:

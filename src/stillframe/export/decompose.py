@@ -1,8 +1,8 @@
 """``run_decompositions``: a program in functional form, its operators taken apart.
 
 The graph of the program is run once more, node by node, on fakes made from its placeholders, under
-a :class:`~stillframe.trace.functional.FunctionalRecorder`. Sizes are the symbols of the program, and
-what is known of them stays as it was. In the end the inputs and buffers that were written get
+a :class:`~stillframe.trace.functional.FunctionalRecorder`. Sizes are the symbols of the program,
+and what is known of them stays as it was. In the end the inputs and buffers that were written get
 outputs of their own, which the program's module copies back.
 """
 
@@ -102,8 +102,15 @@ class Rerun:
     def run(self, dialect: str) -> ExportedProgram:
         """The whole of it, from placeholders to the new program."""
         self._make_inputs()
-        with torch.enable_grad():
+        with (
+            torch_private.ambient_modes_off(),
+            torch_private.autocast_off(),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):
             self._run_nodes()
+        if self.recorder.needs_layout:
+            self._check_layouts()
         output = next(reversed(self.program.graph.nodes))
         specs = self._make_output(output)
         graph = self.recorder.graph
@@ -296,12 +303,22 @@ class Rerun:
         check.meta["val"] = None
 
     def _switch_gradients(self, node: torch.fx.Node) -> None:
-        """Grad mode matters to those who train the program; a program without gradients has none."""
+        """Grad mode matters to those who train the program; without gradients it says nothing."""
         enabled = bool(node.args[0])
         torch.set_grad_enabled(enabled)
         if self.follows_gradients:
             switch = self.recorder.create(torch_private.set_grad_enabled, (enabled,), {})
             switch.meta["val"] = None
+
+    def _check_layouts(self) -> None:
+        """The inputs must be laid out as the example's; checked before anything is written back."""
+        for spec, node, value in self.inputs:
+            if spec.kind is InputKind.USER_INPUT and isinstance(value, FakeTensor):
+                strides = self.recorder.operand(self.env.wrap_sizes(value.strides))
+                check = self.recorder.create(
+                    aten._assert_tensor_metadata.default, (node, None, strides), {}
+                )
+                check.meta["val"] = None
 
     # -- outputs ----------------------------------------------------------------------------------
 
@@ -312,11 +329,12 @@ class Rerun:
         specs: list[OutputSpec] = []
         operands: list[Any] = []
         changed = {n for _, n, _ in written}
-        for spec, _, value in written:
-            node = self._apart(recorder.operand(value), value, changed)
+        for source, _, tensor in written:
+            node = self._apart(recorder.operand(tensor), tensor, changed)
             operands.append(node)
-            specs.append(self._write_back(spec, node))
-        for value, spec in zip(old.args[0], self.program.graph_signature.output_specs, strict=True):  # type: ignore[arg-type]
+            specs.append(self._write_back(source, node))
+        old_specs = self.program.graph_signature.output_specs
+        for value, spec in zip(outputs_of(old), old_specs, strict=True):
             operand, new = self._output(value, spec, changed)
             operands.append(operand)
             specs.append(new)
@@ -378,7 +396,7 @@ class Rerun:
         memory: dict[int, set[int]] = {}
         names: dict[int, list[str]] = {}
         for spec, node, _ in self.inputs:
-            real = named.get(spec.target) if spec.kind in _STATE else None
+            real = named.get(str(spec.target)) if spec.kind in _STATE else None
             if isinstance(real, torch.Tensor) and real.layout is torch.strided:
                 key = memory_of(real)
                 memory.setdefault(key, set()).add(id(node))
@@ -427,6 +445,11 @@ def _named(arg: Any, node: Any) -> Any:
     if isinstance(node, torch.fx.Node):
         return replace(arg, name=node.name)
     return ConstantArgument("", node)
+
+
+def outputs_of(output: torch.fx.Node) -> list[Any]:
+    """What the output node of a program returns."""
+    return list(output.args[0])  # type: ignore[arg-type]
 
 
 def _may_show(node: torch.fx.Node, changed: Set[torch.fx.Node]) -> bool:

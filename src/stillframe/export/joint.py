@@ -19,6 +19,7 @@ from stillframe.errors import InvalidInput, NotSupported
 from stillframe.export.decompose import (
     Rerun,
     forbid_gradients,
+    outputs_of,
     run_decompositions,
     table_in_use,
 )
@@ -134,9 +135,7 @@ class _Joint(Rerun):
         tensors = [v for _, v in leaves]
         with torch.enable_grad():
             found = torch.autograd.grad(loss, tensors, allow_unused=True) if tensors else ()
-        self.gradients = [
-            (s, g) for (s, _), g in zip(leaves, found, strict=True) if g is not None
-        ]
+        self.gradients = [(s, g) for (s, _), g in zip(leaves, found, strict=True) if g is not None]
 
     def _loss(self) -> FakeTensor:
         """The loss; everything else that the user gets has no gradient."""
@@ -144,7 +143,7 @@ class _Joint(Rerun):
         output = next(reversed(self.program.graph.nodes))
         users = [
             self._argument(value)
-            for value, spec in zip(output.args[0], specs, strict=True)  # type: ignore[arg-type]
+            for value, spec in zip(outputs_of(output), specs, strict=True)
             if spec.kind is OutputKind.USER_OUTPUT
         ]
         for i, value in enumerate(users):
@@ -178,7 +177,8 @@ class _Joint(Rerun):
         operands: list[Any] = []
         specs: list[OutputSpec] = []
         users = 0
-        for value, spec in zip(old.args[0], self.program.graph_signature.output_specs, strict=True):  # type: ignore[arg-type]
+        old_specs = self.program.graph_signature.output_specs
+        for value, spec in zip(outputs_of(old), old_specs, strict=True):
             operand, new = self._output(value, spec)
             if spec.kind is OutputKind.USER_OUTPUT:
                 if users == self.loss_index:
@@ -186,11 +186,11 @@ class _Joint(Rerun):
                 users += 1
             operands.append(operand)
             specs.append(new)
-        for spec, gradient in self.gradients:
+        for source, gradient in self.gradients:
             node = self.recorder.operand(gradient)
-            target = spec.arg.name if spec.kind is InputKind.USER_INPUT else spec.target
+            target = source.arg.name if source.kind is InputKind.USER_INPUT else source.target
             operands.append(node)
-            specs.append(OutputSpec(_GRADIENTS[spec.kind], TensorArgument(node.name), target))
+            specs.append(OutputSpec(_GRADIENTS[source.kind], TensorArgument(node.name), target))
         self._finish_output(operands)
         forbid_gradients(graph)
         return specs

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class FakeStorage:
     """A piece of memory that fakes share.
 
-    ``written`` counts in-place operators on it. ``given``: it is an input's, whose layout may be
-    another at the next call.
+    ``written`` counts in-place operators on it. ``given``: it is an input's, which may begin
+    anywhere in its storage at the next call.
     """
 
     __slots__ = ("given", "written")

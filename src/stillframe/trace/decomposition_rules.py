@@ -36,9 +36,6 @@ def _rule(*operators: Any) -> Callable[[R], R]:
 
 
 def _is_laid_out(x: FakeTensor, memory_format: torch.memory_format) -> bool:
-    """Whether the tensor has that layout in every call; inputs may come in another one."""
-    if x.storage_.given:
-        return False
     if memory_format is torch.contiguous_format:
         return layout.is_contiguous(x.sizes, x.strides)
     rank = {torch.channels_last: 4, torch.channels_last_3d: 5}.get(memory_format)
@@ -144,6 +141,23 @@ def _native_batch_norm_legit(*args: Any) -> Any:
     return aten.native_batch_norm.default(*args)
 
 
+# -- pooling --------------------------------------------------------------------------------------
+
+
+@_rule(aten.adaptive_avg_pool2d.default)
+def _adaptive_avg_pool2d(x: FakeTensor, output_size: Any) -> Any:
+    if list(output_size) == [1, 1]:
+        return aten.mean.dim(x, [-1, -2], True)
+    return aten._adaptive_avg_pool2d.default(x, output_size)
+
+
+@_rule(aten.adaptive_avg_pool3d.default)
+def _adaptive_avg_pool3d(x: FakeTensor, output_size: Any) -> Any:
+    if list(output_size) == [1, 1, 1]:
+        return aten.mean.dim(x, [-1, -2, -3], True)
+    return aten._adaptive_avg_pool3d.default(x, output_size)
+
+
 # -- random numbers -------------------------------------------------------------------------------
 
 
@@ -180,9 +194,7 @@ def _attention(
     factor = _root_of_scale(query, scale)
     scores = torch.matmul(query * factor, key.transpose(-2, -1) * factor)
     if is_causal:
-        attn_mask = torch.ones(
-            (query.shape[-2], key.shape[-2]), dtype=torch.bool, device=query.device
-        ).tril()
+        scores = scores + _additive(_lower_triangle(query, key), query.dtype)
     if attn_mask is not None:
         scores = scores + _additive(attn_mask, query.dtype)
     weights = aten._safe_softmax.default(scores, -1)
@@ -191,13 +203,18 @@ def _attention(
     return torch.matmul(weights, value)
 
 
+def _lower_triangle(query: FakeTensor, key: FakeTensor) -> Any:
+    sizes = (query.shape[-2], key.shape[-2])
+    return torch.ones(sizes, dtype=torch.bool, device=query.device).tril()
+
+
 def _root_of_scale(query: FakeTensor, scale: float | None) -> Any:
     if scale is not None:
         return math.sqrt(scale)
     return query.shape[-1] ** -0.25
 
 
-def _additive(mask: FakeTensor, dtype: torch.dtype) -> Any:
+def _additive(mask: Any, dtype: torch.dtype) -> Any:
     """A boolean mask as zeros and minus infinities."""
     if mask.dtype is not torch.bool:
         return mask

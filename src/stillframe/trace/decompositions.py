@@ -57,7 +57,7 @@ def default_decompositions() -> dict[Any, Entry]:
 @lru_cache(None)
 def _default_entries() -> Mapping[Any, Entry]:
     composite = {op: Composite(op) for op in torch_private.composite_operators()}
-    entries = {**composite, **torch_private.core_decompositions(), **RULES}
+    entries: dict[Any, Entry] = {**composite, **torch_private.core_decompositions(), **RULES}
     return {op: entry for op, entry in entries.items() if not _stays(op)}
 
 

@@ -19,17 +19,16 @@ program's tensors remains true of the nodes.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
-from stillframe import torch_private
 from stillframe.errors import NotSupported
-from stillframe.fake.tensor import FakeTensor
+from stillframe.fake.tensor import FakeStorage, FakeTensor
 from stillframe.shapes import layout
-from stillframe.shapes.env import to_size
 from stillframe.shapes.continued import ContinuedEnv
+from stillframe.shapes.env import Size, to_size
 from stillframe.symbolic import eq
 from stillframe.trace import operators
 from stillframe.trace.decompositions import Decompositions
@@ -44,6 +43,15 @@ from stillframe.trace.templates import Step, Template, TemplateTracer, key_of
 from stillframe.trace.views import UPDATES, View
 
 aten = torch.ops.aten
+
+# A view or a copy, by the layout of the argument.
+_LAYOUT_DECIDES = frozenset(
+    {
+        aten.reshape.default, aten.reshape_as.default, aten.flatten.using_ints,
+        aten.ravel.default, aten.contiguous.default, aten.to.dtype, aten.to.dtype_layout,
+        aten.to.device, aten.to.other,
+    }
+)  # fmt: skip
 
 _LIFTS = frozenset({aten.lift_fresh.default, aten.lift_fresh_copy.default})
 
@@ -68,6 +76,9 @@ class FunctionalRecorder(Recorder):
 
     Attributes:
         left_whole: operators that could not be taken apart for the sizes of the program, and why.
+        needs_layout: whether a write shows elsewhere depends on how inputs are laid out: memory is
+            written of which ``reshape`` or the like gave a view or a copy; or the program counts
+            in memory itself (``as_strided``).
         loses_gradients: something was written whose gradient no functional program has: under
             ``no_grad``, or through ``detach``, to a tensor that requires grad.
     """
@@ -81,6 +92,9 @@ class FunctionalRecorder(Recorder):
         self.table = table
         self.loses_gradients = False
         self.left_whole: dict[Any, str] = {}
+        self.needs_layout = False
+        self._depth = 0  # of decompositions that are being followed
+        self._by_layout: dict[int, FakeStorage] = {}
         self._templates: dict[Any, Template] = {}
 
     # -- nodes ----------------------------------------------------------------------------------
@@ -115,6 +129,13 @@ class FunctionalRecorder(Recorder):
 
     def record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record an operator of the program in functional form."""
+        result = self._record(func, args, kwargs)
+        if self._depth == 0 and func in _LAYOUT_DECIDES and isinstance(result, FakeTensor):
+            for storage in (args[0].storage_, result.storage_):
+                self._by_layout[id(storage)] = storage
+        return result
+
+    def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func in _LIFTS:
             return self._lift(args[0])
         if func is aten.copy.default:
@@ -138,6 +159,8 @@ class FunctionalRecorder(Recorder):
         return self.record(aten.clone.default, (tensor,), {})
 
     def _record_plain(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if func is aten.as_strided.default and self._depth == 0:
+            self.needs_layout = True
         if func in _MAY_DO_NOTHING and self._does_nothing(func, args, kwargs):
             return self._same_again(func, args, kwargs)
         result = super().record(func, args, kwargs)
@@ -172,11 +195,10 @@ class FunctionalRecorder(Recorder):
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> None:
         """Remember how results over the memory of an argument were made."""
-        for at, parent in enumerate(args):
-            if type(parent) is FakeTensor:
-                break
-        else:
+        at = next((i for i, a in enumerate(args) if type(a) is FakeTensor), None)
+        if at is None:
             return
+        parent: FakeTensor = args[at]
         for path, tensor in _tensors(result, ()):
             if tensor.storage_ is parent.storage_ and tensor is not parent:
                 seen = (tensor.storage_.written, torch.is_grad_enabled())
@@ -192,8 +214,7 @@ class FunctionalRecorder(Recorder):
                 "use an operator that returns a view or a new tensor",
             )
         if func is aten.copy_.default:
-            taken = self._may_take(args[1], args[0])
-            self.write(args[0], args[1] if taken else self._copied(args[0], args[1]))
+            self.write(args[0], args[1])
             return args[0]
         form = functional_form(func)
         if form is not None:
@@ -207,10 +228,6 @@ class FunctionalRecorder(Recorder):
             "a functional program cannot express the call",
             "give the decomposition of it in the table",
         )
-
-    def _may_take(self, value: FakeTensor, target: FakeTensor) -> bool:
-        """Whether a copied value can serve as it is. An input's may be laid out otherwise."""
-        return not value.storage_.given and self._same_metadata(value, target)
 
     def _write_result(
         self, func: Any, form: Form, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -238,67 +255,88 @@ class FunctionalRecorder(Recorder):
         if value is target:
             return
         self._note_lost_gradient(target)
+        if id(target.storage_) in self._by_layout:
+            self.needs_layout = True
         grad = torch.is_grad_enabled()
-        new = self._settled(value, target)
-        held = [(target, self.operand(new))]
-        child = target
-        view: View | None = target.view_of
-        while view is not None:
-            update = UPDATES.get(view.func)
-            if update is None:
-                raise self.refuse(
-                    f"A view that {view.func} made is written in place.",
-                    "how the viewed tensor changes is not known for this operator",
-                    "write to a clone of the view",
-                )
-            if view.parent.requires_grad and not child.requires_grad:
+        held: list[tuple[FakeTensor, torch.fx.Node]] = []
+        tensor = target
+        while (view := tensor.view_of) is not None:
+            value = self._fitted(value, tensor)
+            if self._same_metadata(value, tensor):
+                held.append((tensor, self.operand(value)))
+            if view.parent.requires_grad and not tensor.requires_grad:
                 self.loses_gradients = True
-            new = self._settled(update(self, view, child, new), view.parent)
-            child = view.parent
-            held.append((child, self.operand(new)))
-            view = child.view_of
+            value = self._updated(view, tensor, value)
+            tensor = view.parent
+        if not self._same_metadata(value, tensor):
+            value = self._copied(tensor, value)
+        held.append((tensor, self.operand(value)))
         target.storage_.written += 1
-        for tensor, node in held:
-            tensor.fx_node = node
-            if tensor.view_of is not None:
-                tensor.view_of.seen = (target.storage_.written, grad)
+        for holder, node in held:
+            holder.fx_node = node
+            if holder.view_of is not None:
+                holder.view_of.seen = (target.storage_.written, grad)
+
+    def _updated(self, view: View, tensor: FakeTensor, value: FakeTensor) -> FakeTensor:
+        """The new value of the viewed tensor."""
+        update = UPDATES.get(view.func)
+        if update is None:
+            raise self.refuse(
+                f"A view that {view.func} made is written in place.",
+                "how the viewed tensor changes is not known for this operator",
+                "write to a clone of the view",
+            )
+        return update(self, view, tensor, value)
 
     def _note_lost_gradient(self, target: FakeTensor) -> None:
         """Without grad mode a write leaves the history of a tensor; a new value has none."""
         if target.requires_grad and not torch.is_grad_enabled():
             self.loses_gradients = True
 
-    def _settled(self, value: FakeTensor, target: FakeTensor) -> FakeTensor:
-        """``value`` with exactly the metadata of ``target``."""
-        if self._same_metadata(value, target):
-            return value
-        return self._copied(target, value)
+    def _fitted(self, value: FakeTensor, target: FakeTensor) -> FakeTensor:
+        """``value`` in the sizes and the dtype of ``target``, laid out as it may be."""
+        if not self._same_sizes(value, target):
+            sizes = self.env.wrap_sizes(target.sizes)
+            value = self.record(aten.expand.default, (value, sizes), {})
+        if value.dtype is not target.dtype or value.device != target.device:
+            place = {"dtype": target.dtype, "device": target.device}
+            value = self.record(aten._to_copy.default, (value,), place)
+        return value
 
     def _copied(self, target: FakeTensor, value: FakeTensor) -> FakeTensor:
         """``value`` as ``target.copy_(value)`` leaves it: broadcast, cast, laid out as the target.
 
         ``aten.copy`` says just that. It has no derivative, so it is left for odd layouts.
         """
-        same_device = value.device == target.device
-        if not same_device or not layout.is_contiguous(target.sizes, target.strides):
+        order = layout.stride_order(target.sizes, target.strides)
+        if order is None:
             copied: FakeTensor = super().record(aten.copy.default, (target, value), {})
             return copied
-        if value.sizes != target.sizes:
-            sizes = self.env.wrap_sizes(target.sizes)
-            value = self.record(aten.expand.default, (value, sizes), {})
-        contiguous: dict[str, Any] = {"memory_format": torch.contiguous_format}
-        if value.dtype is target.dtype:
-            return self.record(aten.clone.default, (value,), contiguous)  # type: ignore[no-any-return]
-        return self.record(  # type: ignore[no-any-return]
-            aten._to_copy.default, (value,), {"dtype": target.dtype, **contiguous}
-        )
+        value = self._fitted(value, target)
+        outward = [*reversed(order)]
+        back = [outward.index(d) for d in range(len(outward))]
+        contiguous = {"memory_format": torch.contiguous_format}
+        if back == outward == sorted(outward):
+            result: FakeTensor = self.record(aten.clone.default, (value,), contiguous)
+            return result
+        value = self.record(aten.permute.default, (value, outward), {})
+        value = self.record(aten.clone.default, (value,), contiguous)
+        result = self.record(aten.permute.default, (value, back), {})
+        return result
+
+    def _same_sizes(self, value: FakeTensor, target: FakeTensor) -> bool:
+        return self._equal(value.sizes, target.sizes)
 
     def _same_metadata(self, value: FakeTensor, target: FakeTensor) -> bool:
-        if value.dtype is not target.dtype or len(value.sizes) != len(target.sizes):
-            return False
-        pairs = (*zip(value.sizes, target.sizes), *zip(value.strides, target.strides))
+        kinds = (value.dtype, value.device) == (target.dtype, target.device)
+        sizes = kinds and self._same_sizes(value, target)
+        return sizes and self._equal(value.strides, target.strides)
+
+    def _equal(self, a: Sequence[Size], b: Sequence[Size]) -> bool:
         known = self.fake_mode.ctx.known
-        return all(a is b or a == b or known(eq(a, b)) is True for a, b in pairs)
+        return len(a) == len(b) and all(
+            m is n or m == n or known(eq(m, n)) is True for m, n in zip(a, b, strict=True)
+        )
 
     def refuse_unless_whole(self, tensor: FakeTensor, name: str) -> None:
         """``as_strided`` counts in memory: after a write, the new value must be laid out alike."""
@@ -351,8 +389,12 @@ class FunctionalRecorder(Recorder):
     def _follow(self, template: Template, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record the steps for these arguments."""
         values = template.inputs(args, kwargs)
-        for step in template.steps:
-            self._follow_step(step, values)
+        self._depth += 1
+        try:
+            for step in template.steps:
+                self._follow_step(step, values)
+        finally:
+            self._depth -= 1
         self.env.deferred.extend(template.asserts)
         return template.result(values)
 

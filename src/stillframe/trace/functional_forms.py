@@ -62,7 +62,9 @@ def functional_form(func: Any) -> Form | None:
     """The form of an operator whose schema says that it writes, or None if torch has none."""
     arguments = func._schema.arguments
     written = [
-        (i, a) for i, a in enumerate(arguments) if a.alias_info is not None and a.alias_info.is_write
+        (i, a)
+        for i, a in enumerate(arguments)
+        if a.alias_info is not None and a.alias_info.is_write
     ]
     if not written:
         return None

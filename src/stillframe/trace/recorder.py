@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -451,14 +451,22 @@ def new_placeholder(graph: torch.fx.Graph, name: str) -> torch.fx.Node:
     return node
 
 
+class Records(Protocol):
+    """What answers the operators of a thread."""
+
+    def record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The result of one operator call."""
+        ...
+
+
 class RecordingMode(torch_private.PlainDispatchMode):
     """Hands every operator of the thread to a recorder."""
 
     supports_higher_order_operators = True
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Records) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.recorder = recorder
+        self.recorder: Any = recorder
 
     def __torch_dispatch__(
         self,

@@ -20,6 +20,7 @@ from stillframe.fake.mode import FakeMode
 from stillframe.fake.tensor import FakeStorage, FakeTensor
 from stillframe.shapes.env import DeferredAssert, to_size
 from stillframe.symbolic import Expr
+from stillframe.trace.recorder import RecordingMode
 
 if TYPE_CHECKING:
     from stillframe.trace.decompositions import Decompositions
@@ -226,8 +227,6 @@ class TemplateTracer:
         self.template, self._slots, self._kept = Template(), {}, []
         copies = self._copies(_distinct(args, kwargs))
         deferred = len(env.deferred)
-        from stillframe.trace.recorder import RecordingMode
-
         try:
             with torch_private.below_autograd(), RecordingMode(self):
                 result = way(*_replaced(args, copies), **_replaced(kwargs, copies))

@@ -233,7 +233,7 @@ def _strided(r: FunctionalRecorder, view: View, child: FakeTensor, new: FakeTens
     return result
 
 
-# -- the same memory as another dtype ---------------------------------------------------------------
+# -- the same memory as another dtype --------------------------------------------------------------
 
 
 @_update(aten.view_as_real.default)
