@@ -20,8 +20,8 @@ from torch.utils import _pytree as pytree
 from stillframe import torch_private
 from stillframe.errors import InvalidInput, NotSupported, StillframeError
 from stillframe.export import constraints, effects, passes
-from stillframe.export.assumptions import Assumption, assumptions
 from stillframe.export import strict as strict_capture
+from stillframe.export.assumptions import Assumption, assumptions
 from stillframe.export.call_spec import CallSpec
 from stillframe.export.inputs import FakeInputs, InputMaker
 from stillframe.export.naming import Names

@@ -12,7 +12,7 @@ import torch
 
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
-from stillframe.fake.rules.elementwise import contiguous, real_of
+from stillframe.fake.rules.elementwise import real_of
 from stillframe.fake.rules.linalg import columns, least, rows, square
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
@@ -76,53 +76,12 @@ def _check_matrix(x: FakeTensor, name: str) -> None:
         raise RuntimeError(f"{name}: The input tensor A must have at least 2 dimensions.")
 
 
-@rule(aten._trilinear.default)
-def trilinear(
-    ctx: RuleContext,
-    a: FakeTensor,
-    b: FakeTensor,
-    c: FakeTensor,
-    expand1: Sequence[int],
-    expand2: Sequence[int],
-    expand3: Sequence[int],
-    sumdim: Sequence[int],
-    unroll_dim: int = 1,
-) -> FakeTensor:
-    """A product of three tensors, each with new dims of size 1, summed over some dims."""
-    if set(expand1) & set(expand2) & set(expand3):
-        raise ctx.unsupported("aten._trilinear: a dim that no factor has")
-    factors = zip((a, b, c), (expand1, expand2, expand3), strict=True)
-    sizes = ctx.broadcast(*(_with_ones(x.sizes, dims) for x, dims in factors))
-    kept = tuple(s for d, s in enumerate(sizes) if d not in sumdim)
-    return contiguous(ctx, kept, a.dtype, a.device)
-
-
 def _with_ones(sizes: Sequence[Size], dims: Sequence[int]) -> tuple[Size, ...]:
     """Sizes with 1 put in so that it stands at each of ``dims``."""
     out = list(sizes)
     for d in sorted(dims):
         out.insert(d, 1)
     return tuple(out)
-
-
-@rule(aten._ctc_loss.default)
-def ctc_loss(
-    ctx: RuleContext,
-    log_probs: FakeTensor,
-    targets: FakeTensor,
-    input_lengths: Sequence[int],
-    target_lengths: Sequence[int],
-    blank: int = 0,
-    zero_infinity: bool = False,
-) -> tuple[FakeTensor, FakeTensor]:
-    """The losses, and the table of partial sums that the gradient uses."""
-    time, batch = log_probs.sizes[0], log_probs.sizes[1:-1]
-    ctx.require_same(
-        batch[0] if batch else 1, len(input_lengths), "ctc_loss: input_lengths must be of size batch"
-    )
-    states = 2 * max(target_lengths, default=0) + 1
-    losses = rows(ctx, log_probs, batch)
-    return losses, rows(ctx, log_probs, (*batch, time, states))
 
 
 @rule(aten._histogramdd_bin_edges.default)
