@@ -68,8 +68,6 @@ def test_unknown_leaf_is_named(net: Net) -> None:
 
 
 def test_not_supported_says_what(net: Net) -> None:
-    with pytest.raises(sf.NotSupported, match="strict=True"):
-        sf.export(net, example(), strict=True)
     with pytest.raises(sf.NotSupported, match="preserve_module_call_signature"):
         sf.export(net, example(), preserve_module_call_signature=("body",))
 

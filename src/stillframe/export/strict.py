@@ -13,6 +13,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import sys
 from collections.abc import Iterable
 from types import BuiltinFunctionType, CellType, CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
@@ -24,6 +25,7 @@ from stillframe.errors import SideEffectError
 from stillframe.export.journal import Journal
 from stillframe.frames import Machine, Policy
 from stillframe.frames.frame import NULL, Frame
+from stillframe.frames.lookup import type_lookup
 from stillframe.frames.machine import deep_recursion, frame_of_loop, loop_code
 from stillframe.trace.scope import inside
 
@@ -160,8 +162,8 @@ class StrictPolicy(Policy):
             return getattr(value, name)
         found = super().load_attr(value, name)
         source = self.source(value)
-        if source is None and type(value) is ModuleType:
-            source = value.__name__
+        if source is None and isinstance(value, (type, ModuleType, FunctionType)):
+            source = _lasting_name(value)
         if source is not None and (name == "__dict__" or _is_held(value, name, found)):
             self._mark(found, f"{source}.{name}")
         return found
@@ -206,9 +208,7 @@ class StrictPolicy(Policy):
             return
         source = self.source(target)
         if isinstance(target, (type, ModuleType, FunctionType)):
-            # those made by the program are functions and classes of a function
-            known = "<locals>" not in getattr(target, "__qualname__", "")
-            source = getattr(target, "__name__", str(target)) if known else None
+            source = _lasting_name(target)
         if source is not None:
             self.journal.attribute(target, name, f"sets {source}.{name}", self.machine.current)
 
@@ -321,10 +321,18 @@ def _is_users(code: CodeType) -> bool:
     return name in _INLINED or not name.startswith((_TORCH, _STILLFRAME))
 
 
+def _lasting_name(value: Any) -> str | None:
+    """The name of a module, or of a function or class that no function made; else None."""
+    name: str = getattr(value, "__qualname__", value.__name__)
+    return None if "<locals>" in name else name
+
+
 def _is_held(holder: Any, name: str, value: Any) -> bool:
     """Whether ``holder`` keeps ``value``, rather than computing it for this read."""
     names = getattr(holder, "__dict__", {})
-    if names.get(name, NULL) is value or getattr(type(holder), name, NULL) is value:
+    if names.get(name, NULL) is value:
+        return True
+    if type_lookup(holder if isinstance(holder, type) else type(holder), name) is value:
         return True
     return isinstance(holder, torch.nn.Module) and names.get("_modules", {}).get(name) is value
 
