@@ -131,7 +131,8 @@ def export(
             a spec are static. A ``Dim`` or hint for an int argument, or a hint for a float, makes
             it a variable. :data:`auto` leaves all sizes open: the program's ``proposed_spec``
             then declares what it admits.
-        strict: capture by symbolic execution of bytecode; not supported yet.
+        strict: run the module's Python on the frame machine, which sees every read and write of
+            globals, closures and objects: a change outside of the program is refused by its path.
         preserve_module_call_signature: not supported yet.
         assume: relations between the dims that hold for every call, and are checked then:
             ``[b % 2 == 0, h == w, s <= 4 * b]``, or the same as text.

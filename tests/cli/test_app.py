@@ -136,7 +136,6 @@ def test_a_module_without_inputs() -> None:
         (["models:nothing"], "models has no 'nothing'."),
         (["models:picky"], "The module raises ValueError on the example inputs: too few rows"),
         (["models:positional", "-o", "no/folder/m.still"], "there is no folder no/folder."),
-        (["models:positional", "--strict"], "strict"),
     ],
 )
 def test_errors_of_the_user_are_one_panel(folder: Path, arguments: list[str], text: str) -> None:

@@ -21,8 +21,6 @@ from stillframe.export.state import Change, RandomState
 from stillframe.fake.tensor import FakeTensor
 from stillframe.trace.operators import facts_of
 
-_STRICT = "strict=True will express it, once it is supported"
-
 
 def refuse_changes(changes: Iterable[Change]) -> list[Change]:
     """The rebound buffers among ``changes``.
@@ -57,7 +55,7 @@ def _refusal(change: Change) -> SideEffectError:
         return SideEffectError(
             f"forward changes the attribute {path} ({change.what}).",
             why="non-strict capture runs forward once; the change would be lost in the program",
-            hints=["keep the value out of forward, or in a registered buffer", _STRICT],
+            hints=["keep the value out of forward, or in a registered buffer"],
         )
     return SideEffectError(
         f"forward changes the {change.kind} {path} ({change.what}).",

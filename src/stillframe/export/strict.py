@@ -2,15 +2,18 @@
 
 Plain tracing sees operators only. Here every read of a global, a closure variable or an attribute
 goes through the policy, and so does every write. An object that was there before the capture is
-known by the path by which the program reached it (its source); changing one is refused by that
-path, with the user's line, when it happens. Attributes of the captured modules are left to the
-comparison of before and after (``effects``), which turns a new buffer into a copy.
+known by the path by which the program reached it (its source); a change of one goes into the
+journal, is undone at the end, and refused by its path, with the user's line. Attributes of the
+captured modules are left to the comparison of before and after (``effects``), which turns a new
+buffer into a copy.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
+import sys
 from collections.abc import Iterable
 from types import BuiltinFunctionType, CellType, CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
@@ -19,8 +22,10 @@ import torch
 
 from stillframe import stack, torch_private
 from stillframe.errors import SideEffectError
-from stillframe.frames import Machine, Policy, places
+from stillframe.export.journal import Journal
+from stillframe.frames import Machine, Policy
 from stillframe.frames.frame import NULL, Frame
+from stillframe.frames.lookup import type_lookup
 from stillframe.frames.machine import deep_recursion, frame_of_loop, loop_code
 from stillframe.trace.scope import inside
 
@@ -71,8 +76,14 @@ def run(
     """
     policy = StrictPolicy(root, modules)
     machine = Machine(policy)
-    with deep_recursion(machine):
-        result = policy.call(root, args, kwargs)
+    try:
+        with deep_recursion(machine):
+            result = policy.call(root, args, kwargs)
+    except BaseException:
+        with contextlib.suppress(SideEffectError):  # the first error counts
+            policy.journal.close()
+        raise
+    policy.journal.close()
     return result, policy.notes()
 
 
@@ -81,11 +92,13 @@ class StrictPolicy(Policy):
 
     Attributes:
         reads: source -> value, for globals and closure variables.
+        journal: what was written outside of the program.
     """
 
     def __init__(self, root: torch.nn.Module, modules: Iterable[Any] = ()) -> None:
         super().__init__()
         self.reads: dict[str, Any] = {}
+        self.journal = Journal()
         self._own_modules = {id(module) for module in modules}
         self._sources: dict[int, tuple[Any, str]] = {}
         self._own_cells: dict[int, CellType] = {}
@@ -93,11 +106,11 @@ class StrictPolicy(Policy):
         self._mark(root, "self")
 
     def notes(self) -> list[str]:
-        """A sentence for each number that was read from outside."""
+        """A sentence for each number that was read from outside, the standard library aside."""
         return [
             f"{source} is {value!r}, as it was at export"
             for source, value in self.reads.items()
-            if type(value) in (int, float, bool)
+            if type(value) in (int, float) and not _is_standard(source)
         ]
 
     # -- sources ------------------------------------------------------------------------------
@@ -120,18 +133,11 @@ class StrictPolicy(Policy):
             for index, item in enumerate(value):
                 self._mark(item, f"{source}[{index}]")
 
-    def _refuse(self, source: str, what: str) -> SideEffectError:
-        return SideEffectError(
-            f"forward {what} {source}, which was there before the capture.",
-            why="the change would happen once, during the export, and not when the program runs",
-            where=places.describe(self.machine.current),
-            hints=["return the value instead, or keep it in a registered buffer"],
-        )
-
-    def _check_unchanged(self, target: Any, what: str = "changes") -> None:
+    def _note_change(self, target: Any, what: str = "changes") -> None:
+        """A container may be about to change; one from outside is put down."""
         source = self.source(target)
         if source is not None:
-            raise self._refuse(source, what)
+            self.journal.container(target, f"{what} {source}", self.machine.current)
 
     # -- reads --------------------------------------------------------------------------------
 
@@ -156,9 +162,9 @@ class StrictPolicy(Policy):
             return getattr(value, name)
         found = super().load_attr(value, name)
         source = self.source(value)
-        if source is None and type(value) is ModuleType:
-            source = value.__name__
-        if source is not None and _is_held(value, name, found):
+        if source is None and isinstance(value, (type, ModuleType, FunctionType)):
+            source = _lasting_name(value)
+        if source is not None and (name == "__dict__" or _is_held(value, name, found)):
             self._mark(found, f"{source}.{name}")
         return found
 
@@ -185,50 +191,56 @@ class StrictPolicy(Policy):
         if isinstance(target, torch.Tensor):
             setattr(target, name, value)
             return
-        self._check_attribute(target, name)
+        if isinstance(target, torch.nn.Module):  # torch's hook does the store
+            self._note_attribute(target, name)
         super().store_attr(target, name, value)
 
-    def delete_attr(self, target: Any, name: str) -> None:
-        self._check_attribute(target, name)
-        super().delete_attr(target, name)
+    def set_attribute(self, target: Any, name: str, value: Any) -> None:
+        self._note_attribute(target, name)
+        super().set_attribute(target, name, value)
 
-    def _check_attribute(self, target: Any, name: str) -> None:
+    def unset_attribute(self, target: Any, name: str) -> None:
+        self._note_attribute(target, name)
+        super().unset_attribute(target, name)
+
+    def _note_attribute(self, target: Any, name: str) -> None:
         if id(target) in self._own_modules:
             return
-        if isinstance(target, (type, ModuleType, FunctionType)):
-            if self._is_new(target):
-                return
-            kind = "module" if isinstance(target, ModuleType) else "function or class"
-            raise self._refuse(f"{name} of the {kind} {target.__name__}", "sets the attribute")
         source = self.source(target)
+        if isinstance(target, (type, ModuleType, FunctionType)):
+            source = _lasting_name(target)
         if source is not None:
-            raise self._refuse(f"{source}.{name}", "sets")
-
-    def _is_new(self, target: Any) -> bool:
-        """A function or class made in a function has its qualified name say so."""
-        return "<locals>" in getattr(target, "__qualname__", "")
+            self.journal.attribute(target, name, f"sets {source}.{name}", self.machine.current)
 
     def store_item(self, container: Any, key: Any, value: Any) -> None:
         if isinstance(container, torch.Tensor):
             container[key] = value
             return
-        self._check_unchanged(container)
+        if isinstance(container, _CONTAINERS):
+            self._note_change(container)
         super().store_item(container, key, value)
 
     def delete_item(self, container: Any, key: Any) -> None:
-        self._check_unchanged(container)
+        if isinstance(container, _CONTAINERS):
+            self._note_change(container)
         super().delete_item(container, key)
 
     def store_global(self, frame: Frame, name: str, value: Any) -> None:
-        raise self._refuse(f"the global {frame.globals.get('__name__', '?')}.{name}", "sets")
+        self._note_global(frame, name)
+        super().store_global(frame, name, value)
 
     def delete_global(self, frame: Frame, name: str) -> None:
-        raise self._refuse(f"the global {frame.globals.get('__name__', '?')}.{name}", "deletes")
+        self._note_global(frame, name)
+        super().delete_global(frame, name)
+
+    def _note_global(self, frame: Frame, name: str) -> None:
+        text = f"sets the global {frame.globals.get('__name__', '?')}.{name}"
+        self.journal.entry(frame.globals, name, text, frame)
 
     def store_cell(self, frame: Frame, cell: CellType, name: str, value: Any) -> None:
         if id(cell) not in self._own_cells:
-            source = f"the variable {name} around {frame.decoded.code.co_qualname}"
-            raise self._refuse(source, "sets")
+            text = f"sets the variable {name} around {frame.decoded.code.co_qualname}"
+            self.journal.cell(cell, text, frame)
         super().store_cell(frame, cell, name, value)
 
     def new_cell(self, cell: CellType) -> None:
@@ -240,7 +252,7 @@ class StrictPolicy(Policy):
         if isinstance(left, _NATIVE) or isinstance(right, _NATIVE):
             return op.native(left, right)
         if op.in_place and isinstance(left, _CONTAINERS):
-            self._check_unchanged(left)
+            self._note_change(left)
         return super().binary(op, left, right)
 
     def compare(self, op: Any, left: Any, right: Any) -> Any:
@@ -274,13 +286,13 @@ class StrictPolicy(Policy):
         return super().call(function, args, kwargs)
 
     def _check_method(self, function: Any) -> None:
-        """A method of a container from outside: it must not change it; what it gives is outside."""
+        """A method of a container from outside may change it; what it gives is from outside too."""
         owner = function.__self__
         source = self.source(owner)
         if source is None:
             return
         if isinstance(owner, _CONTAINERS) and function.__name__ in _MUTATORS:
-            raise self._refuse(source, f"calls .{function.__name__}() of")
+            self._note_change(owner, f"calls .{function.__name__}() of")
         self._mark_items(owner, source)
 
     def _call_module(
@@ -299,15 +311,28 @@ class StrictPolicy(Policy):
 _NATIVE = (torch.Tensor, torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
+def _is_standard(source: str) -> bool:
+    module = source.removeprefix("the global ").partition(".")[0]
+    return module in sys.stdlib_module_names and module != "__main__"
+
+
 def _is_users(code: CodeType) -> bool:
     name = code.co_filename
     return name in _INLINED or not name.startswith((_TORCH, _STILLFRAME))
 
 
+def _lasting_name(value: Any) -> str | None:
+    """The name of a module, or of a function or class that no function made; else None."""
+    name: str = getattr(value, "__qualname__", value.__name__)
+    return None if "<locals>" in name else name
+
+
 def _is_held(holder: Any, name: str, value: Any) -> bool:
     """Whether ``holder`` keeps ``value``, rather than computing it for this read."""
     names = getattr(holder, "__dict__", {})
-    if names.get(name, NULL) is value or getattr(type(holder), name, NULL) is value:
+    if names.get(name, NULL) is value:
+        return True
+    if type_lookup(holder if isinstance(holder, type) else type(holder), name) is value:
         return True
     return isinstance(holder, torch.nn.Module) and names.get("_modules", {}).get(name) is value
 

@@ -195,7 +195,7 @@ def generic_store(policy: Policy, target: Any, name: str, value: Any) -> None:
     if setter is not None and type(found) is not property:
         _call_special(policy, setter, found, target, value)
         return
-    _c_base(kind, "__setattr__").__setattr__(target, name, value)
+    policy.set_attribute(target, name, value)
 
 
 def delete(policy: Policy, target: Any, name: str) -> None:
@@ -218,7 +218,17 @@ def generic_delete(policy: Policy, target: Any, name: str) -> None:
     if deleter is not None and type(found) is not property:
         _call_special(policy, deleter, found, target)
         return
-    _c_base(kind, "__delattr__").__delattr__(target, name)
+    policy.unset_attribute(target, name)
+
+
+def native_store(target: Any, name: str, value: Any) -> None:
+    """Set an attribute in C, past hooks in Python."""
+    _c_base(type(target), "__setattr__").__setattr__(target, name, value)
+
+
+def native_delete(target: Any, name: str) -> None:
+    """Delete an attribute in C, past hooks in Python."""
+    _c_base(type(target), "__delattr__").__delattr__(target, name)
 
 
 def _c_base(kind: type, name: str) -> Any:

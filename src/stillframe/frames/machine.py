@@ -227,11 +227,11 @@ def interpret(
     Raises:
         FrameError: (when called) the program uses something that the machine does not run.
     """
-    machine = Machine(policy)
-    machine.policy.allowed |= frozenset(allow)
 
     @functools.wraps(function)
     def interpreted(*args: Any, **kwargs: Any) -> Any:
+        machine = Machine(policy)  # one for each call: threads and recursion share nothing
+        machine.policy.allowed |= frozenset(allow)
         with deep_recursion(machine):
             return machine.policy.call(function, args, kwargs)
 

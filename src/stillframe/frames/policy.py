@@ -110,6 +110,14 @@ class Policy:
         """``del target.name``."""
         attributes.delete(self, target, name)
 
+    def set_attribute(self, target: Any, name: str, value: Any) -> None:
+        """The store itself, after hooks and descriptors in Python had their say."""
+        attributes.native_store(target, name, value)
+
+    def unset_attribute(self, target: Any, name: str) -> None:
+        """The deletion itself."""
+        attributes.native_delete(target, name)
+
     def special(self, value: Any, name: str) -> Any:
         """A special method, which is looked up on the type, bound to ``value``."""
         return attributes.special(self, value, name)

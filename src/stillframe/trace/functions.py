@@ -127,7 +127,7 @@ def _asked_by_user() -> bool:
         frame = frame.f_back
     if frame.f_code is _HAND_OVER and frame.f_back is not None and frame.f_back.f_back is not None:
         frame = frame.f_back.f_back  # out of the function in Python that handed the call over
-    return stack.is_user_code(frame.f_code)
+    return stack.is_user_code(stack.place_of(frame)[0])
 
 
 _HAND_OVER = torch.overrides.handle_torch_function.__code__

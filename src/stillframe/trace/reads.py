@@ -97,7 +97,7 @@ class Reads:
         function = getattr(torch, name)
 
         def asked(*args: Any, **kwargs: Any) -> Any:
-            if stack.is_user_code(sys._getframe(1).f_code):
+            if stack.is_user_code(stack.place_of(sys._getframe(1))[0]):
                 self.note(_FUNCTIONS[name])
             return function(*args, **kwargs)
 

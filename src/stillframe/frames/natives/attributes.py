@@ -73,6 +73,8 @@ def _property_set(machine: Machine, prop: Any, target: Any, value: Any) -> None:
 def _vars(machine: Machine, *args: Any) -> Any:
     from stillframe.frames.natives.scopes import current_locals
 
+    if len(args) == 1 and hasattr(type(args[0]), "__dict__"):
+        return machine.policy.load_attr_or(args[0], "__dict__", MISSING) or vars(*args)
     return vars(*args) if args else current_locals(machine)
 
 

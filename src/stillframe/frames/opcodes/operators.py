@@ -6,7 +6,7 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from stillframe.frames.frame import NULL
-from stillframe.frames.opcodes.registry import PLAIN, opcode
+from stillframe.frames.opcodes.registry import IMMUTABLE, PLAIN, opcode
 
 if TYPE_CHECKING:
     from stillframe.frames.frame import Frame
@@ -21,7 +21,7 @@ def binary_op(frame: Frame, op: Operator) -> None:
     stack = frame.stack
     right = stack.pop()
     left = stack[-1]
-    if type(left) in PLAIN and type(right) in PLAIN:
+    if type(left) in IMMUTABLE and type(right) in PLAIN:
         stack[-1] = op[1](left, right)
     else:
         stack[-1] = frame.policy.binary(op, left, right)
