@@ -49,7 +49,7 @@ def _refusal(change: Change) -> SideEffectError:
         return SideEffectError(
             f"forward changes {change.path}.",
             why="non-strict capture runs forward once; the change would be lost in the program",
-            hints=["keep the value out of forward, or in a registered buffer", _STRICT],
+            hints=["keep the value out of forward, or in a registered buffer"],
         )
     if change.kind in ("attribute", "container"):
         return SideEffectError(
