@@ -272,9 +272,7 @@ def test_gradients_are_those_of_eager(table: Any) -> None:
     module = Regions()
     program = sf.export(module, (torch.ones(3, 4, requires_grad=True),)).run_decompositions(table)
     x = torch.rand(3, 4)
-    for actual, expected in zip(
-        gradients(program.module(), x), gradients(module, x), strict=True
-    ):
+    for actual, expected in zip(gradients(program.module(), x), gradients(module, x), strict=True):
         torch.testing.assert_close(actual, expected)
 
 
