@@ -17,7 +17,7 @@ from stillframe.fake.rules.elementwise import (
     promoted,
     real_of,
 )
-from stillframe.fake.rules.sizing import must, must_match
+from stillframe.fake.rules.sizing import must, must_match, tidy
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
 
@@ -88,6 +88,39 @@ def ctc_loss(
         if given or batch:
             must_match(ctx, given, batch or (1,), "ctc_loss: lengths must be of the batch's size")
     return contiguous(ctx, batch if reduction == NONE else (), log_probs.dtype, log_probs.device)
+
+
+@rule(aten._ctc_loss.default, aten._ctc_loss.Tensor)
+def ctc_loss_parts(
+    ctx: RuleContext,
+    log_probs: FakeTensor,
+    targets: FakeTensor,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int = 0,
+    zero_infinity: bool = False,
+) -> tuple[FakeTensor, FakeTensor]:
+    """A loss for each sequence, and the logarithms that the backward pass needs."""
+    if len(log_probs.sizes) != 3:
+        raise RuntimeError("_ctc_loss: log_probs must have the dims (time, batch, classes)")
+    losses = ctc_loss(ctx, log_probs, targets, input_lengths, target_lengths, blank, NONE)
+    by_data = isinstance(target_lengths, FakeTensor)
+    longest = ctx.unbacked() if by_data else max(target_lengths, default=0)
+    sizes = (log_probs.sizes[1], log_probs.sizes[0], tidy(ctx, 2 * longest + 1))
+    return losses, contiguous(ctx, sizes, log_probs.dtype, log_probs.device)
+
+
+@rule(aten.multilabel_margin_loss_forward.default)
+def multilabel_margin_loss_parts(
+    ctx: RuleContext, x: FakeTensor, target: FakeTensor, reduction: int
+) -> tuple[FakeTensor, FakeTensor]:
+    """The loss, and which classes are targets, as numbers."""
+    must_match(ctx, target.sizes, x.sizes, "multilabel_margin_loss: inconsistent target size")
+    sizes = x.sizes[:-1] if reduction == NONE else ()
+    return (
+        contiguous(ctx, sizes, x.dtype, x.device),
+        contiguous(ctx, x.sizes, x.dtype, x.device),
+    )
 
 
 @rule(aten.l1_loss.default)
