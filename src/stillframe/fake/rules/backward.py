@@ -27,19 +27,56 @@ Sizes = Sequence[Size]
 
 @rule(
     *overloads(
-        "threshold_backward hardtanh_backward hardswish_backward leaky_relu_backward elu_backward "
-        "softplus_backward silu_backward gelu_backward mish_backward hardsigmoid_backward "
-        "sigmoid_backward tanh_backward logit_backward hardshrink_backward softshrink_backward "
-        "log_sigmoid_backward mse_loss_backward huber_loss_backward smooth_l1_loss_backward "
-        "native_dropout_backward rrelu_with_noise_backward"
+        "hardtanh_backward hardswish_backward elu_backward softplus_backward silu_backward "
+        "gelu_backward mish_backward hardsigmoid_backward sigmoid_backward tanh_backward "
+        "logit_backward hardshrink_backward softshrink_backward native_dropout_backward"
     )
 )
 def pointwise_backward(ctx: RuleContext, grad: FakeTensor, *args: Any, **_: Any) -> FakeTensor:
-    """An elementwise function of all tensors that it is given."""
-    tensors = [grad, *[a for a in args if isinstance(a, FakeTensor)]]
+    """An elementwise function of the gradient and of the input (or the result, or a mask)."""
+    x = next(a for a in args if isinstance(a, FakeTensor))
     return elementwise(
-        ctx, tensors, ctx.promote(*[t for t in tensors if t.dtype is not torch.bool])
+        ctx, (grad, x), grad.dtype if x.dtype is torch.bool else ctx.promote(grad, x)
     )
+
+
+@rule(aten.threshold_backward.default, aten.leaky_relu_backward.default)
+def input_first_backward(ctx: RuleContext, grad: FakeTensor, x: FakeTensor, *_: Any) -> FakeTensor:
+    """The same with the operands in the other order, by which the layout is chosen."""
+    return pointwise_backward(ctx, x, grad)
+
+
+@rule(aten.rrelu_with_noise_backward.default)
+def rrelu_backward(
+    ctx: RuleContext,
+    grad: FakeTensor,
+    x: FakeTensor,
+    noise: FakeTensor,
+    lower: float,
+    upper: float,
+    training: bool,
+    self_is_result: bool,
+) -> FakeTensor:
+    """In training the noise was the slope; without any, it is a leaky relu."""
+    if training and upper - lower > 1e-6:
+        return pointwise_backward(ctx, noise, grad)
+    return input_first_backward(ctx, grad, x)
+
+
+@rule(*overloads("mse_loss_backward huber_loss_backward smooth_l1_loss_backward"))
+def loss_backward(
+    ctx: RuleContext, grad: FakeTensor, x: FakeTensor, target: FakeTensor, *_: Any
+) -> FakeTensor:
+    """Row-major, whatever the layout of the operands."""
+    sizes = ctx.broadcast(x.sizes, target.sizes, grad.sizes)
+    return contiguous(ctx, sizes, ctx.promote(x, target, grad), x.device)
+
+
+@rule(aten.log_sigmoid_backward.default)
+def log_sigmoid_backward(
+    ctx: RuleContext, grad: FakeTensor, x: FakeTensor, buffer: FakeTensor
+) -> FakeTensor:
+    return dense_like(ctx, grad)
 
 
 @rule(aten.binary_cross_entropy_backward.default)
