@@ -10,10 +10,9 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.conv import conv_format, pads_beyond_stride
-from stillframe.fake.rules.dims import format_strides, suggested_format, wrap_dim
+from stillframe.fake.rules.dims import in_suggested_format, wrap_dim
 from stillframe.fake.rules.elementwise import contiguous, dense_like, elementwise, fresh
 from stillframe.fake.rules.pointwise import overloads
-from stillframe.fake.rules.pooling import formatted
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
 
@@ -143,7 +142,7 @@ def softmax_backward(
 )
 def window_backward(ctx: RuleContext, grad: FakeTensor, x: FakeTensor, *_: Any) -> FakeTensor:
     """In the memory format of the input."""
-    return formatted(ctx, x, x.sizes)
+    return in_suggested_format(ctx, x, x.sizes)
 
 
 @rule(
@@ -161,7 +160,7 @@ def like_input(ctx: RuleContext, grad: FakeTensor, x: FakeTensor, *_: Any, **__:
 
 def _upsample_backward(ctx: RuleContext, grad: FakeTensor, *args: Any) -> FakeTensor:
     """In the memory format of the gradient."""
-    return formatted(ctx, grad, args[1])
+    return in_suggested_format(ctx, grad, args[1])
 
 
 def _upsample_backward_in_rows(ctx: RuleContext, grad: FakeTensor, *args: Any) -> FakeTensor:
@@ -257,10 +256,9 @@ def group_norm_backward(
     output_mask: Sequence[bool],
 ) -> tuple[Maybe, ...]:
     params = x if weight is None else weight
-    strides = format_strides(ctx, x, suggested_format(x))
     return _wanted(
         output_mask,
-        lambda: fresh(ctx, x.sizes, strides, x.dtype, x.device),
+        lambda: in_suggested_format(ctx, x),
         lambda: ctx.new(params, (C,)),
         lambda: ctx.new(params, (C,)),
     )
@@ -281,10 +279,9 @@ def batch_norm_backward(
     output_mask: Sequence[bool],
 ) -> tuple[Maybe, ...]:
     params = x if weight is None else weight
-    strides = format_strides(ctx, x, suggested_format(x))
     return _wanted(
         output_mask,
-        lambda: fresh(ctx, x.sizes, strides, x.dtype, x.device),
+        lambda: in_suggested_format(ctx, x),
         lambda: ctx.new(params, (x.sizes[1],)),
         lambda: ctx.new(params, (x.sizes[1],)),
     )
