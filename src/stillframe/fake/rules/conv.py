@@ -75,7 +75,7 @@ def _convolved(
         )
         for i in range(spatial)
     ]
-    return _result(ctx, x, weight, groups, (*lead, weight.sizes[0], *outer), spatial)
+    return conv_format(ctx, x, weight, groups, (*lead, weight.sizes[0], *outer), spatial)
 
 
 def _check(
@@ -113,7 +113,7 @@ def _check(
     return batched
 
 
-def _result(
+def conv_format(
     ctx: RuleContext,
     x: FakeTensor,
     weight: FakeTensor,
@@ -250,15 +250,18 @@ def _transposed(
         size = size + dilation[i] * (weight.sizes[i + 2] - 1) + more[i] + 1
         outer.append(tidy(ctx, size))
     channels = tidy(ctx, weight.sizes[1] * groups)
-    big = any(
-        type(m) is int and type(s) is int and m >= s for m, s in zip(more, stride, strict=True)
-    )
-    if spatial == 3 and big:  # oneDNN does not take it
+    if pads_beyond_stride(more, stride, spatial):
         return contiguous(ctx, (*lead, channels, *outer), x.dtype, x.device)
-    return _result(ctx, x, weight, groups, (*lead, channels, *outer), spatial)
+    return conv_format(ctx, x, weight, groups, (*lead, channels, *outer), spatial)
 
 
-def _backward(overload: Any, spatial: int) -> None:
+def pads_beyond_stride(output_padding: Any, stride: Any, spatial: int) -> bool:
+    """Whether a transposed convolution of volumes pads its result as oneDNN cannot."""
+    pairs = zip(output_padding, stride, strict=True)
+    return spatial == 3 and any(type(p) is type(s) is int and p >= s for p, s in pairs)
+
+
+def _transposed_rule(overload: Any, spatial: int) -> None:
     @rule(overload)
     def conv_transpose(
         ctx: RuleContext,
@@ -277,9 +280,9 @@ def _backward(overload: Any, spatial: int) -> None:
         )
 
 
-_backward(aten.conv_transpose1d.default, 1)
-_backward(aten.conv_transpose2d.input, 2)
-_backward(aten.conv_transpose3d.input, 3)
+_transposed_rule(aten.conv_transpose1d.default, 1)
+_transposed_rule(aten.conv_transpose2d.input, 2)
+_transposed_rule(aten.conv_transpose3d.input, 3)
 
 
 @rule(aten.convolution.default, aten._convolution.default, aten.convolution_overrideable.default)

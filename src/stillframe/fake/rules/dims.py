@@ -9,16 +9,10 @@ from typing import Any
 import torch
 
 from stillframe.fake.context import RuleContext
-from stillframe.fake.rules.elementwise import (
-    Sizes,
-    Strides,
-    compare_strides,
-    contiguous_strides,
-    dense_strides,
-)
+from stillframe.fake.rules.elementwise import Sizes, Strides, contiguous_strides, dense_strides
+from stillframe.fake.rules.sizing import order_is_channels_last
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes import layout
-from stillframe.symbolic import unwrap
 
 _channels_last = lru_cache(4096)(layout.channels_last_strides)
 
@@ -96,26 +90,19 @@ def suggested_format(t: FakeTensor) -> torch.memory_format:
     Only the order of the strides counts, not whether the memory is dense; where sizes of 1 leave
     two readings, contiguous is taken.
     """
-    if len(t.sizes) not in (4, 5):
+    if not order_is_channels_last(t.sizes, t.strides):
         return torch.contiguous_format
-    return _suggested_format(t.sizes, t.strides)
+    return torch.channels_last if len(t.sizes) == 4 else torch.channels_last_3d
 
 
-@lru_cache(4096)
-def _suggested_format(sizes: Sizes, strides: Strides) -> torch.memory_format:
-    rank = len(sizes)
-    if type(strides[1]) is int and strides[1] == 0:
-        return torch.contiguous_format
-    least: Any = 0
-    for dim in (1, *range(rank - 1, 1, -1), 0):
-        size, stride = sizes[dim], strides[dim]
-        if type(size) is int and size == 0:
-            return torch.contiguous_format
-        if compare_strides(stride, least) not in (0, 1):
-            return torch.contiguous_format
-        if dim == 0 and compare_strides(least, strides[1]) == 0:
-            return torch.contiguous_format
-        least = stride
-        if type(size) is not int or size > 1:
-            least = unwrap(stride * size)
-    return torch.channels_last if rank == 4 else torch.channels_last_3d
+def in_suggested_format(
+    ctx: RuleContext,
+    x: FakeTensor,
+    sizes: Sequence[Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> FakeTensor:
+    """New memory, of the sizes of ``x`` or others, in the format that ATen reads off ``x``."""
+    sizes = x.sizes if sizes is None else sizes
+    if len(sizes) in (4, 5) and suggested_format(x) is not torch.contiguous_format:
+        return ctx.new(x, sizes, dtype=dtype, strides=ctx.channels_last_strides(tuple(sizes)))
+    return ctx.new(x, sizes, dtype=dtype)

@@ -112,6 +112,50 @@ def eigh(ctx: RuleContext, x: FakeTensor, UPLO: str = "L") -> tuple[FakeTensor, 
     return rows(ctx, x, x.sizes[:-1], real_of(x.dtype)), columns(ctx, x, x.sizes)
 
 
+@rule(aten._linalg_eigh.default)
+def eigh_parts(
+    ctx: RuleContext, x: FakeTensor, UPLO: str = "L", compute_v: bool = True
+) -> tuple[FakeTensor, FakeTensor]:
+    values, vectors = eigh(ctx, x, UPLO)
+    return values, vectors if compute_v else rows(ctx, x, (0,))
+
+
+@rule(aten._linalg_svd.default)
+def svd_parts(
+    ctx: RuleContext,
+    x: FakeTensor,
+    full_matrices: bool = False,
+    compute_uv: bool = True,
+    *,
+    driver: str | None = None,
+) -> tuple[FakeTensor, FakeTensor, FakeTensor]:
+    u, values, v = svd(ctx, x, full_matrices)
+    return (u, values, v) if compute_uv else (rows(ctx, x, (0,)), values, rows(ctx, x, (0,)))
+
+
+@rule(aten._linalg_det.default)
+def det_parts(ctx: RuleContext, x: FakeTensor) -> tuple[FakeTensor, FakeTensor, FakeTensor]:
+    """The determinants, and the LU factorisation with its pivots."""
+    square(ctx, x, "linalg.det")
+    pivots = rows(ctx, x, x.sizes[:-1], torch.int32)
+    return rows(ctx, x, x.sizes[:-2]), columns(ctx, x, x.sizes), pivots
+
+
+@rule(aten._linalg_slogdet.default)
+def slogdet_parts(
+    ctx: RuleContext, x: FakeTensor
+) -> tuple[FakeTensor, FakeTensor, FakeTensor, FakeTensor]:
+    """Signs, logarithms, and the LU factorisation with its pivots."""
+    sign, lu_factors, pivots = det_parts(ctx, x)
+    return sign, rows(ctx, x, x.sizes[:-2], real_of(x.dtype)), lu_factors, pivots
+
+
+@rule(aten._linalg_check_errors.default)
+def check_errors(ctx: RuleContext, info: FakeTensor, api_name: str, *, is_matrix: bool) -> None:
+    """Raises when the program runs, if LAPACK reported an error."""
+    ctx.env.may_raise = True
+
+
 @rule(aten.linalg_eigvalsh.default)
 def eigvalsh(ctx: RuleContext, x: FakeTensor, UPLO: str = "L") -> FakeTensor:
     square(ctx, x, "linalg.eigvalsh")

@@ -15,8 +15,8 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import (
-    format_strides,
     has_format,
+    in_suggested_format,
     suggested_format,
     without_dims,
     wrap_dim,
@@ -26,7 +26,6 @@ from stillframe.fake.rules.elementwise import (
     contiguous,
     dense_like,
     elementwise,
-    fresh,
     promoted,
     real_of,
     write_into,
@@ -38,11 +37,6 @@ from stillframe.symbolic import eq
 
 aten = torch.ops.aten
 Maybe = FakeTensor | None
-
-
-def _in_suggested_format(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
-    strides = format_strides(ctx, x, suggested_format(x))
-    return fresh(ctx, x.sizes, strides, x.dtype, x.device)
 
 
 def _like_row_major(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
@@ -141,7 +135,7 @@ def rms_norm(
     eps: float | None = None,
 ) -> FakeTensor:
     _check_normalized(ctx, x, normalized_shape, weight)
-    return _in_suggested_format(ctx, x)
+    return in_suggested_format(ctx, x)
 
 
 @rule(aten._fused_rms_norm.default)
@@ -156,7 +150,7 @@ def fused_rms_norm(
     axis = _check_normalized(ctx, x, normalized_shape, weight)
     sizes = x.sizes[:axis] + (1,) * len(normalized_shape)
     dtype = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
-    return _in_suggested_format(ctx, x), contiguous(ctx, sizes, dtype, x.device)
+    return in_suggested_format(ctx, x), contiguous(ctx, sizes, dtype, x.device)
 
 
 # -- over channels ---------------------------------------------------------------------------------
@@ -198,7 +192,7 @@ def batch_norm(
         running_mean=running_mean,
         running_var=running_var,
     )
-    return _in_suggested_format(ctx, x)
+    return in_suggested_format(ctx, x)
 
 
 @rule(aten.native_batch_norm.default, aten._native_batch_norm_legit.default)
@@ -225,7 +219,7 @@ def native_batch_norm(
     sizes = (_channels(x),) if training else (0,)
     dtype = _stat_dtype(x, weight, bias, running_mean, running_var)
     return (
-        _in_suggested_format(ctx, x),
+        in_suggested_format(ctx, x),
         contiguous(ctx, sizes, dtype, x.device),
         contiguous(ctx, sizes, dtype, x.device),
     )
@@ -326,7 +320,7 @@ def group_norm(
     divides = channels % num_groups == 0 if type(channels) is int else eq(channels % num_groups, 0)
     must(ctx, divides, f"{message}of shape {list(x.sizes)} and num_groups={num_groups}")
     _check_channels(ctx, channels, weight=weight, bias=bias)
-    return _in_suggested_format(ctx, x)
+    return in_suggested_format(ctx, x)
 
 
 @rule(aten.native_group_norm.default)
@@ -346,7 +340,7 @@ def native_group_norm(
     if not has_format(x, suggested_format(x)):
         raise RuntimeError("native_group_norm: the input must be contiguous in its memory format")
     return (
-        _in_suggested_format(ctx, x),
+        in_suggested_format(ctx, x),
         contiguous(ctx, (N, group), dtype, x.device),
         contiguous(ctx, (N, group), dtype, x.device),
     )
@@ -495,8 +489,7 @@ def weight_norm_interface(
     ctx: RuleContext, v: FakeTensor, g: FakeTensor, dim: int = 0
 ) -> tuple[FakeTensor, FakeTensor]:
     dtype = torch.float32 if g.dtype is torch.bfloat16 else g.dtype
-    norm = fresh(ctx, g.sizes, format_strides(ctx, g, None), dtype, g.device)
-    return dense_like(ctx, v), norm
+    return dense_like(ctx, v), dense_like(ctx, g, dtype)
 
 
 @rule(aten.norm_except_dim.default)

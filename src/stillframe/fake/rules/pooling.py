@@ -13,7 +13,7 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.conv import per_dim, window_count
-from stillframe.fake.rules.dims import suggested_format
+from stillframe.fake.rules.dims import in_suggested_format, suggested_format
 from stillframe.fake.rules.sizing import must, must_match, order_is_channels_last, plausible, tidy
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
@@ -91,15 +91,6 @@ def _pooled(
     )
 
 
-def formatted(
-    ctx: RuleContext, x: FakeTensor, sizes: Sequence[Any], dtype: torch.dtype | None = None
-) -> FakeTensor:
-    """New memory in the memory format that ATen reads off ``x``."""
-    if len(sizes) in (4, 5) and suggested_format(x) is not torch.contiguous_format:
-        return ctx.new(x, sizes, dtype=dtype, strides=ctx.channels_last_strides(tuple(sizes)))
-    return ctx.new(x, sizes, dtype=dtype)
-
-
 def _formatted_row(
     ctx: RuleContext, x: FakeTensor, sizes: Sequence[Any], dtype: torch.dtype | None = None
 ) -> FakeTensor:
@@ -139,7 +130,7 @@ def _max_pool(spatial: int) -> None:
             )
         if len(x.sizes) < spatial + 2:
             return ctx.new(x, sizes)
-        return formatted(ctx, x, sizes) if spatial > 1 else _formatted_row(ctx, x, sizes)
+        return in_suggested_format(ctx, x, sizes) if spatial > 1 else _formatted_row(ctx, x, sizes)
 
     def plain(
         ctx: RuleContext,
@@ -202,7 +193,7 @@ def avg_pool2d(
     divisor_override: int | None = None,
 ) -> FakeTensor:
     _no_zero_divisor(divisor_override)
-    return formatted(
+    return in_suggested_format(
         ctx, x, _pooled(ctx, "avg_pool2d", x, 2, kernel_size, stride, padding, 1, ceil_mode)
     )
 
@@ -250,7 +241,7 @@ def _row_major(
     return ctx.new(x, sizes, dtype=dtype)
 
 
-_formatters = {1: _formatted_row, 2: formatted, 3: _row_major}
+_formatters = {1: _formatted_row, 2: in_suggested_format, 3: _row_major}
 
 
 def _adaptive_avg(overload: Any, spatial: int) -> None:
@@ -304,7 +295,7 @@ def max_unpool2d(
 ) -> FakeTensor:
     """Elements put back where they came from, zeros elsewhere."""
     must_match(ctx, indices.sizes, x.sizes, "the shape of indices must be that of the input")
-    return formatted(ctx, x, _adaptive(ctx, x, 2, output_size))
+    return in_suggested_format(ctx, x, _adaptive(ctx, x, 2, output_size))
 
 
 @rule(aten.max_unpool3d.default)

@@ -9,7 +9,7 @@ import torch
 
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
-from stillframe.fake.rules.dims import suggested_format, wrap_dim, wrap_dims
+from stillframe.fake.rules.dims import in_suggested_format, wrap_dim, wrap_dims
 from stillframe.fake.rules.elementwise import contiguous, dense_like
 from stillframe.fake.rules.sizing import plausible, tidy
 from stillframe.fake.rules.striding import diagonal as diagonal_view
@@ -67,7 +67,7 @@ def roll(ctx: RuleContext, x: FakeTensor, shifts: Any, dims: Any = ()) -> FakeTe
         raise IndexError("Dimension specified as 0 but tensor has no dimensions")
     for d in dims:
         wrap_dim(d, len(x.sizes))
-    return _in_suggested_format(ctx, x, x.sizes)
+    return in_suggested_format(ctx, x)
 
 
 @rule(aten.flip.default)
@@ -115,13 +115,7 @@ def triangle_(ctx: RuleContext, x: FakeTensor, diagonal: Any = 0) -> FakeTensor:
 @rule(aten.channel_shuffle.default, aten.native_channel_shuffle.default)
 def channel_shuffle(ctx: RuleContext, x: FakeTensor, groups: Any) -> FakeTensor:
     """The kernel keeps NHWC."""
-    return _in_suggested_format(ctx, x, x.sizes)
-
-
-def _in_suggested_format(ctx: RuleContext, x: FakeTensor, sizes: Sequence[Size]) -> FakeTensor:
-    if suggested_format(x) is torch.contiguous_format:
-        return ctx.new(x, sizes)
-    return ctx.new(x, sizes, strides=ctx.channels_last_strides(tuple(sizes)))
+    return in_suggested_format(ctx, x)
 
 
 @rule(aten.pixel_shuffle.default)
@@ -155,7 +149,7 @@ def pixel_unshuffle(ctx: RuleContext, x: FakeTensor, downscale_factor: int) -> F
 
 def _shuffled(ctx: RuleContext, x: FakeTensor, sizes: Sequence[Any]) -> FakeTensor:
     if len(sizes) == 4:
-        return _in_suggested_format(ctx, x, sizes)
+        return in_suggested_format(ctx, x, sizes)
     return ctx.new(x, sizes)
 
 
@@ -191,7 +185,7 @@ def constant_pad_nd(
         )
     if all(type(p) is int and p <= 0 for p in pad):
         return dense_like(ctx, _narrowed(ctx, x, pad))
-    return _in_suggested_format(ctx, x, padded_sizes(ctx, x.sizes, pad))
+    return in_suggested_format(ctx, x, padded_sizes(ctx, x.sizes, pad))
 
 
 def _narrowed(ctx: RuleContext, x: FakeTensor, pad: Sequence[int]) -> FakeTensor:
@@ -237,7 +231,7 @@ def edge_pad(ctx: RuleContext, x: FakeTensor, padding: Sequence[Any]) -> FakeTen
     sizes = padded_sizes(ctx, x.sizes, padding)
     spatial = len(padding) // 2
     if (len(x.sizes) == spatial + 2 and spatial > 1) or (len(x.sizes) == 4 and spatial == 3):
-        return _in_suggested_format(ctx, x, sizes)
+        return in_suggested_format(ctx, x, sizes)
     return ctx.new(x, sizes)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
-from stillframe.fake.rules.pooling import formatted
+from stillframe.fake.rules.dims import in_suggested_format
 from stillframe.fake.rules.sizing import tidy
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
@@ -50,7 +50,7 @@ def _resized(ctx: RuleContext, x: FakeTensor, outer: Sequence[Any], spatial: int
         raise RuntimeError(
             f"It is expected input_size equals to {spatial + 2}, but got size {len(x.sizes)}"
         )
-    return formatted(ctx, x, (*x.sizes[:2], *outer))
+    return in_suggested_format(ctx, x, (*x.sizes[:2], *outer))
 
 
 def _upsample(name: str, spatial: int, has_corners: bool) -> None:

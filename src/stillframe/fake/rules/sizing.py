@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -99,7 +100,8 @@ def common_dtype(ctx: RuleContext, tensors: Sequence[FakeTensor]) -> torch.dtype
     return first
 
 
-def order_is_channels_last(sizes: Sequence[Any], strides: Sequence[Any]) -> bool:
+@lru_cache(4096)
+def order_is_channels_last(sizes: Sizes, strides: Sizes) -> bool:
     """Whether ATen reads NHWC or NDHWC off the strides (only their order counts)."""
     rank = len(sizes)
     if rank not in (4, 5) or (type(strides[1]) is int and strides[1] == 0):
@@ -113,7 +115,7 @@ def order_is_channels_last(sizes: Sequence[Any], strides: Sequence[Any]) -> bool
             return False
         if dim == 0 and compare_strides(least, strides[1]) == 0:
             return False
-        least = stride if is_one(size) else stride * size
+        least = stride if is_one(size) else unwrap(stride * size)
     return True
 
 
