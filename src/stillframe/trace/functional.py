@@ -140,7 +140,7 @@ class FunctionalRecorder(Recorder):
         return result
 
     def _note_layout(self, tensor: FakeTensor, result: FakeTensor) -> None:
-        """``result`` is a view of ``tensor`` or a copy of it, by layout, and by sizes of 1 in it."""
+        """``result`` is a view of ``tensor`` or a copy of it, by layout and sizes of 1."""
         one, other = tensor.storage_, result.storage_
         self._by_layout.update({id(one): one, id(other): other})
         if one is not other and any(type(n) is not int for n in tensor.sizes):
