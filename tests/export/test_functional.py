@@ -303,3 +303,25 @@ def test_a_write_that_hides_from_autograd_gives_no_gradient() -> None:
     result = program.module()(x)
     assert torch.equal(result, torch.full((3,), 6.0))
     assert not result.requires_grad
+
+
+def test_a_write_that_shows_at_some_sizes_only_is_refused() -> None:
+    """At a batch of one the reshape is a view."""
+
+    def shows(x):
+        y = x * 1
+        y.transpose(0, 1).reshape(-1).add_(1)
+        return y
+
+    def hidden(x):
+        return (x * 1).transpose(0, 1).reshape(-1).add_(1)
+
+    dims = (({0: sf.Dim("b", min=1), 1: None},),)
+    program = sf.export(as_module(shows), (torch.ones(3, 4),), dynamic_shapes=dims)
+    with pytest.raises(sf.NotSupported, match="reshape"):
+        program.run_decompositions()
+    module = as_module(hidden)
+    program = sf.export(module, (torch.ones(3, 4),), dynamic_shapes=dims)
+    for size in (1, 3):
+        x = torch.rand(size, 4)
+        assert torch.equal(program.run_decompositions().module()(x), module(x))

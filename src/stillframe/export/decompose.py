@@ -326,6 +326,9 @@ class Rerun:
         written = [(s, n, v) for s, n, v in self.inputs if self._is_written(n, v)]
         self._refuse_shared_state(written)
         recorder = self.recorder
+        for _, _, value in self.inputs:
+            if isinstance(value, FakeTensor):
+                recorder.check_memory(value)
         specs: list[OutputSpec] = []
         operands: list[Any] = []
         changed = {n for _, n, _ in written}

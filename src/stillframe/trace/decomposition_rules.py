@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from stillframe.errors import InternalError
+from stillframe.fake.mode import mode_of
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes import layout
 
@@ -49,6 +50,15 @@ def _contiguous(
     if _is_laid_out(x, memory_format):
         return x
     return aten.clone.default(x, memory_format=memory_format)
+
+
+@_rule(aten.reshape.default)
+def _reshape(x: FakeTensor, shape: Any) -> Any:
+    """A view where the shape rule gives one; it asks nothing of symbolic sizes."""
+    result = mode_of((x,), {}).run(aten.reshape.default, (x, shape), {})
+    if result.storage_ is not x.storage_:
+        x = aten.clone.default(x, memory_format=torch.contiguous_format)
+    return aten.view.default(x, list(result.shape))
 
 
 # -- products -------------------------------------------------------------------------------------

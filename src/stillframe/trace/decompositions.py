@@ -99,7 +99,7 @@ class Decompositions:
         return entry
 
     def ways(self, func: Any) -> Sequence[Entry]:
-        """What to try in the place of ``func``, in order; also where it must go in any table.
+        """What to try in the place of ``func``, in order; also where no table names it.
 
         An operator that writes without a functional form is such a case.
         """

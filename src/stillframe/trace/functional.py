@@ -95,6 +95,8 @@ class FunctionalRecorder(Recorder):
         self.needs_layout = False
         self._depth = 0  # of decompositions that are being followed
         self._by_layout: dict[int, FakeStorage] = {}
+        self._twins: dict[int, list[FakeStorage]] = {}
+        self._doubtful: dict[int, FakeStorage] = {}
         self._templates: dict[Any, Template] = {}
 
     # -- nodes ----------------------------------------------------------------------------------
@@ -105,8 +107,11 @@ class FunctionalRecorder(Recorder):
 
     def operand(self, value: Any) -> Any:
         """As for every recorder; the node of a tensor is the one of its present value."""
-        if type(value) is FakeTensor and value.storage_.written:
-            self._refresh(value)
+        if type(value) is FakeTensor:
+            if value.storage_.written:
+                self._refresh(value)
+            if self._doubtful:
+                self.check_memory(value)
         return super().operand(value)
 
     def _refresh(self, tensor: FakeTensor) -> None:
@@ -131,9 +136,25 @@ class FunctionalRecorder(Recorder):
         """Record an operator of the program in functional form."""
         result = self._record(func, args, kwargs)
         if self._depth == 0 and func in _LAYOUT_DECIDES and isinstance(result, FakeTensor):
-            for storage in (args[0].storage_, result.storage_):
-                self._by_layout[id(storage)] = storage
+            self._note_layout(args[0], result)
         return result
+
+    def _note_layout(self, tensor: FakeTensor, result: FakeTensor) -> None:
+        """``result`` is a view of ``tensor`` or a copy of it, by layout and sizes of 1."""
+        one, other = tensor.storage_, result.storage_
+        self._by_layout.update({id(one): one, id(other): other})
+        if one is not other and any(type(n) is not int for n in tensor.sizes):
+            self._twins.setdefault(id(one), []).append(other)
+            self._twins.setdefault(id(other), []).append(one)
+
+    def check_memory(self, tensor: FakeTensor) -> None:
+        """Refuse to use a tensor that shows a write to another one at some sizes only."""
+        if id(tensor.storage_) in self._doubtful:
+            raise self.refuse(
+                "A tensor is used after a write to what reshape or contiguous made of it.",
+                "at some of the program's sizes that is a view, at others a copy",
+                "write to a clone: x.reshape(...).clone()",
+            )
 
     def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func in _LIFTS:
@@ -257,6 +278,8 @@ class FunctionalRecorder(Recorder):
         self._note_lost_gradient(target)
         if id(target.storage_) in self._by_layout:
             self.needs_layout = True
+        for storage in self._twins.get(id(target.storage_), ()):
+            self._doubtful[id(storage)] = storage
         grad = torch.is_grad_enabled()
         held: list[tuple[FakeTensor, torch.fx.Node]] = []
         tensor = target

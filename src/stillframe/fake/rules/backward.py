@@ -151,7 +151,7 @@ def window_backward(ctx: RuleContext, grad: FakeTensor, x: FakeTensor, *_: Any) 
         "glu_backward fractional_max_pool2d_backward fractional_max_pool3d_backward "
         "nll_loss_backward "
         "nll_loss2d_backward multilabel_margin_loss_backward multi_margin_loss_backward "
-        "_ctc_loss_backward _cdist_backward _pdist_backward"
+        "_cdist_backward _pdist_backward"
     )
 )
 def like_input(ctx: RuleContext, grad: FakeTensor, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:

@@ -12,59 +12,11 @@ import torch
 
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
-from stillframe.fake.rules.elementwise import real_of
-from stillframe.fake.rules.linalg import columns, least, rows, square
+from stillframe.fake.rules.linalg import columns, rows
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
 
 aten = torch.ops.aten
-
-
-@rule(aten._linalg_svd.default)
-def svd(
-    ctx: RuleContext,
-    x: FakeTensor,
-    full_matrices: bool = False,
-    compute_uv: bool = True,
-    *,
-    driver: str | None = None,
-) -> tuple[FakeTensor, FakeTensor, FakeTensor]:
-    """``U``, the singular values, ``V`` conjugate transposed; empty vectors if only values."""
-    _check_matrix(x, "linalg.svd")
-    *lead, m, n = x.sizes
-    k = least(ctx, x)
-    values = rows(ctx, x, (*lead, k), real_of(x.dtype))
-    if not compute_uv:
-        return rows(ctx, x, (0,)), values, rows(ctx, x, (0,))
-    u = columns(ctx, x, (*lead, m, m if full_matrices else k))
-    return u, values, columns(ctx, x, (*lead, n if full_matrices else k, n))
-
-
-@rule(aten._linalg_eigh.default)
-def eigh(
-    ctx: RuleContext, x: FakeTensor, UPLO: str = "L", compute_v: bool = True
-) -> tuple[FakeTensor, FakeTensor]:
-    """Eigenvalues, and eigenvectors as columns; an empty vector if only values."""
-    square(ctx, x, "linalg.eigh")
-    values = rows(ctx, x, x.sizes[:-1], real_of(x.dtype))
-    return values, columns(ctx, x, x.sizes) if compute_v else rows(ctx, x, (0,))
-
-
-@rule(aten._linalg_det.default)
-def det(ctx: RuleContext, x: FakeTensor) -> tuple[FakeTensor, FakeTensor, FakeTensor]:
-    """The determinant, and the LU factors and pivots that its gradient uses."""
-    square(ctx, x, "linalg.det")
-    return rows(ctx, x, x.sizes[:-2]), *_factors(ctx, x)
-
-
-@rule(aten._linalg_slogdet.default)
-def slogdet(
-    ctx: RuleContext, x: FakeTensor
-) -> tuple[FakeTensor, FakeTensor, FakeTensor, FakeTensor]:
-    """Sign and logarithm of the determinant, LU factors, pivots."""
-    square(ctx, x, "linalg.slogdet")
-    sizes = x.sizes[:-2]
-    return rows(ctx, x, sizes), rows(ctx, x, sizes, real_of(x.dtype)), *_factors(ctx, x)
 
 
 def _factors(ctx: RuleContext, x: FakeTensor) -> tuple[FakeTensor, FakeTensor]:

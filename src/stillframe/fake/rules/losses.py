@@ -17,7 +17,7 @@ from stillframe.fake.rules.elementwise import (
     promoted,
     real_of,
 )
-from stillframe.fake.rules.sizing import must, must_match, tidy
+from stillframe.fake.rules.sizing import must, must_match
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
 

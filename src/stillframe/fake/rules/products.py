@@ -286,30 +286,6 @@ def addbmm_(
     return x
 
 
-@rule(aten._trilinear.default)
-def trilinear(
-    ctx: RuleContext,
-    a: FakeTensor,
-    b: FakeTensor,
-    c: FakeTensor,
-    expand1: Sequence[int],
-    expand2: Sequence[int],
-    expand3: Sequence[int],
-    sumdim: Sequence[int],
-    unroll_dim: int = 1,
-) -> FakeTensor:
-    """The product of three tensors, each with new dims of size 1, summed over ``sumdim``."""
-    shapes = []
-    for t, new_dims in ((a, expand1), (b, expand2), (c, expand3)):
-        sizes = list(t.sizes)
-        for d in sorted(new_dims):
-            sizes.insert(d, 1)
-        shapes.append(sizes)
-    whole = ctx.broadcast(*shapes)
-    sizes = [size for d, size in enumerate(whole) if d not in sumdim]
-    return contiguous(ctx, tuple(sizes), a.dtype, a.device)
-
-
 # -- several operands ------------------------------------------------------------------------------
 
 
