@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
 import pytest
@@ -151,3 +152,28 @@ def test_composite_in_python() -> None:
     torch.testing.assert_close(found[0], mod(x)[0])
     with pytest.raises(KeyError, match=r"aten\.relu"):
         torch_private.composite_in_python(torch.ops.aten.relu.default)
+
+
+def test_functions_are_replaced_in_one_thread() -> None:
+    """Two threads that replace one function leave it as it was, in whatever order they end."""
+    original = torch.is_grad_enabled
+    inside, done = threading.Barrier(2), threading.Event()
+    answers = []
+
+    def capture(name: str, waits: bool) -> None:
+        stand_in = lambda function: (name, function())  # noqa: E731
+        with torch_private.functions_replaced(torch, {"is_grad_enabled": stand_in}):
+            inside.wait()
+            answers.append(torch.is_grad_enabled())
+            if waits:
+                done.wait()
+
+    threads = [threading.Thread(target=capture, args=(n, n == "first")) for n in ("first", "last")]
+    for thread in threads:
+        thread.start()
+    threads[1].join()
+    assert torch.is_grad_enabled() is True, "other threads see torch's own"
+    done.set()
+    threads[0].join()
+    assert sorted(answers) == [("first", True), ("last", True)]
+    assert torch.is_grad_enabled is original

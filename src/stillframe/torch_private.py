@@ -440,17 +440,61 @@ def _only_here(place: tuple[Any, str], stand_in: Callable[..., Any]) -> Callable
     return call
 
 
+class _StandIns(threading.local):
+    """What stands in for functions in this thread: (owner, name) -> a stack."""
+
+    def __init__(self) -> None:
+        self.stacks: dict[tuple[int, str], list[Callable[..., Any]]] = {}
+
+
+_active = _StandIns()
+_replaced: dict[tuple[int, str], tuple[Any, int]] = {}  # the function itself, and how often
+_replaced_lock = threading.Lock()
+
+
 @contextlib.contextmanager
 def functions_replaced(owner: Any, stand_ins: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
-    """Functions of a module of torch are others inside."""
-    old = {name: getattr(owner, name) for name in stand_ins}
+    """Functions of a module or class of torch are others inside, in this thread.
+
+    Args:
+        stand_ins: name -> what is called instead, with the function itself before its arguments.
+    """
+    for name in stand_ins:
+        _replace(owner, name)
+    for name, stand_in in stand_ins.items():
+        _active.stacks.setdefault((id(owner), name), []).append(stand_in)
     try:
-        for name, stand_in in stand_ins.items():
-            setattr(owner, name, stand_in)
         yield
     finally:
-        for name, function in old.items():
-            setattr(owner, name, function)
+        for name in stand_ins:
+            _active.stacks[id(owner), name].pop()
+            _put_back(owner, name)
+
+
+def _replace(owner: Any, name: str) -> None:
+    key = id(owner), name
+    with _replaced_lock:
+        original, count = _replaced.get(key, (getattr(owner, name), 0))
+        _replaced[key] = original, count + 1
+        if count:
+            return
+
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            stack = _active.stacks.get(key)
+            return stack[-1](original, *args, **kwargs) if stack else original(*args, **kwargs)
+
+        setattr(owner, name, call)
+
+
+def _put_back(owner: Any, name: str) -> None:
+    key = id(owner), name
+    with _replaced_lock:
+        original, count = _replaced.pop(key)
+        if count > 1:
+            _replaced[key] = original, count - 1
+        else:
+            setattr(owner, name, original)
 
 
 @contextlib.contextmanager
@@ -536,24 +580,18 @@ def autograd_functions_watched(applied: Callable[[type], None]) -> Iterator[None
                 delattr(watched, "apply")
 
 
-@contextlib.contextmanager
-def autocast_watched(entered: Callable[[], None]) -> Iterator[None]:
+def autocast_watched(entered: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
     """``entered()`` is called whenever a ``torch.autocast`` region begins inside.
 
     Function modes do not see these regions, and one that switches autocast off where it is off
     leaves no other mark.
     """
-    original = torch.autocast.__enter__
 
-    def enter(region: torch.autocast) -> Any:
+    def enter(original: Callable[..., Any], region: torch.autocast) -> Any:
         entered()
-        return original(region)  # type: ignore[no-untyped-call]
+        return original(region)
 
-    torch.autocast.__enter__ = enter  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        torch.autocast.__enter__ = original  # type: ignore[method-assign]
+    return functions_replaced(torch.autocast, {"__enter__": enter})
 
 
 def core_decompositions() -> dict[Any, Callable[..., Any]]:

@@ -94,10 +94,8 @@ class Reads:
         )
 
     def _asking(self, name: str) -> Callable[..., Any]:
-        function = getattr(torch, name)
-
-        def asked(*args: Any, **kwargs: Any) -> Any:
-            if stack.is_user_code(stack.place_of(sys._getframe(1))[0]):
+        def asked(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            if stack.is_user_code(stack.place_of(sys._getframe(2))[0]):
                 self.note(_FUNCTIONS[name])
             return function(*args, **kwargs)
 
