@@ -44,7 +44,6 @@ class Gradient:
 
 _NONE = Gradient(arguments=())
 _FIRST = Gradient(arguments=(0,))
-_FIRST_RESULT = Gradient(results=(0,))
 _INPUT_WEIGHT_BIAS = Gradient(arguments=(0, 1, 2))
 
 _NOT_DIFFERENTIABLE = (
@@ -59,6 +58,14 @@ _NOT_DIFFERENTIABLE = (
     "special_shifted_chebyshev_polynomial_t special_shifted_chebyshev_polynomial_u "
     "special_shifted_chebyshev_polynomial_v special_shifted_chebyshev_polynomial_w"
 )
+# The other results are statistics, indices as numbers, or factors kept for the backward pass.
+_FIRST_RESULT_ONLY = (
+    "native_layer_norm native_batch_norm _native_batch_norm_legit _batch_norm_with_update "
+    "_native_batch_norm_legit_no_training _weight_norm_interface "
+    "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention "
+    "_scaled_dot_product_efficient_attention nll_loss_forward nll_loss2d_forward "
+    "log_sigmoid_forward _ctc_loss multilabel_margin_loss_forward _linalg_det _linalg_solve_ex"
+)
 _BY_THE_FIRST = "reshape_as hinge_embedding_loss"
 
 
@@ -69,16 +76,12 @@ def _of_all_overloads(names: str, gradient: Gradient) -> dict[Any, Gradient]:
 
 GRADIENTS: dict[Any, Gradient] = {
     **_of_all_overloads(_NOT_DIFFERENTIABLE, _NONE),
+    **_of_all_overloads(_FIRST_RESULT_ONLY, Gradient(results=(0,))),
     **_of_all_overloads(_BY_THE_FIRST, _FIRST),
     aten.batch_norm.default: _INPUT_WEIGHT_BIAS,
     aten.instance_norm.default: _INPUT_WEIGHT_BIAS,
-    aten.native_layer_norm.default: _FIRST_RESULT,
-    aten.native_batch_norm.default: _FIRST_RESULT,
-    aten._native_batch_norm_legit.default: _FIRST_RESULT,
-    aten._native_batch_norm_legit.no_stats: _FIRST_RESULT,
-    aten._native_batch_norm_legit_no_training.default: _FIRST_RESULT,
-    aten._batch_norm_with_update.default: _FIRST_RESULT,
     aten.linalg_lstsq.default: Gradient(results=(0, 1)),
+    aten._linalg_slogdet.default: Gradient(results=(0, 1)),
     aten.linalg_lu.default: Gradient(results=(1, 2)),
     aten.lu_unpack.default: Gradient(results=(1, 2)),
 }
