@@ -342,8 +342,6 @@ def test_program_fields(program: sf.ExportedProgram, net: Net) -> None:
         import pickle
 
         pickle.dumps(program)
-    with pytest.raises(sf.NotSupported, match="run_decompositions"):
-        program.run_decompositions()
 
 
 def test_deepcopy_is_independent(program: sf.ExportedProgram) -> None:
