@@ -105,6 +105,8 @@ def test_control_flow_is_put_back() -> None:
 
 
 def test_stacks_hide_torch() -> None:
+    import stillframe.shapes.env  # noqa: F401  (hides torch's folder)
+
     found = []
 
     class Module(torch.nn.Module):
@@ -177,3 +179,29 @@ def test_functions_are_replaced_in_one_thread() -> None:
     threads[0].join()
     assert sorted(answers) == [("first", True), ("last", True)]
     assert torch.is_grad_enabled is original
+
+
+def test_core_decompositions_are_functions_of_overloads() -> None:
+    table = torch_private.core_decompositions()
+    assert torch.ops.aten.silu.default in table
+    assert all(isinstance(op, torch._ops.OpOverload) and callable(f) for op, f in table.items())
+
+
+def test_composite_operators_take_themselves_apart() -> None:
+    found = torch_private.composite_operators()
+    assert torch.ops.aten.linear.default in found
+    assert torch.ops.aten.mm.default not in found
+    assert all(torch_private.is_composite_implicit(op) for op in found)
+
+
+def test_primitive_body() -> None:
+    body = torch_private.primitive_body(torch.ops.prims.convert_element_type.default)
+    assert body(torch.ones(2), torch.int64).dtype is torch.int64
+
+
+def test_autocast_off() -> None:
+    a = torch.randn(2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (a @ a).dtype is torch.bfloat16
+        with torch_private.autocast_off():
+            assert (a @ a).dtype is torch.float32

@@ -373,3 +373,127 @@ def test_an_unknown_dialect() -> None:
     program.dialect = "greek"
     with pytest.raises(sf.SpecViolationError, match="is no dialect"):
         verifier.check(program)
+
+
+# -- single operators -----------------------------------------------------------------------------
+
+
+class Many(nn.Module):
+    """Composite operators and decompositions that read, reshape, draw and count."""
+
+    def forward(self, x: Any) -> Any:
+        functional = nn.functional
+        return (
+            x.masked_fill(x > 0, torch.tensor(3.0)),
+            torch.full((3, 4), 2.0) * x,
+            torch.where(x > 0),
+            x[x > 0],
+            torch.repeat_interleave(x, 2, 0),
+            torch.einsum("ij,kj->ik", x, x),
+            x.std(),
+            functional.interpolate(x[None, None], scale_factor=2, mode="bilinear"),
+            torch.linalg.norm(x),
+            torch.fft.rfft(x),
+            torch.meshgrid(x[0], x[1], indexing="ij")[0],
+            torch.cdist(x, x),
+            x.quantile(0.5),
+            functional.pad(x[None], (1, 1), mode="reflect"),
+            functional.cosine_similarity(x, x.flip(0)),
+            functional.one_hot(x.argmax(1), 4),
+            functional.scaled_dot_product_attention(x[None], x[None], x[None], is_causal=True),
+            functional.group_norm(x[None], 3),
+            functional.unfold(x[None, None], (2, 2)),
+            torch.tensor_split(x, 2, 1),
+            torch.block_diag(x, x),
+        )
+
+
+@pytest.mark.parametrize("table", [None, {}], ids=["core", "functional"])
+def test_operators_of_all_kinds(table: Any) -> None:
+    module = Many()
+    program = sf.export(module, (torch.randn(3, 4),))
+    apart = program.run_decompositions(table)
+    assert_equal_results(apart, module, torch.randn(3, 4))
+
+    def bindings(p: sf.ExportedProgram) -> list[str]:
+        return [str(s) for n in p.graph.nodes for s in n.meta.get("unbacked_bindings", {})]
+
+    assert bindings(apart) == bindings(program)
+    if table is None:
+        assert apart.dialect == "core", apart.notes
+
+
+def test_a_decomposition_may_not_read_numbers_from_data() -> None:
+    def reads(x: Any) -> Any:
+        return x * x.sum().item()
+
+    class Plain(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return torch.relu(x)
+
+    program = sf.export(Plain(), (torch.ones(3),))
+    same = program.run_decompositions({torch.ops.aten.relu.default: reads})
+    assert aten.relu.default in targets(same)
+
+
+def test_views_of_operators_that_are_kept_follow_writes() -> None:
+    class Broadcast(nn.Module):
+        def forward(self, x: Any) -> Any:
+            y = x + 0
+            rows, row = torch.broadcast_tensors(y, y[0])
+            parts = y.tensor_split(2, 1)
+            y.mul_(3)
+            parts[1].add_(1)
+            return rows, row, parts
+
+    module = Broadcast()
+    program = sf.export(module, (torch.randn(3, 4),))
+    for table in (None, {}):
+        assert_equal_results(program.run_decompositions(table), module, torch.randn(3, 4))
+
+
+@torch.library.custom_op("decomposition_test::bump", mutates_args=("x",))
+def bump(x: torch.Tensor, k: int) -> None:
+    x.add_(k)
+
+
+def test_custom_operators_that_write_are_refused() -> None:
+    class Bumps(nn.Module):
+        def forward(self, x: Any) -> Any:
+            y = x + 0
+            torch.ops.decomposition_test.bump(y, 2)
+            return y
+
+    program = sf.export(Bumps(), (torch.ones(3),))
+    with pytest.raises(sf.NotSupported, match=r"bump.*no functional form"):
+        program.run_decompositions()
+
+
+def test_autocast_regions() -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x: Any) -> Any:
+            with torch.autocast("cpu", torch.bfloat16):
+                y = self.linear(x)
+            return y.float() + x
+
+    module = Mixed()
+    core = sf.export(module, (torch.randn(3, 4),)).run_decompositions()
+    assert_equal_results(core, module, torch.randn(3, 4))
+    run = core.module()
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(RuntimeError, match="autocast"):
+        run(torch.randn(3, 4))
+
+
+def test_numbers_in_and_out() -> None:
+    class Numbers(nn.Module):
+        def forward(self, x: Any, n: Any, f: Any) -> Any:
+            return x.shape[0] * 2, x * n, x * f, n + 1, x.shape[0] > 3
+
+    module = Numbers()
+    dims = {"x": {0: BATCH}, "n": sf.Dim("n"), "f": sf.Dim.DYNAMIC}
+    core = sf.export(module, (torch.randn(5, 4), 3, 2.5), dynamic_shapes=dims).run_decompositions()
+    assert_equal_results(core, module, torch.randn(7, 4), 6, 0.5)

@@ -445,6 +445,7 @@ def from_torch(ep: Any, forward: Any, args: tuple[Any, ...]) -> Any:
         training=True,
         root_class="FromTorch",
         dim_names={},
+        dialect="training",
     )
 
 
@@ -514,6 +515,7 @@ def test_names_from_a_file_cannot_be_code(program: sf.ExportedProgram) -> None:
     graph.output((z,))
     fake = SimpleNamespace(
         graph=graph,
+        dialect="training",
         graph_module=None,
         graph_signature=ExportGraphSignature(
             [InputSpec(InputKind.USER_INPUT, TensorArgument("x"), None)],

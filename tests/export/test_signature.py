@@ -54,7 +54,7 @@ def test_kinds() -> None:
     ]  # fmt: skip
     assert [k.name for k in OutputKind] == [
         "USER_OUTPUT", "LOSS_OUTPUT", "BUFFER_MUTATION", "USER_INPUT_MUTATION",
-        "GRADIENT_TO_PARAMETER", "GRADIENT_TO_USER_INPUT", "TOKEN",
+        "PARAMETER_MUTATION", "GRADIENT_TO_PARAMETER", "GRADIENT_TO_USER_INPUT", "TOKEN",
     ]  # fmt: skip
 
 

@@ -133,6 +133,12 @@ class Rerun:
 
     def _run_nodes(self) -> None:
         for node in self.program.graph.nodes:
+            if node.op == "get_attr" or isinstance(node.target, torch._ops.HigherOrderOperator):
+                raise NotSupported(
+                    f"{node.name} has a subgraph ({node.target}), and programs with subgraphs "
+                    "cannot be taken apart yet.",
+                    hints=["choose with torch.where instead of torch.cond"],
+                )
             if node.op == "call_function":
                 self._run_node(node)
         self.recorder.flush_asserts()

@@ -39,7 +39,7 @@ from stillframe.trace.functional_forms import (
 )
 from stillframe.trace.recorder import LiftConstant, Recorder
 from stillframe.trace.scope import ModuleScope
-from stillframe.trace.templates import Step, Template, TemplateTracer, key_of
+from stillframe.trace.templates import Step, Template, TemplateTracer, distinct_tensors, key_of
 from stillframe.trace.views import UPDATES, View
 
 aten = torch.ops.aten
@@ -124,7 +124,7 @@ class FunctionalRecorder(Recorder):
             return
         if view.func is aten.as_strided.default:
             self.refuse_unless_whole(view.parent, "as_strided")
-        result = super().record(view.func, view.arguments(), view.kwargs)
+        result = super().record(view.func, view.args, view.kwargs)
         for i in view.path:
             result = result[i]
         tensor.fx_node = result.fx_node
@@ -185,8 +185,7 @@ class FunctionalRecorder(Recorder):
         if func in _MAY_DO_NOTHING and self._does_nothing(func, args, kwargs):
             return self._same_again(func, args, kwargs)
         result = super().record(func, args, kwargs)
-        if args:
-            self._note_views(func, args, kwargs, result)
+        self._note_views(func, args, kwargs, result)
         return result
 
     def _does_nothing(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -216,14 +215,14 @@ class FunctionalRecorder(Recorder):
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> None:
         """Remember how results over the memory of an argument were made."""
-        at = next((i for i, a in enumerate(args) if type(a) is FakeTensor), None)
-        if at is None:
-            return
-        parent: FakeTensor = args[at]
         for path, tensor in _tensors(result, ()):
-            if tensor.storage_ is parent.storage_ and tensor is not parent:
-                seen = (tensor.storage_.written, torch.is_grad_enabled())
-                tensor.view_of = View(parent, func, args, kwargs, at, path, seen)
+            for parent in distinct_tensors(args, kwargs):
+                if parent is tensor:
+                    break
+                if tensor.storage_ is parent.storage_:
+                    seen = (tensor.storage_.written, torch.is_grad_enabled())
+                    tensor.view_of = View(parent, func, args, kwargs, path, seen)
+                    break
 
     # -- writes -----------------------------------------------------------------------------------
 
@@ -398,7 +397,9 @@ class FunctionalRecorder(Recorder):
                 return found
         planned = list(self.env.planned)
         try:
-            template = TemplateTracer(self.fake_mode, self.table).trace(func, args, kwargs)
+            template = TemplateTracer(self.env, self.fake_mode, self.table).trace(
+                func, args, kwargs
+            )
         except NotSupported as e:
             self.left_whole[func] = e.why or e.what
             self.env.plan(planned)

@@ -35,6 +35,20 @@ MEMORY_CHANGES: frozenset[Any] = frozenset(
 )
 
 
+# Those of them that change the sizes only: the operator that returns such a view.
+METADATA_CHANGES: dict[Any, Any] = {
+    aten.t_.default: aten.t.default,
+    aten.transpose_.default: aten.transpose.int,
+    aten.swapaxes_.default: aten.swapaxes.default,
+    aten.swapdims_.default: aten.swapdims.default,
+    aten.unsqueeze_.default: aten.unsqueeze.default,
+    aten.squeeze_.default: aten.squeeze.default,
+    aten.squeeze_.dim: aten.squeeze.dim,
+    aten.squeeze_.dims: aten.squeeze.dims,
+    aten.as_strided_.default: aten.as_strided.default,
+}
+
+
 @dataclass(frozen=True)
 class Form:
     """A functional operator in the place of one that writes.
@@ -61,6 +75,8 @@ class Form:
 def functional_form(func: Any) -> Form | None:
     """The form of an operator whose schema says that it writes, or None if torch has none."""
     arguments = func._schema.arguments
+    if func.namespace != "aten":
+        return None  # what an author calls foo_ need not compute what foo does
     written = [
         (i, a)
         for i, a in enumerate(arguments)

@@ -18,8 +18,10 @@ from stillframe import torch_private
 from stillframe.errors import DataDependentError, InternalError, NotSupported
 from stillframe.fake.mode import FakeMode
 from stillframe.fake.tensor import FakeStorage, FakeTensor
+from stillframe.shapes.continued import ContinuedEnv
 from stillframe.shapes.env import DeferredAssert, to_size
 from stillframe.symbolic import Expr
+from stillframe.trace.functional_forms import METADATA_CHANGES
 from stillframe.trace.recorder import RecordingMode
 
 if TYPE_CHECKING:
@@ -103,7 +105,7 @@ class Template:
     def inputs(self, args: Any, kwargs: Any) -> list[Any]:
         """The slots, those of the inputs filled."""
         values: list[Any] = [None] * self.count
-        for i, tensor in enumerate(_distinct(args, kwargs)):
+        for i, tensor in enumerate(distinct_tensors(args, kwargs)):
             values[i] = tensor
         return values
 
@@ -164,7 +166,7 @@ def key_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Key | No
     return Key((func, parts, modes), static)
 
 
-def _distinct(*values: Any) -> list[FakeTensor]:
+def distinct_tensors(*values: Any) -> list[FakeTensor]:
     """The fakes among arguments, in order, each once."""
     found: dict[int, FakeTensor] = {}
 
@@ -189,12 +191,14 @@ def _distinct(*values: Any) -> list[FakeTensor]:
 class TemplateTracer:
     """Runs one decomposition on copies of its arguments and notes the operators it calls."""
 
-    def __init__(self, fake_mode: FakeMode, table: Decompositions) -> None:
+    def __init__(self, env: ContinuedEnv, fake_mode: FakeMode, table: Decompositions) -> None:
         self.fake_mode = fake_mode
+        self.env = env
         self.table = table
         self.template = Template()
         self._slots: dict[int, Slot] = {}
         self._kept: list[FakeTensor] = []
+        self._inputs = 0
 
     def trace(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Template | None:
         """The template of a call, or None if all decompositions of ``func`` decline.
@@ -223,10 +227,12 @@ class TemplateTracer:
     def _attempt(
         self, way: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> bool:
-        env = self.fake_mode.env
+        env = self.env
         self.template, self._slots, self._kept = Template(), {}, []
-        copies = self._copies(_distinct(args, kwargs))
+        copies = self._copies(distinct_tensors(args, kwargs))
+        self._inputs = len(copies)
         deferred = len(env.deferred)
+        expected = set(env.planned)
         try:
             with torch_private.below_autograd(), RecordingMode(self):
                 result = way(*_replaced(args, copies), **_replaced(kwargs, copies))
@@ -236,6 +242,8 @@ class TemplateTracer:
             self.template.fresh = env.take_fresh_unbacked()
         if result is NotImplemented:
             return False
+        if any(symbol not in expected for symbol in self.template.fresh):
+            raise NotSupported("The decomposition reads a number from the data.")
         self.template.returned = self._encoded(result)
         self.template.count = len(self._kept)
         return True
@@ -266,6 +274,9 @@ class TemplateTracer:
 
     def record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer an operator that the decomposition calls, and note it."""
+        view = METADATA_CHANGES.get(func)
+        if view is not None:
+            return self._changed(args[0], view, args, kwargs)
         if func in _LIFTS and not isinstance(args[0], FakeTensor):
             result = self._lifted(args[0])
         elif func in _READS and args[0].constant is not None:
@@ -281,8 +292,20 @@ class TemplateTracer:
         self.template.steps.append(Step(func, encoded, keywords, self._encoded_result(result)))
         return result
 
+    def _changed(
+        self, tensor: FakeTensor, view: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> FakeTensor:
+        """``t.unsqueeze_(0)`` on a tensor that the decomposition made: it is the view now."""
+        if self._slots[id(tensor)].number < self._inputs:
+            raise NotSupported("A decomposition changes the sizes of its argument in place.")
+        result: FakeTensor = self.record(view, args, kwargs)
+        if result is not tensor:
+            tensor.become(result)
+            self._slots[id(tensor)] = self._slots[id(result)]
+        return tensor
+
     def _lifted(self, real: torch.Tensor) -> FakeTensor:
-        result = FakeTensor.like_real(self.fake_mode.env, real.detach())
+        result = FakeTensor.like_real(self.env, real.detach())
         if real.numel() == 1:
             result.constant = real.detach().clone()
         return result

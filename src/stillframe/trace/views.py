@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from stillframe import torch_private
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes import layout
 from stillframe.shapes.env import to_size
@@ -31,7 +32,7 @@ class View:
 
     Attributes:
         parent: the viewed tensor.
-        func, args, kwargs: the operator; ``args[at]`` is the place of the parent.
+        func, args, kwargs: the operator; the parent is among the arguments.
         path: which element of the operator's results the view is.
         seen: how often the memory had been written when the view's node was made, and whether
             gradients were on then.
@@ -41,13 +42,8 @@ class View:
     func: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    at: int
     path: tuple[int, ...]
     seen: tuple[int, bool]
-
-    def arguments(self) -> tuple[Any, ...]:
-        """The operator's arguments with the parent as it is now."""
-        return (*self.args[: self.at], self.parent, *self.args[self.at + 1 :])
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """One argument, however it was given."""
@@ -128,8 +124,8 @@ def _order(view: View) -> list[int]:
     """Which dim of the parent each dim of the view is; asked of torch on a tensor of that rank."""
     rank = len(view.parent.sizes)
     probe = torch.empty(tuple(range(2, 2 + rank)), device="meta")
-    with torch.utils._python_dispatch._disable_current_modes():
-        shape = view.func(*view.args[: view.at], probe, *view.args[view.at + 1 :]).shape
+    with torch_private.ambient_modes_off():
+        shape = view.func(probe, *view.args[1:], **view.kwargs).shape
     return [n - 2 for n in shape]
 
 
@@ -192,7 +188,7 @@ def _narrowed(r: FunctionalRecorder, view: View, child: FakeTensor, new: FakeTen
 )
 def _piece(r: FunctionalRecorder, view: View, child: FakeTensor, new: FakeTensor) -> FakeTensor:
     dim = view.argument(2, "dim", 0) % len(child.sizes)
-    pieces = r.fake_mode.run(view.func, view.arguments(), view.kwargs)
+    pieces = r.fake_mode.run(view.func, view.args, view.kwargs)
     start: Any = 0
     for piece in pieces[: view.path[0]]:
         start = start + piece.sizes[dim]
