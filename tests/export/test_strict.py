@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import contextlib
 import heapq
@@ -18,6 +19,9 @@ import stillframe as sf
 SCALE = 2.5
 COUNT = 0
 TABLE: dict[str, Any] = {"n": 0}
+GROUPS: dict[str, list[int]] = collections.defaultdict(list)
+COUNTS = collections.Counter("a")
+NUMBERS = array.array("i", [1])
 SETTINGS = types.SimpleNamespace(depth=1, flags=[1, 2])
 X = torch.ones(3, 4)
 
@@ -221,6 +225,20 @@ def pushes_on_heap(self: Any, x: Any) -> Any:
     return x
 
 
+def fills_default_dict(self: Any, x: Any) -> Any:
+    return x * len(GROUPS["new"])
+
+
+def counts(self: Any, x: Any) -> Any:
+    COUNTS.update("ab")
+    return x
+
+
+def sets_array_item(self: Any, x: Any) -> Any:
+    NUMBERS[0] = 5
+    return x
+
+
 def writes_globals_by_dict(self: Any, x: Any) -> Any:
     globals()["COUNT"] = 7
     return x
@@ -260,6 +278,9 @@ def counter() -> Callable[..., Any]:
         (appends_from_c, "calls .append() of Registry.seen"),
         (appends_by_class, "calls .append() of Registry.seen"),
         (pushes_on_heap, "calls heappush() on Registry.seen"),
+        (fills_default_dict, "changes the global {m}.GROUPS"),
+        (counts, "calls _count_elements() on the global {m}.COUNTS"),
+        (sets_array_item, "changes the global {m}.NUMBERS"),
         (writes_globals_by_dict, "changes the globals of {m}"),
         (writes_globals_by_exec, "sets the global {m}.COUNT"),
         (appends_deeply, "calls .append() of self.table['inner']"),
@@ -282,11 +303,10 @@ def test_a_side_effect_is_refused_and_undone(forward: Any, text: str) -> None:
 
 
 def _picture(block: Any) -> str:
-    return repr(
-        (COUNT, TABLE, SETTINGS, Registry.total, Registry.seen, block.table, block.config,
-         block.queue, "NEW" in globals(), hasattr(types, "brand_new"),
-         [c.cell_contents for c in block.run.__closure__ or ()])
-    )  # fmt: skip
+    cells = [cell.cell_contents for cell in block.run.__closure__ or ()]
+    outside = [COUNT, TABLE, SETTINGS, GROUPS, COUNTS, NUMBERS, Registry.total, Registry.seen]
+    added = ["NEW" in globals(), hasattr(types, "brand_new")]
+    return repr((outside, block.table, block.config, block.queue, added, cells))
 
 
 @contextlib.contextmanager

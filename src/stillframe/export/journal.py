@@ -115,13 +115,17 @@ class Journal:
             write.restore(write.before)
         self._writes.clear()
         if changed:
-            raise SideEffectError(
-                f"forward {changed[0].text}, which was there before the capture.",
-                why="the change would happen once, during the export, and not when the program "
-                "runs",
-                where=changed[0].where,
-                hints=["return the value instead, or keep it in a registered buffer"],
-            )
+            raise refusal(changed[0].text, changed[0].where)
+
+
+def refusal(text: str, where: list[str]) -> SideEffectError:
+    """The error for a change of something outside of the program."""
+    return SideEffectError(
+        f"forward {text}, which was there before the capture.",
+        why="the change would happen once, during the export, and not when the program runs",
+        where=where,
+        hints=["return the value instead, or keep it in a registered buffer"],
+    )
 
 
 def _restore_dict(owner: dict[Any, Any], before: dict[Any, Any]) -> None:

@@ -32,10 +32,10 @@ import torch
 
 from stillframe import stack, torch_private
 from stillframe.errors import SideEffectError
-from stillframe.export.journal import Journal
-from stillframe.frames import Machine, Policy
+from stillframe.export.journal import Journal, refusal
+from stillframe.frames import Machine, Policy, places
 from stillframe.frames.frame import NULL, Frame
-from stillframe.frames.lookup import type_lookup
+from stillframe.frames.lookup import python_special, type_lookup
 from stillframe.frames.machine import deep_recursion, frame_of_loop, loop_code
 from stillframe.trace.scope import inside
 
@@ -65,7 +65,7 @@ _C_FUNCTIONS = (
 )  # fmt: skip
 
 #: C modules with functions that change a container they are given.
-_CHANGE_ARGUMENTS = frozenset({"_heapq", "_bisect", "_random", "_struct"})
+_CHANGE_ARGUMENTS = frozenset({"_heapq", "_bisect", "_random", "_struct", "_collections"})
 
 #: Values that cannot be changed, or whose changes are seen elsewhere.
 _UNTRACKED = (
@@ -233,14 +233,21 @@ class StrictPolicy(Policy):
         if isinstance(container, torch.Tensor):
             container[key] = value
             return
-        if isinstance(container, _CONTAINERS):
-            self._note_change(container)
+        self._note_item(container, "__setitem__")
         super().store_item(container, key, value)
 
     def delete_item(self, container: Any, key: Any) -> None:
+        self._note_item(container, "__delitem__")
+        super().delete_item(container, key)
+
+    def _note_item(self, container: Any, method: str) -> None:
+        source = self.source(container)
+        if source is None:
+            return
         if isinstance(container, _CONTAINERS):
             self._note_change(container)
-        super().delete_item(container, key)
+        elif python_special(type(container), method) is None:
+            raise refusal(f"changes {source}", places.describe(self.machine.current))
 
     def store_global(self, frame: Frame, name: str, value: Any) -> None:
         self._note_global(frame, name)
