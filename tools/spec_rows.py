@@ -82,7 +82,7 @@ def marks(source: str) -> Iterator[str]:
 def marks_in(folder: Path) -> dict[str, list[str]]:
     """Row number -> test files that hold it, below ``folder``."""
     found: dict[str, list[str]] = {}
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(folder.rglob("test_*.py")):
         for number in dict.fromkeys(marks(path.read_text(encoding="utf-8"))):
             found.setdefault(number, []).append(str(path.relative_to(folder.parent)))
     return found

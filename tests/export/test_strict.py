@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import contextlib
+import heapq
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +19,9 @@ import stillframe as sf
 SCALE = 2.5
 COUNT = 0
 TABLE: dict[str, Any] = {"n": 0}
+GROUPS: dict[str, list[int]] = collections.defaultdict(list)
+COUNTS = collections.Counter("a")
+NUMBERS = array.array("i", [1])
 SETTINGS = types.SimpleNamespace(depth=1, flags=[1, 2])
 X = torch.ones(3, 4)
 
@@ -205,6 +210,45 @@ def sets_module_attribute(self: Any, x: Any) -> Any:
     return x
 
 
+def appends_from_c(self: Any, x: Any) -> Any:
+    list(map(Registry.seen.append, [1]))
+    return x
+
+
+def appends_by_class(self: Any, x: Any) -> Any:
+    list.append(Registry.seen, 1)
+    return x
+
+
+def pushes_on_heap(self: Any, x: Any) -> Any:
+    heapq.heappush(Registry.seen, 1)
+    return x
+
+
+def fills_default_dict(self: Any, x: Any) -> Any:
+    return x * len(GROUPS["new"])
+
+
+def counts(self: Any, x: Any) -> Any:
+    COUNTS.update("ab")
+    return x
+
+
+def sets_array_item(self: Any, x: Any) -> Any:
+    NUMBERS[0] = 5
+    return x
+
+
+def writes_globals_by_dict(self: Any, x: Any) -> Any:
+    globals()["COUNT"] = 7
+    return x
+
+
+def writes_globals_by_exec(self: Any, x: Any) -> Any:
+    exec("COUNT = 7", globals())
+    return x
+
+
 def counter() -> Callable[..., Any]:
     n = 0
 
@@ -231,6 +275,14 @@ def counter() -> Callable[..., Any]:
         (adds_in_place, "changes the global {m}.SETTINGS.flags"),
         (sets_class_attribute, "sets Registry.total"),
         (appends_to_class_attribute, "calls .append() of Registry.seen"),
+        (appends_from_c, "calls .append() of Registry.seen"),
+        (appends_by_class, "calls .append() of Registry.seen"),
+        (pushes_on_heap, "calls heappush() on Registry.seen"),
+        (fills_default_dict, "changes the global {m}.GROUPS"),
+        (counts, "calls _count_elements() on the global {m}.COUNTS"),
+        (sets_array_item, "changes the global {m}.NUMBERS"),
+        (writes_globals_by_dict, "changes the globals of {m}"),
+        (writes_globals_by_exec, "sets the global {m}.COUNT"),
         (appends_deeply, "calls .append() of self.table['inner']"),
         (sets_object_of_self, "sets self.config.step"),
         (appends_to_deque, "calls .append() of self.queue"),
@@ -246,16 +298,15 @@ def test_a_side_effect_is_refused_and_undone(forward: Any, text: str) -> None:
         sf.export(block, (X,), strict=True)
     assert f"forward {text.format(m=__name__)}, which was there" in caught.value.what
     assert any(f"in {forward.__qualname__}" in line for line in caught.value.where)
-    assert caught.value.where[-1].strip("^ ") == ""
+    assert caught.value.where[-1].strip("^ ") == "" or "<string>" in caught.value.where[-1]
     assert _picture(block) == before
 
 
 def _picture(block: Any) -> str:
-    return repr(
-        (COUNT, TABLE, SETTINGS, Registry.total, Registry.seen, block.table, block.config,
-         block.queue, "NEW" in globals(), hasattr(types, "brand_new"),
-         [c.cell_contents for c in block.run.__closure__ or ()])
-    )  # fmt: skip
+    cells = [cell.cell_contents for cell in block.run.__closure__ or ()]
+    outside = [COUNT, TABLE, SETTINGS, GROUPS, COUNTS, NUMBERS, Registry.total, Registry.seen]
+    added = ["NEW" in globals(), hasattr(types, "brand_new")]
+    return repr((outside, block.table, block.config, block.queue, added, cells))
 
 
 @contextlib.contextmanager

@@ -93,8 +93,11 @@ class Journal:
         def restore(before: Any) -> None:
             if _same(before, read()):
                 return
+            if isinstance(owner, dict):
+                _restore_dict(owner, dict(before))
+                return
             owner.clear()
-            if isinstance(owner, (dict, set)):
+            if isinstance(owner, set):
                 owner.update(before)
             else:
                 owner.extend(before)
@@ -112,13 +115,26 @@ class Journal:
             write.restore(write.before)
         self._writes.clear()
         if changed:
-            raise SideEffectError(
-                f"forward {changed[0].text}, which was there before the capture.",
-                why="the change would happen once, during the export, and not when the program "
-                "runs",
-                where=changed[0].where,
-                hints=["return the value instead, or keep it in a registered buffer"],
-            )
+            raise refusal(changed[0].text, changed[0].where)
+
+
+def refusal(text: str, where: list[str]) -> SideEffectError:
+    """The error for a change of something outside of the program."""
+    return SideEffectError(
+        f"forward {text}, which was there before the capture.",
+        why="the change would happen once, during the export, and not when the program runs",
+        where=where,
+        hints=["return the value instead, or keep it in a registered buffer"],
+    )
+
+
+def _restore_dict(owner: dict[Any, Any], before: dict[Any, Any]) -> None:
+    """Entry by entry: a module's globals must not be empty for a moment."""
+    for key in [key for key in owner if key not in before]:
+        dict.__delitem__(owner, key)
+    for key, value in before.items():
+        if key not in owner or owner[key] is not value:
+            dict.__setitem__(owner, key, value)
 
 
 class _Items(list[Any]):

@@ -15,17 +15,27 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable
-from types import BuiltinFunctionType, CellType, CodeType, FrameType, FunctionType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FrameType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodWrapperType,
+    ModuleType,
+    WrapperDescriptorType,
+)
 from typing import Any
 
 import torch
 
 from stillframe import stack, torch_private
 from stillframe.errors import SideEffectError
-from stillframe.export.journal import Journal
-from stillframe.frames import Machine, Policy
+from stillframe.export.journal import Journal, refusal
+from stillframe.frames import Machine, Policy, places
 from stillframe.frames.frame import NULL, Frame
-from stillframe.frames.lookup import type_lookup
+from stillframe.frames.lookup import python_special, type_lookup
 from stillframe.frames.machine import deep_recursion, frame_of_loop, loop_code
 from stillframe.trace.scope import inside
 
@@ -49,6 +59,13 @@ _MUTATORS = frozenset(
     symmetric_difference_update __setitem__ __delitem__ __iadd__ __ior__""".split()
 )
 _CONTAINERS = (list, dict, set, bytearray, collections.deque)
+
+_C_FUNCTIONS = (
+    BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType, MethodWrapperType,
+)  # fmt: skip
+
+#: C modules with functions that change a container they are given.
+_CHANGE_ARGUMENTS = frozenset({"_heapq", "_bisect", "_random", "_struct", "_collections"})
 
 #: Values that cannot be changed, or whose changes are seen elsewhere.
 _UNTRACKED = (
@@ -216,14 +233,21 @@ class StrictPolicy(Policy):
         if isinstance(container, torch.Tensor):
             container[key] = value
             return
-        if isinstance(container, _CONTAINERS):
-            self._note_change(container)
+        self._note_item(container, "__setitem__")
         super().store_item(container, key, value)
 
     def delete_item(self, container: Any, key: Any) -> None:
+        self._note_item(container, "__delitem__")
+        super().delete_item(container, key)
+
+    def _note_item(self, container: Any, method: str) -> None:
+        source = self.source(container)
+        if source is None:
+            return
         if isinstance(container, _CONTAINERS):
             self._note_change(container)
-        super().delete_item(container, key)
+        elif python_special(type(container), method) is None:
+            raise refusal(f"changes {source}", places.describe(self.machine.current))
 
     def store_global(self, frame: Frame, name: str, value: Any) -> None:
         self._note_global(frame, name)
@@ -279,15 +303,26 @@ class StrictPolicy(Policy):
         return module.partition(".")[0] in _TRUSTED or super().may_call(module, function)
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if type(function) is BuiltinFunctionType:
-            self._check_method(function)
+        if type(function) in _C_FUNCTIONS:
+            self._check_c(function, args)
         elif isinstance(function, torch.nn.Module):
             return self._call_module(function, args, kwargs)
-        return super().call(function, args, kwargs)
+        result = super().call(function, args, kwargs)
+        if function is globals:
+            self._mark(result, f"the globals of {result.get('__name__', '?')}")
+        return result
 
-    def _check_method(self, function: Any) -> None:
-        """A method of a container from outside may change it; what it gives is from outside too."""
-        owner = function.__self__
+    def _check_c(self, function: Any, args: tuple[Any, ...]) -> None:
+        """A C function may change a container from outside: its own, or one that it is given."""
+        owner = getattr(function, "__self__", None)
+        if owner is None or type(owner) is ModuleType:
+            if hasattr(function, "__objclass__"):
+                owner = args[0] if args else None
+            elif getattr(function, "__module__", None) in _CHANGE_ARGUMENTS:
+                for value in args:
+                    if isinstance(value, _CONTAINERS):
+                        self._note_change(value, f"calls {function.__name__}() on")
+                return
         source = self.source(owner)
         if source is None:
             return

@@ -8,6 +8,7 @@ involved, the operator itself is applied.
 from __future__ import annotations
 
 import operator
+from collections import defaultdict
 from types import BuiltinFunctionType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
@@ -187,7 +188,18 @@ def load_item(policy: Policy, container: Any, key: Any) -> Any:
         missing = python_special(type(container), "__missing__")
         if missing is not None and not dict.__contains__(container, key):
             return policy.call(bind_raw(policy, missing, container), (key,), {})
+        if isinstance(container, defaultdict) and not dict.__contains__(container, key):
+            return default_item(policy, container, key)
     return container[key]
+
+
+def default_item(policy: Policy, table: defaultdict[Any, Any], key: Any) -> Any:
+    """What the ``__missing__`` of a default dict does."""
+    if table.default_factory is None:
+        raise KeyError(key)
+    value = policy.call(table.default_factory, (), {})
+    policy.store_item(table, key, value)
+    return value
 
 
 def _load_class_item(policy: Policy, cls: type, key: Any) -> Any:

@@ -38,13 +38,13 @@ _RAW_METHODS = _DESCRIPTORS | {Builtin, staticmethod}
 
 
 def is_native(function: Any) -> bool:
-    """Whether calling ``function`` runs no Python code of its own: C code may call it as it is."""
-    kind = type(function)
-    if kind in _C_FUNCTIONS:
-        from stillframe.frames.natives import find
+    """Whether C code may call ``function`` as it is: a C function that belongs to no object, whose
+    calls no policy needs to see."""
+    from stillframe.frames.natives import find
 
-        return find(function) is None and _descriptor(function) is None
-    return False
+    if type(function) is not Builtin or find(function) is not None:
+        return False
+    return type(function.__self__) is ModuleType
 
 
 def call(machine: Machine, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

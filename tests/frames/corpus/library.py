@@ -908,3 +908,24 @@ def case_configparser():
     c = configparser.ConfigParser()
     c.read_string("[a]\nx = 1\ny = %(x)s2\n")
     return c["a"]["y"], c.getint("a", "x"), c.sections()
+
+
+def case_default_dict_with_python_factory():
+    made = []
+
+    def factory():
+        made.append(len(made))
+        return list(made)
+
+    class D(collections.defaultdict):
+        pass
+
+    d, e = collections.defaultdict(factory), D(factory)
+    d["a"].append("x")
+    d["b"] += ["y"]
+    e[1].append(2)
+    return d, dict(e), made, "z" in d
+
+
+def case_default_dict_without_factory():
+    return collections.defaultdict(None)["k"]

@@ -7,6 +7,7 @@ import functools
 import itertools
 from typing import TYPE_CHECKING, Any
 
+from stillframe.frames.arithmetic import default_item
 from stillframe.frames.frame import NULL
 from stillframe.frames.lookup import MISSING, python_special
 from stillframe.frames.natives.registry import CONTAINER_ARGUMENTS, native
@@ -130,10 +131,7 @@ def _defaultdict(machine: Machine, factory: Any = None, *args: Any, **kwargs: An
 
 @native(collections.defaultdict.__missing__)
 def _missing(machine: Machine, table: Any, key: Any, /) -> Any:
-    if table.default_factory is None:
-        raise KeyError(key)
-    value = table[key] = machine.policy.call(table.default_factory, (), {})
-    return value
+    return default_item(machine.policy, table, key)
 
 
 @native(any)

@@ -163,7 +163,9 @@ def load_name(frame: Frame, name: str) -> None:
 @opcode("STORE_NAME")
 def store_name(frame: Frame, name: str) -> None:
     value = frame.stack.pop()
-    if type(frame.names) is dict:
+    if frame.names is frame.globals:  # a text for exec, in the module's own names
+        frame.policy.store_global(frame, name, value)
+    elif type(frame.names) is dict:
         frame.names[name] = value
     else:
         frame.policy.store_item(frame.names, name, value)
