@@ -55,3 +55,5 @@ def test_histograms() -> None:
     for points in (rand(10, 3), rand(4, 5, 3, dtype=torch.float64)):
         check(aten._histogramdd_bin_edges.default, points, [2, 3, 4])
         check(aten._histogramdd_from_bin_cts.default, points, [2, 3, 4])
+    edges = [torch.linspace(0, 1, n) for n in (4, 5)]
+    check(aten._histogramdd_from_bin_tensors.default, rand(10, 2), edges)

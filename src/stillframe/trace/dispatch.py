@@ -338,7 +338,9 @@ class DispatchRecorder(Recorder):
 
     def describe(self, node: torch.fx.Node, value: Any) -> None:
         """Write ``val`` and ``tensor_meta`` for a value."""
-        val = metadata.value_of_result(self.env, value)
+        self._describe(node, value, metadata.value_of_result(self.env, value))
+
+    def _describe(self, node: torch.fx.Node, value: Any, val: Any) -> None:
         node.meta["val"] = val
         requires_grad = isinstance(value, torch.Tensor) and value.requires_grad
         meta = metadata.tensor_meta(val, requires_grad)
@@ -375,20 +377,22 @@ class DispatchRecorder(Recorder):
         if isinstance(result, torch.Tensor):
             self.bind_tensor(result, node)
         elif isinstance(result, (list, tuple)):
-            self._track_items(result, node, ())
+            self._track_items(result, node)
         elif isinstance(result, SYMBOLIC):
             self.symbols.bind(result.node.expr, node)
 
-    def _track_items(self, results: Any, node: torch.fx.Node, path: tuple[int, ...]) -> None:
+    def _track_items(self, results: Any, node: torch.fx.Node) -> None:  # type: ignore[override]
         """A node for every element now, so that it has the metadata of the operator."""
+        vals = node.meta["val"]
         for i, item in enumerate(results):
             if isinstance(item, (torch.Tensor, *SYMBOLIC)):
                 element = self.create(operators.getitem, (node, i), {})
-                self.describe(element, item)
+                self._describe(element, item, vals[i])
                 self._track(item, element)
             elif isinstance(item, (list, tuple)):
                 element = self.create(operators.getitem, (node, i), {})
-                self._track_items(item, element, ())
+                element.meta["val"] = vals[i]
+                self._track_items(item, element)
 
     # -- kinds of tensor --------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from stillframe.fake.registry import rule
 from stillframe.fake.rules.linalg import columns, rows
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
+from stillframe.symbolic import sub, unwrap
 
 aten = torch.ops.aten
 
@@ -48,3 +49,12 @@ def histogram_edges(
 def histogram_counts(ctx: RuleContext, x: FakeTensor, bins: Sequence[int], **_: Any) -> FakeTensor:
     """The counts, one dim for each column of the points."""
     return rows(ctx, x, tuple(bins))
+
+
+@rule(aten._histogramdd_from_bin_tensors.default)
+def histogram_between(
+    ctx: RuleContext, x: FakeTensor, bins: Sequence[FakeTensor], **_: Any
+) -> FakeTensor:
+    """The same, with the edges given."""
+    counts = [edges.sizes[0] for edges in bins]
+    return rows(ctx, x, tuple(unwrap(sub(n, 1)) for n in counts))
