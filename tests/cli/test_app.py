@@ -94,6 +94,11 @@ def test_export_writes_a_program_and_a_table(folder: Path) -> None:
     torch.testing.assert_close(module(x)["y"], original(x)["y"])
 
 
+def test_export_strict(folder: Path) -> None:
+    call("export", "models:positional", "--strict", "--verify", "1", "-o", "m.still")
+    assert (folder / "m.still").exists()
+
+
 def test_export_of_keywords_with_one_dim_in_two_inputs() -> None:
     result = call("export", "models:keywords", "-d", DYNAMIC, "-d", "mask=0:batch", "-o", "m.still")
     assert "batch 1..64" in result.stdout
