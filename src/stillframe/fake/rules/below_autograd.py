@@ -12,29 +12,11 @@ import torch
 
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
-from stillframe.fake.rules.linalg import columns, rows
+from stillframe.fake.rules.linalg import rows
 from stillframe.fake.tensor import FakeTensor
-from stillframe.shapes.env import Size
 from stillframe.symbolic import sub, unwrap
 
 aten = torch.ops.aten
-
-
-def _factors(ctx: RuleContext, x: FakeTensor) -> tuple[FakeTensor, FakeTensor]:
-    return columns(ctx, x, x.sizes), rows(ctx, x, x.sizes[:-1], torch.int32)
-
-
-def _check_matrix(x: FakeTensor, name: str) -> None:
-    if len(x.sizes) < 2:
-        raise RuntimeError(f"{name}: The input tensor A must have at least 2 dimensions.")
-
-
-def _with_ones(sizes: Sequence[Size], dims: Sequence[int]) -> tuple[Size, ...]:
-    """Sizes with 1 put in so that it stands at each of ``dims``."""
-    out = list(sizes)
-    for d in sorted(dims):
-        out.insert(d, 1)
-    return tuple(out)
 
 
 @rule(aten._histogramdd_bin_edges.default)
