@@ -28,15 +28,21 @@ Sizes = Sequence[Size]
     *overloads(
         "hardtanh_backward hardswish_backward elu_backward softplus_backward silu_backward "
         "gelu_backward mish_backward hardsigmoid_backward sigmoid_backward tanh_backward "
-        "logit_backward hardshrink_backward softshrink_backward native_dropout_backward"
+        "logit_backward hardshrink_backward softshrink_backward"
     )
 )
 def pointwise_backward(ctx: RuleContext, grad: FakeTensor, *args: Any, **_: Any) -> FakeTensor:
-    """An elementwise function of the gradient and of the input (or the result, or a mask)."""
+    """An elementwise function of the gradient and of the input (or the result)."""
     x = next(a for a in args if isinstance(a, FakeTensor))
-    return elementwise(
-        ctx, (grad, x), grad.dtype if x.dtype is torch.bool else ctx.promote(grad, x)
-    )
+    return elementwise(ctx, (grad, x), ctx.promote(grad, x))
+
+
+@rule(aten.native_dropout_backward.default)
+def dropout_backward(
+    ctx: RuleContext, grad: FakeTensor, mask: FakeTensor, scale: float
+) -> FakeTensor:
+    """Multiplied by a mask and by a float."""
+    return elementwise(ctx, (grad, mask), ctx.promote(grad, mask, 1.0))
 
 
 @rule(aten.threshold_backward.default, aten.leaky_relu_backward.default)
