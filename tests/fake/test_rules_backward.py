@@ -22,7 +22,9 @@ def test_activations() -> None:
 def test_views() -> None:
     check(aten.slice_backward.default, rand(2, 3), [4, 3], 0, 1, 3, 1)
     check(aten.select_backward.default, rand(3), [4, 3], 0, 1)
-    check(aten.embedding_dense_backward.default, rand(2, 5, 4), torch.ones(2, 5).long(), 9, -1, False)
+    check(
+        aten.embedding_dense_backward.default, rand(2, 5, 4), torch.ones(2, 5).long(), 9, -1, False
+    )
 
 
 @pytest.mark.parametrize("x", [rand(4, 6, 8), rand(6, 4, 8).transpose(0, 1)], ids=("dense", "view"))

@@ -283,7 +283,9 @@ def surprises(outcomes: list[Outcome], dtype: str) -> list[str]:
         if outcome.worst not in want:
             detail = outcome.first.get(outcome.worst, "")
             wanted = " or ".join(sorted(want))
-            found.append(f"{outcome.op} {outcome.mode} {outcome.worst}, expected {wanted}: {detail}")
+            found.append(
+                f"{outcome.op} {outcome.mode} {outcome.worst}, expected {wanted}: {detail}"
+            )
     return found
 
 

@@ -119,7 +119,9 @@ def ctc_loss(
     """The losses, and the table of partial sums that the gradient uses."""
     time, batch = log_probs.sizes[0], log_probs.sizes[1:-1]
     ctx.require_same(
-        batch[0] if batch else 1, len(input_lengths), "ctc_loss: input_lengths must be of size batch"
+        batch[0] if batch else 1,
+        len(input_lengths),
+        "ctc_loss: input_lengths must be of size batch",
     )
     states = 2 * max(target_lengths, default=0) + 1
     losses = rows(ctx, log_probs, batch)
