@@ -81,10 +81,15 @@ class Call:
                 seen[id(t)] = prepare(next(positions), t)
             return seen[id(t)]
 
-        copy = object.__new__(Call)
-        copy.args = pytree.tree_map_only(torch.Tensor, once, self.args)
-        copy.kwargs = pytree.tree_map_only(torch.Tensor, once, self.kwargs)
-        return copy
+        args = pytree.tree_map_only(torch.Tensor, once, self.args)
+        return Call.of(*args, **pytree.tree_map_only(torch.Tensor, once, self.kwargs))
+
+    @staticmethod
+    def of(*args: Any, **kwargs: Any) -> Call:
+        """A call with these very arguments."""
+        call = object.__new__(Call)
+        call.args, call.kwargs = args, kwargs
+        return call
 
 
 def samples_of(info: Any, dtype: torch.dtype, layout: str, limit: int) -> Iterator[Call]:

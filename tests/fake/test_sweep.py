@@ -10,7 +10,7 @@ from tests.fake.samples import LAYOUTS, OPERATORS
 from tests.fake.sweep import expectations, run, surprises
 
 # Every so many operators, so that a layout takes a few seconds; another first one for each.
-STEPS = {"given": 3, "reversed": 6, "sliced": 12, "shifted": 12, "channels_last": 12}
+STEPS = {"given": 10, "reversed": 30, "sliced": 30, "shifted": 30, "channels_last": 30}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -23,6 +23,6 @@ def test_rules_agree_with_the_kernels(layout: str) -> None:
             report = run(list(OPERATORS)[first :: STEPS[layout]], layouts=(layout,), limit=2)
     finally:
         torch.set_num_threads(threads)
-    assert len(report.calls) > 60
+    assert len(report.calls) > 15
     unexpected = surprises(report, expectations())
     assert not unexpected, "\n".join(map(str, unexpected))
