@@ -76,7 +76,7 @@ class Machine:
             decoded,
             variables,
             function.__globals__,
-            function.__builtins__,  # type: ignore[attr-defined]
+            function.__builtins__,
             None,
             function.__closure__,
         )
