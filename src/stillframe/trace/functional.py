@@ -237,7 +237,7 @@ class FunctionalRecorder(Recorder):
                 "a functional program has values, not memory",
                 "use an operator that returns a view or a new tensor",
             )
-        if func is aten.copy_.default:
+        if func is aten.copy_.default or func is aten.fill_.Tensor:
             self.write(args[0], args[1])
             return args[0]
         form = functional_form(func)
