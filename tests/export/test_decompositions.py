@@ -497,3 +497,36 @@ def test_numbers_in_and_out() -> None:
     dims = {"x": {0: BATCH}, "n": sf.Dim("n"), "f": sf.Dim.DYNAMIC}
     core = sf.export(module, (torch.randn(5, 4), 3, 2.5), dynamic_shapes=dims).run_decompositions()
     assert_equal_results(core, module, torch.randn(7, 4), 6, 0.5)
+
+
+DRAWS = {
+    "exponential_": (),
+    "uniform_": (-1, 2),
+    "normal_": (1, 2),
+    "geometric_": (0.3,),
+    "cauchy_": (),
+    "log_normal_": (),
+    "random_": (10,),
+    "bernoulli_": (0.3,),
+}
+
+
+@pytest.mark.parametrize("table", [None, {}], ids=["core", "functional"])
+@pytest.mark.parametrize("name", DRAWS)
+def test_random_numbers_written_in_place(name: str, table: Any) -> None:
+    class Fills(nn.Module):
+        def forward(self, x: Any) -> Any:
+            y = torch.empty_like(x)
+            getattr(y, name)(*DRAWS[name])
+            getattr(y[1:], name)(*DRAWS[name])
+            getattr(y.t(), name)(*DRAWS[name])
+            return y, torch.rand(())
+
+    program = sf.export(Fills(), (torch.rand(5, 6),), dynamic_shapes={"x": {0: BATCH}})
+    run = program.run_decompositions(table).module()
+    x = torch.rand(7, 6)
+    torch.manual_seed(5)
+    expected = Fills()(x)
+    torch.manual_seed(5)
+    for a, e in zip(run(x), expected, strict=True):
+        assert torch.equal(a, e)

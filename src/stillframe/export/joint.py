@@ -88,7 +88,8 @@ class JointRecorder(FunctionalRecorder):
 
     def _does_nothing(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Below autograd, a detached tensor is the tensor."""
-        return func is aten.detach.default or super()._does_nothing(func, args, kwargs)
+        with torch.enable_grad():  # grad mode has done its work above
+            return func is aten.detach.default or super()._does_nothing(func, args, kwargs)
 
 
 def _snapshot(val: Any) -> Any:

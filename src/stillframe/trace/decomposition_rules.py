@@ -178,8 +178,54 @@ def _dropout(x: FakeTensor, p: float, train: bool) -> Any:
         return aten.alias.default(x)
     if p == 1:
         return x * torch.zeros((), dtype=x.dtype, device=x.device)
-    keep = aten.bernoulli.p(aten.empty_like.default(x), 1 - p)
-    return x * aten.div.Scalar(keep, 1 - p)
+    return x * aten.div.Scalar(_coins(x, 1 - p), 1 - p)
+
+
+@_rule(aten.bernoulli_.float)
+def _bernoulli_(x: FakeTensor, p: float = 0.5, *, generator: Any = None) -> Any:
+    return aten.copy_.default(x, _coins(x, p))
+
+
+def _coins(x: FakeTensor, p: float) -> Any:
+    """What ``bernoulli_(p)`` writes into ``x``."""
+    return _in_memory_order(x, lambda sizes: aten.bernoulli.p(_empty(sizes, x.dtype, x.device), p))
+
+
+def _empty(sizes: list[Any], dtype: torch.dtype, device: torch.device) -> Any:
+    return torch.empty(sizes, dtype=dtype, device=device)
+
+
+def _in_memory_order(x: FakeTensor, draw: Callable[[list[Any]], Any]) -> Any:
+    """``draw(sizes)`` with the dims as ``x`` has them in memory: kernels draw in that order."""
+    order = layout.stride_order(x.sizes, x.strides) or tuple(reversed(range(x.dim())))
+    outward = [*reversed(order)]
+    drawn = draw([x.shape[d] for d in outward])
+    if outward == sorted(outward):
+        return drawn
+    return aten.permute.default(drawn, [outward.index(d) for d in range(len(outward))])
+
+
+@_rule(aten.rand_like.default)
+def _rand_like(x: FakeTensor, **options: Any) -> Any:
+    shaped = _shaped_like(x, **options)
+    kind = {"dtype": shaped.dtype, "device": shaped.device}
+    return _in_memory_order(shaped, lambda sizes: aten.rand.default(sizes, **kind))
+
+
+@_rule(aten.randn_like.default)
+def _randn_like(x: FakeTensor, **options: Any) -> Any:
+    """The kernel for normal numbers draws otherwise where memory is not contiguous."""
+    shaped = _shaped_like(x, **options)
+    if not layout.is_contiguous(shaped.sizes, shaped.strides):
+        return aten.normal_functional.default(shaped, 0.0, 1.0)
+    return aten.randn.default([*x.shape], dtype=shaped.dtype, device=shaped.device)
+
+
+def _shaped_like(x: FakeTensor, **options: Any) -> Any:
+    """An empty tensor as the operator would make it."""
+    options.pop("layout", None)
+    options.pop("pin_memory", None)
+    return aten.empty_like.default(x, **options)
 
 
 # -- attention ------------------------------------------------------------------------------------
@@ -203,6 +249,8 @@ def _attention(
         value = aten.repeat_interleave.self_int(value, repeats, -3)
     factor = _root_of_scale(query, scale)
     scores = torch.matmul(query * factor, key.transpose(-2, -1) * factor)
+    if scale is not None and scale < 0:
+        scores = -scores
     if is_causal:
         scores = scores + _additive(_lower_triangle(query, key), query.dtype)
     if attn_mask is not None:
@@ -220,7 +268,7 @@ def _lower_triangle(query: FakeTensor, key: FakeTensor) -> Any:
 
 def _root_of_scale(query: FakeTensor, scale: float | None) -> Any:
     if scale is not None:
-        return math.sqrt(scale)
+        return math.sqrt(abs(scale))
     return query.shape[-1] ** -0.25
 
 

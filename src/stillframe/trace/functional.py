@@ -120,8 +120,11 @@ class FunctionalRecorder(Recorder):
         if view is None:
             return
         writes, grad = tensor.storage_.written, torch.is_grad_enabled()
-        if view.seen[0] == writes and (view.seen[1] or not grad):
+        lost = view.grad and grad and not view.seen[1]  # made anew where gradients were off
+        if view.seen[0] == writes and not lost:
             return
+        if grad and not view.grad and view.parent.requires_grad:
+            self.loses_gradients = True
         if view.func is aten.as_strided.default:
             self.refuse_unless_whole(view.parent, "as_strided")
         result = super().record(view.func, view.args, view.kwargs)
@@ -190,6 +193,8 @@ class FunctionalRecorder(Recorder):
 
     def _does_nothing(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether a view operator gives all of its argument, as it is."""
+        if args[0].requires_grad and not torch.is_grad_enabled():
+            return False  # no gradient goes through
         if func is aten.alias.default:
             return True
         if func is aten.detach.default:
@@ -204,9 +209,7 @@ class FunctionalRecorder(Recorder):
 
     def _same_again(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FakeTensor:
         """The same tensor as another object, without a node."""
-        result = self.fake_mode.ctx.alias(args[0])
-        if args[0].requires_grad and not result.requires_grad:
-            result.requires_grad_(True)
+        result: FakeTensor = self.fake_mode.run(aten.alias.default, args[:1], {})
         result.fx_node = self.operand(args[0])
         self._note_views(aten.alias.default, args[:1], {}, result)
         return result
@@ -220,8 +223,9 @@ class FunctionalRecorder(Recorder):
                 if parent is tensor:
                     break
                 if tensor.storage_ is parent.storage_:
-                    seen = (tensor.storage_.written, torch.is_grad_enabled())
-                    tensor.view_of = View(parent, func, args, kwargs, path, seen)
+                    grad = torch.is_grad_enabled()
+                    seen = (tensor.storage_.written, grad)
+                    tensor.view_of = View(parent, func, args, kwargs, path, grad, seen)
                     break
 
     # -- writes -----------------------------------------------------------------------------------
@@ -233,7 +237,7 @@ class FunctionalRecorder(Recorder):
                 "a functional program has values, not memory",
                 "use an operator that returns a view or a new tensor",
             )
-        if func is aten.copy_.default:
+        if func is aten.copy_.default or func is aten.fill_.Tensor:
             self.write(args[0], args[1])
             return args[0]
         form = functional_form(func)

@@ -18,8 +18,10 @@ aten = torch.ops.aten
 # In-place operators whose functional form has another name.
 _RENAMED: dict[Any, Any] = {
     aten.normal_.default: aten.normal_functional.default,
-    aten.bernoulli_.float: aten.bernoulli.p,
 }
+
+# Those whose functional operator draws other numbers; they have decompositions instead.
+_UNLIKE = frozenset({aten.bernoulli_.float})
 
 _MEMORY = (
     "resize_ resize_as_ resize_as_sparse_ set_ set_data swap_ "
@@ -75,7 +77,7 @@ class Form:
 def functional_form(func: Any) -> Form | None:
     """The form of an operator whose schema says that it writes, or None if torch has none."""
     arguments = func._schema.arguments
-    if func.namespace != "aten":
+    if func.namespace != "aten" or func in _UNLIKE:
         return None  # what an author calls foo_ need not compute what foo does
     written = [
         (i, a)

@@ -34,8 +34,9 @@ class View:
         parent: the viewed tensor.
         func, args, kwargs: the operator; the parent is among the arguments.
         path: which element of the operator's results the view is.
+        grad: whether gradients were on when the view was made.
         seen: how often the memory had been written when the view's node was made, and whether
-            gradients were on then.
+            gradients were on then: the node may be a newer one.
     """
 
     parent: FakeTensor
@@ -43,6 +44,7 @@ class View:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     path: tuple[int, ...]
+    grad: bool
     seen: tuple[int, bool]
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:

@@ -83,7 +83,9 @@ _fill(
 _fill("cauchy cauchy_", _second_positive, "cauchy_ expects sigma > 0.0")
 _fill("log_normal log_normal_", _second_positive, "log_normal_ expects std > 0.0")
 _fill("exponential exponential_", _positive, "exponential_ expects lambda > 0.0")
-_fill("normal_", _second_not_negative, "normal expects std >= 0.0", complex_too=True)
+_fill(
+    "normal_functional normal_", _second_not_negative, "normal expects std >= 0.0", complex_too=True
+)
 
 
 @rule(aten.geometric_.default)
