@@ -1,7 +1,6 @@
 """The programs of ``test_soundness`` under strict capture: equal or refused, never wrong.
 
-Strict capture sees side effects of Python that non-strict capture cannot, so fewer are wrong. What
-is still wrong is an expected failure there and here, and must fail.
+What is still wrong is an expected failure there and here, and must fail.
 """
 
 from __future__ import annotations
@@ -15,17 +14,9 @@ from torch import nn
 
 import stillframe as sf
 
-#: Wrong without ``strict``, refused with it.
-SEEN = {
-    "a global counter", "a counter in a global dict", "a counter on the class",
-    "a counter in a closure", "a list in a dict", "a deque", "an object's attribute",
-    "a cache object",
-}  # fmt: skip
-
 
 def _marked(item: Case) -> Any:
-    still = item.unsound and item.name not in SEEN
-    marks = pytest.mark.xfail(strict=True, reason=item.unsound) if still else ()
+    marks = pytest.mark.xfail(strict=True, reason=item.unsound) if item.unsound else ()
     return pytest.param(item, id=item.name, marks=marks)
 
 
@@ -38,7 +29,3 @@ def strictly(mod: nn.Module, args: Any, kwargs: Any, dims: Any) -> nn.Module:
 def test_never_wrong(item: Case) -> None:
     _, outcomes = run(item, strictly)
     assert not [outcome.text for outcome in outcomes if outcome.silent]
-
-
-def test_the_list_names_programs() -> None:
-    assert {item.name for item in CASES if item.unsound} >= SEEN

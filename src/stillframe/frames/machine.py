@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import operator
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ from stillframe.frames.traceback import add_entry
 
 #: Frames of the machine for one frame of the program, with room to spare.
 _FRAMES_PER_CALL = 12
+
+# typeshed knows the attribute of some versions only
+_builtins_of = operator.attrgetter("__builtins__")
 
 
 class Machine:
@@ -76,7 +80,7 @@ class Machine:
             decoded,
             variables,
             function.__globals__,
-            function.__builtins__,
+            _builtins_of(function),
             None,
             function.__closure__,
         )

@@ -26,7 +26,7 @@ from stillframe.symbolic import Expr
 from stillframe.trace import folding, higher_order, operators
 from stillframe.trace import transformer as _transformer  # noqa: F401  (it registers itself)
 from stillframe.trace.functions import FunctionMode
-from stillframe.trace.reads import Reads
+from stillframe.trace.reads import OF_MODES, Reads
 from stillframe.trace.scope import ModuleScope, tracking
 from stillframe.trace.subgraphs import Place, Subgraph, graph_of, refuse_escaped
 from stillframe.trace.symbols import SymbolNodes
@@ -426,8 +426,8 @@ class Recorder:
 
     def grad_mode(self) -> FakeTensor:
         """A 0-dim bool: whether gradients are enabled when the program comes here."""
-        state = self.create(torch.is_grad_enabled, (), {})
-        state.meta["val"] = torch.is_grad_enabled()
+        state = self.create(OF_MODES["grad mode"], (), {})
+        state.meta["val"] = OF_MODES["grad mode"]()
         node = self.create(aten.scalar_tensor.default, (state,), {"dtype": torch.bool})
         result = self.fake_mode.ctx.empty((), dtype=torch.bool)
         node.meta["val"] = result
