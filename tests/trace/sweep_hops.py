@@ -24,7 +24,7 @@ from tests.trace.sweep_make_fx import (
     Outcome,
     compare,
     name_of,
-    read_expectations,
+    surprises,
 )
 from torch.testing._internal.hop_db import hop_db
 from torch.utils import _pytree as pytree
@@ -150,18 +150,6 @@ def tracer(mode: str, library: str) -> Callable[..., Any]:
     return lambda f: make_fx(f, tracing_mode=mode, _allow_non_fake_inputs=True)
 
 
-def surprises(outcomes: list[Outcome]) -> list[str]:
-    """Where the outcomes are not those of the expectation file."""
-    expected = read_expectations(EXPECTATIONS)
-    found = []
-    for outcome in outcomes:
-        want = expected.get((outcome.op, outcome.mode), "ok")
-        if outcome.worst != want:
-            detail = " ".join(outcome.first.get(outcome.worst, "").split())
-            found.append(f"{outcome.op} {outcome.mode} {outcome.worst}, expected {want}: {detail}")
-    return found
-
-
 def main() -> int:
     p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     p.add_argument("--entries", default="", help="only these names, with commas")
@@ -181,7 +169,7 @@ def main() -> int:
                 text = " ".join(outcome.first[outcome.worst].split())
                 print(f"  {outcome.op} {outcome.mode} {outcome.worst}  # {text}")
         if library == "stillframe":
-            unexpected = surprises(found)
+            unexpected = surprises(found, "float32", EXPECTATIONS)
     print(f"{len(unexpected)} surprises" + "".join(f"\n  {line}" for line in unexpected))
     return 1 if unexpected else 0
 

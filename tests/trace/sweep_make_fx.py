@@ -273,9 +273,9 @@ def read_expectations(path: Path = EXPECTATIONS) -> dict[tuple[str, str, str], s
     return table
 
 
-def surprises(outcomes: list[Outcome], dtype: str) -> list[str]:
+def surprises(outcomes: list[Outcome], dtype: str, path: Path = EXPECTATIONS) -> list[str]:
     """Where the outcomes are not those that the expectation file gives."""
-    expected = read_expectations()
+    expected = read_expectations(path)
     found = []
     for outcome in outcomes:
         of_all = expected.get((outcome.op, outcome.mode, ""), {"ok"})
