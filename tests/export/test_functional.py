@@ -339,3 +339,20 @@ def test_loaded_programs(name: str, tmp_path: Any) -> None:
         loaded = sf.load(path)
         again = loaded if form == "core" else loaded.run_decompositions()
         assert_same(two_calls(again.module(), program), expected)
+
+
+def test_state_as_an_input_is_refused_where_it_is_written() -> None:
+    class Adds(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("total", torch.zeros(3))
+
+        def forward(self, x):
+            self.total.add_(x)
+            return self.total * 2 + x
+
+    module = sf.export(Adds(), (torch.ones(3),)).run_decompositions().module()
+    with pytest.raises(sf.CallError, match="shares memory with state"):
+        module(module.total)
+    assert torch.equal(module.total, torch.zeros(3))
+    assert torch.equal(module(module.total.clone()), torch.zeros(3))
