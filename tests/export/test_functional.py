@@ -325,3 +325,34 @@ def test_a_write_that_shows_at_some_sizes_only_is_refused() -> None:
     for size in (1, 3):
         x = torch.rand(size, 4)
         assert torch.equal(program.run_decompositions().module()(x), module(x))
+
+
+@pytest.mark.parametrize("name", ["TiedBuffers", "NonPersistentBuffer", "TensorAttribute"])
+def test_loaded_programs(name: str, tmp_path: Any) -> None:
+    """Before and after they are taken apart; ties stay ties."""
+    program = next(p for p in PROGRAMS if p.name == name)
+    module = as_module(program.make())
+    expected = two_calls(copy.deepcopy(module), program)
+    for form in ("training", "core"):
+        path = tmp_path / f"{form}.still"
+        sf.save(FORMS[form](sf.export(module, program.inputs())), path)
+        loaded = sf.load(path)
+        again = loaded if form == "core" else loaded.run_decompositions()
+        assert_same(two_calls(again.module(), program), expected)
+
+
+def test_state_as_an_input_is_refused_where_it_is_written() -> None:
+    class Adds(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("total", torch.zeros(3))
+
+        def forward(self, x):
+            self.total.add_(x)
+            return self.total * 2 + x
+
+    module = sf.export(Adds(), (torch.ones(3),)).run_decompositions().module()
+    with pytest.raises(sf.CallError, match="shares memory with state"):
+        module(module.total)
+    assert torch.equal(module.total, torch.zeros(3))
+    assert torch.equal(module(module.total.clone()), torch.zeros(3))

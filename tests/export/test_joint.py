@@ -186,7 +186,13 @@ def test_files_and_printing(tmp_path: Any) -> None:
     expected, actual = joint.module()(*args), loaded.module()(*args)
     torch.testing.assert_close(actual.parameter_gradients, expected.parameter_gradients)
     assert loaded.graph_signature.backward_signature == joint.graph_signature.backward_signature
-    assert "return [" in str(loaded)
+    text = str(loaded)
+    backward = joint.graph_signature.backward_signature
+    assert backward is not None
+    assert "(core dialect)" in text.splitlines()[0]
+    assert f"    calls becomes {joint.graph_signature.output_specs[0].arg.name}" in text
+    (gradient,) = backward.gradients_to_parameters
+    assert f"    weight has the gradient {gradient}" in text
 
 
 # -- what is refused ------------------------------------------------------------------------------

@@ -20,9 +20,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from stillframe import torch_private
-from stillframe.errors import NotSupported, SpecViolationError
+from stillframe.errors import CallError, NotSupported, SpecViolationError
 from stillframe.export import bindings
-from stillframe.export.door import Door
+from stillframe.export.door import Door, share_memory
 from stillframe.export.door_code import DoorCode
 from stillframe.export.promises import check_result, promise_of
 from stillframe.export.refusal import Refusal, refuse_state
@@ -118,7 +118,13 @@ class ProgramCode:
         self._name_placeholders()
         door_lines += self._asked_elsewhere()
         laid_out = self._lay_out_inputs() if self.program.dialect != "training" else []
+<<<<<<< HEAD
         body = [*laid_out, *self._body(self.graph)]
+=======
+        body = [*self._check_state(), *laid_out, *self._body()]
+        if self.grad_mode:
+            body = self._keeping_grad_mode(body)
+>>>>>>> h-decomp
         signature = self.door_code.signature()
         hooked, hooks, run = (self.names.local(n) for n in ("call_with_hooks", "hooks", "run"))
         lines = [
@@ -157,6 +163,27 @@ class ProgramCode:
                 self.text[node] = self._state(spec.kind, spec.target)
             else:
                 raise NotSupported(f"Programs with {spec.kind.name} inputs are not run yet.")
+
+    def _check_state(self) -> list[str]:
+        """The line that refuses inputs over memory of state that is copied back at the end."""
+        kinds = {
+            OutputKind.BUFFER_MUTATION: InputKind.BUFFER,
+            OutputKind.PARAMETER_MUTATION: InputKind.PARAMETER,
+        }
+        written = [
+            self._state(kinds[s.kind], str(s.target))
+            for s in self.program.graph_signature.output_specs
+            if s.kind in kinds
+        ]
+        tensors = [
+            self.inputs[n.name]
+            for n in self.graph.nodes
+            if n.name in self.inputs and isinstance(n.meta["val"], FakeTensor)
+        ]
+        if not written or not tensors:
+            return []
+        check = self.names.bind("check_state", check_state)
+        return [f"{check}(({', '.join(tensors)},), ({', '.join(written)},))"]
 
     def _lay_out_inputs(self) -> list[str]:
         """Lines that bring inputs into the memory order of the example, which views rely on.
@@ -455,6 +482,18 @@ class ProgramCode:
 
 
 HOOK_TABLES = 9
+
+
+def check_state(inputs: tuple[torch.Tensor, ...], written: tuple[torch.Tensor, ...]) -> None:
+    """Refuse an input that shares memory with state that the program writes."""
+    for tensor in inputs:
+        for state in written:
+            if share_memory(tensor, state):
+                raise CallError(
+                    "An input shares memory with state that this program writes.",
+                    why="a functional program copies new values back when it is done",
+                    hints=["pass a clone of it"],
+                )
 
 
 def laid_out(tensor: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:

@@ -89,7 +89,6 @@ class Rerun:
         self.env = ContinuedEnv(_environment_of(program.graph))
         self.recorder = self.recorder_class(self.env, table, self._lift)
         self.values: dict[torch.fx.Node, Any] = {}
-        self.storages: dict[int, FakeStorage] = {}
         self.input_specs: list[InputSpec] = []
         self.constants: dict[str, Any] = dict(program.constants)
         self.inputs: list[tuple[InputSpec, torch.fx.Node, Any]] = []
@@ -149,21 +148,23 @@ class Rerun:
         nodes = [n for n in self.program.graph.nodes if n.op == "placeholder"]
         specs = self.program.graph_signature.input_specs
         self.names.claim_all([n.name for n in nodes])
-        ties: dict[int, Any] = {}
+        ties: dict[int | None, Any] = {}
         for node, spec in zip(nodes, specs, strict=True):
             if spec.kind not in (*_STATE, InputKind.USER_INPUT):
                 raise NotSupported(f"Programs with {spec.kind.name} inputs are not taken apart.")
             val = node.meta["val"]
-            if isinstance(val, FakeTensor) and id(val) in ties:
-                value = ties[id(val)]
+            state = isinstance(val, FakeTensor) and spec.kind in _STATE
+            tie = id(val.storage_) if state else None
+            if tie in ties:  # two names of one tensor: the first is the one that is used
+                value = ties[tie]
                 new = new_placeholder(self.recorder.graph, node.name)
                 new.meta["val"] = value
             else:
                 value = self._input_value(val, spec.kind)
                 new = self.recorder.placeholder(node.name, value)
                 self.inputs.append((spec, new, value))
-            if isinstance(val, FakeTensor):
-                ties[id(val)] = value
+            if tie is not None:
+                ties[tie] = value
             self.values[node] = value
             self.input_specs.append(spec)
         for (leaf, dim), solution in Door.of(self.program).solved.items():
@@ -177,10 +178,7 @@ class Rerun:
 
     def _input_value(self, val: Any, kind: InputKind) -> Any:
         if isinstance(val, FakeTensor):
-            storage = self.storages.get(id(val.storage_))
-            if storage is None:
-                storage = FakeStorage(given=kind is InputKind.USER_INPUT)
-                self.storages[id(val.storage_)] = storage
+            storage = FakeStorage(given=kind is InputKind.USER_INPUT)
             made = FakeTensor.make(
                 self.env, val.sizes, val.strides, val.offset, val.dtype, val.device,
                 val.requires_grad, storage,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from stillframe.export.signature import OutputKind
 from stillframe.fake.tensor import FakeTensor
 from stillframe.symbolic import Expr, Range, substitute, symbol, to_python
 
@@ -18,6 +19,16 @@ _SHORT = {
     torch.int64: "i64", torch.int32: "i32", torch.int16: "i16", torch.int8: "i8",
     torch.uint8: "u8", torch.bool: "b8", torch.complex64: "c64", torch.complex128: "c128",
 }  # fmt: skip
+
+
+# How a listing says what an output is for, apart from the user's.
+_ROLES = {
+    OutputKind.BUFFER_MUTATION: "becomes",
+    OutputKind.PARAMETER_MUTATION: "becomes",
+    OutputKind.USER_INPUT_MUTATION: "becomes",
+    OutputKind.GRADIENT_TO_PARAMETER: "has the gradient",
+    OutputKind.GRADIENT_TO_USER_INPUT: "has the gradient",
+}
 
 
 def size_text(size: Any, dim_names: dict[str, str]) -> str:
@@ -49,7 +60,8 @@ def value_text(value: Any, dim_names: dict[str, str]) -> str:
 
 def program_text(program: ExportedProgram) -> str:
     """The whole listing."""
-    lines = [f"ExportedProgram of {program.root_class}"]
+    form = "" if program.dialect == "training" else f" ({program.dialect} dialect)"
+    lines = [f"ExportedProgram of {program.root_class}{form}"]
     dims = [
         f"{size_text(e, program.dim_names)}: {range_text(r)}"
         for e, r in program.range_constraints.items()
@@ -86,6 +98,12 @@ def _lines(
             if node.name not in left_out:
                 lines.append(f"{node.name}: {shape}")
         elif node.op == "output":
+            specs = program.graph_signature.output_specs
+            lines.extend(
+                f"{spec.target} {_ROLES[spec.kind]} {spec.arg.name}"
+                for spec in specs
+                if spec.kind in _ROLES
+            )
             lines.append(f"return {_operands(node.args[0])}")
         elif node.op == "get_attr":
             lines.append(f"{node.name} = graph:")
