@@ -205,12 +205,8 @@ def test_values_read_from_tensors() -> None:
         item(ctx, fakes.convert(torch.ones(2)))
     with pytest.raises(DataDependentError):
         RULES[aten.is_nonzero.default](ctx, fakes.convert(torch.tensor(3)))
-<<<<<<< HEAD
     classes = RULES[aten.one_hot.default](ctx, fakes.convert(torch.tensor([3]))).sizes[1]
     assert env.facts.range_of(classes) == Range(1, math.inf)
-=======
-    with pytest.raises(NotSupported, match="num_classes"):
-        RULES[aten.one_hot.default](ctx, fakes.convert(torch.tensor([3])))
 
 
 def test_copy_keeps_the_layout_of_what_is_copied_into() -> None:
@@ -228,4 +224,3 @@ def test_copy_keeps_the_layout_of_what_is_copied_into() -> None:
 def test_normal_numbers_in_functional_form() -> None:
     for x in (torch.randn(3, 4), torch.randn(4, 3).t(), torch.randn(2, 3, 4).permute(1, 2, 0)):
         check(aten.normal_functional.default, x, 0.0, 1.0)
->>>>>>> h-decomp

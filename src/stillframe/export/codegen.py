@@ -118,13 +118,7 @@ class ProgramCode:
         self._name_placeholders()
         door_lines += self._asked_elsewhere()
         laid_out = self._lay_out_inputs() if self.program.dialect != "training" else []
-<<<<<<< HEAD
-        body = [*laid_out, *self._body(self.graph)]
-=======
-        body = [*self._check_state(), *laid_out, *self._body()]
-        if self.grad_mode:
-            body = self._keeping_grad_mode(body)
->>>>>>> h-decomp
+        body = [*self._check_state(), *laid_out, *self._body(self.graph)]
         signature = self.door_code.signature()
         hooked, hooks, run = (self.names.local(n) for n in ("call_with_hooks", "hooks", "run"))
         lines = [
