@@ -84,6 +84,11 @@ def graph_lines(program: ExportedProgram, limit: int | None = None) -> list[str]
         n.name for n in program.graph.nodes if n.op == "placeholder" and n.users
     }
     lines = _lines(program.graph_module, program.dim_names, unused)
+    lines[-1:-1] = [
+        f"{spec.target} {_ROLES[spec.kind]} {spec.arg.name}"
+        for spec in program.graph_signature.output_specs
+        if spec.kind in _ROLES
+    ]
     return lines if limit is None or len(lines) <= limit else [*lines[:limit], "..."]
 
 
@@ -98,12 +103,6 @@ def _lines(
             if node.name not in left_out:
                 lines.append(f"{node.name}: {shape}")
         elif node.op == "output":
-            specs = program.graph_signature.output_specs
-            lines.extend(
-                f"{spec.target} {_ROLES[spec.kind]} {spec.arg.name}"
-                for spec in specs
-                if spec.kind in _ROLES
-            )
             lines.append(f"return {_operands(node.args[0])}")
         elif node.op == "get_attr":
             lines.append(f"{node.name} = graph:")
