@@ -222,10 +222,10 @@ def modes_taken_off(matches: Callable[[Any], bool]) -> Iterator[list[Any]]:
 
     Yields the modes that were taken off, dispatch modes first, outermost first.
     """
-    from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
+    from torch.overrides import _pop_mode, _push_mode
     from torch.utils import _python_dispatch
 
-    dispatch, functions = dispatch_modes(), list(_get_current_function_mode_stack())
+    dispatch, functions = dispatch_modes(), function_modes()
     off = [mode for mode in (*dispatch, *functions) if matches(mode)]
     if not off:
         yield off
@@ -324,7 +324,7 @@ def has_transform_rule(op: Any) -> bool:
 
 def is_listened_to(op: Any) -> bool:
     """Whether someone wants to see this operator that takes functions: a trace, a transform."""
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if inside_transform():
         return True
     return any(
         mode.supports_higher_order_operators or type(mode) in op.python_key_table

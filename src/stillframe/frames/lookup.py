@@ -54,20 +54,3 @@ def python_special(cls: type, name: str) -> Any:
         return None
     found = type_lookup(cls, name)
     return None if type(found) in C_KINDS else found
-
-
-def is_python_class(cls: type) -> bool:
-    """Whether a class statement (or a call of a metaclass) made ``cls``."""
-    return (
-        bool(cls.__flags__ & _HEAP_TYPE)
-        and "__module__" in cls.__dict__
-        and (
-            "__dict__" in cls.__dict__ or "__weakref__" in cls.__dict__ or "__doc__" in cls.__dict__
-        )
-    )
-
-
-def c_base(cls: type) -> type:
-    """The class whose C constructor makes instances of ``cls``."""
-    maker = getattr(cls.__new__, "__self__", None)
-    return maker if isinstance(maker, type) else object

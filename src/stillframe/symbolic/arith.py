@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from stillframe.symbolic.expr import ONE, ZERO, Expr, Operand, as_int, const, intern, order_key
+from stillframe.symbolic.expr import ONE, ZERO, Expr, const, intern, order_key
 
 Terms = dict[Expr, int]
 
@@ -338,8 +338,3 @@ def _merge(op: str, kept: list[Expr], arg: Expr) -> list[Expr]:
                 return [*kept[:i], arg, *kept[i + 1 :]]
             return kept
     return [*kept, arg]
-
-
-def int_operands(*values: Operand) -> tuple[Expr, ...]:
-    """All of ``values`` as integer expressions."""
-    return tuple(as_int(v) for v in values)

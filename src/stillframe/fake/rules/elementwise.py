@@ -237,6 +237,22 @@ def dense_like(ctx: RuleContext, t: FakeTensor, dtype: torch.dtype | None = None
     return fresh(ctx, t.sizes, dense_strides(ctx, t), dtype or t.dtype, t.device)
 
 
+def whole_copy(ctx: RuleContext, t: FakeTensor) -> FakeTensor:
+    """A copy of the whole storage, gaps and all: the layout of ``t``, unless its memory repeats."""
+    for size, stride in zip(t.sizes, t.strides, strict=True):
+        if stride == 0 and size != 1:
+            return dense_like(ctx, t)
+    return FakeTensor.make(
+        ctx.env,
+        t.sizes,
+        t.strides,
+        t.offset,
+        t.dtype,
+        t.device,
+        ctx.requires_grad and (t.dtype.is_floating_point or t.dtype.is_complex),
+    )
+
+
 def mapped(ctx: RuleContext, t: FakeTensor, dtype: torch.dtype | None = None) -> FakeTensor:
     """The result of an elementwise function of one tensor.
 

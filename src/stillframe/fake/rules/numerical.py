@@ -199,6 +199,29 @@ def histogramdd(
     return contiguous(ctx, tuple(counts), x.dtype, x.device), edges
 
 
+@rule(aten._histogramdd_bin_edges.default)
+def edges_by_column(
+    ctx: RuleContext, x: FakeTensor, bins: Sequence[int], **_: Any
+) -> list[FakeTensor]:
+    """One vector of edges for each column of the points."""
+    return [contiguous(ctx, (n + 1,), x.dtype, x.device) for n in bins]
+
+
+@rule(aten._histogramdd_from_bin_cts.default)
+def counts_by_column(ctx: RuleContext, x: FakeTensor, bins: Sequence[int], **_: Any) -> FakeTensor:
+    """The counts, one dim for each column of the points."""
+    return contiguous(ctx, tuple(bins), x.dtype, x.device)
+
+
+@rule(aten._histogramdd_from_bin_tensors.default)
+def counts_between_edges(
+    ctx: RuleContext, x: FakeTensor, bins: Sequence[FakeTensor], **_: Any
+) -> FakeTensor:
+    """The same, with the edges given."""
+    sizes = tuple(tidy(ctx, edges.sizes[0] - 1) for edges in bins)
+    return contiguous(ctx, sizes, x.dtype, x.device)
+
+
 # -- products --------------------------------------------------------------------------------------
 
 

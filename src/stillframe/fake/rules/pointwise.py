@@ -25,6 +25,7 @@ from stillframe.fake.rules.elementwise import (
     promoted,
     real_of,
     refuse_overlap,
+    whole_copy,
     write_into,
 )
 from stillframe.fake.rules.sizing import must
@@ -509,18 +510,6 @@ def copy_(
 def copy(
     ctx: RuleContext, x: FakeTensor, source: FakeTensor, non_blocking: bool = False
 ) -> FakeTensor:
-    """The whole storage of ``x`` is copied, gaps and all, so its layout stays."""
     if source.sizes != x.sizes:
         fit(ctx, source.sizes, x.sizes)
-    for size, stride in zip(x.sizes, x.strides, strict=True):
-        if stride == 0 and size != 1:
-            return dense_like(ctx, x)
-    return FakeTensor.make(
-        ctx.env,
-        x.sizes,
-        x.strides,
-        x.offset,
-        x.dtype,
-        x.device,
-        ctx.requires_grad and (x.dtype.is_floating_point or x.dtype.is_complex),
-    )
+    return whole_copy(ctx, x)

@@ -10,7 +10,7 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.dims import wrap_dim
-from stillframe.fake.rules.elementwise import contiguous, dense_like, fit
+from stillframe.fake.rules.elementwise import contiguous, dense_like, fit, whole_copy
 from stillframe.fake.rules.sizing import must, must_match
 from stillframe.fake.tensor import FakeTensor
 
@@ -172,19 +172,8 @@ def _check_masked_scatter(x: FakeTensor, mask: FakeTensor, source: FakeTensor) -
 def view_scatter(
     ctx: RuleContext, x: FakeTensor, src: FakeTensor, *_: Any, **__: Any
 ) -> FakeTensor:
-    """A copy of ``x`` with ``src`` in a view of it. The whole storage is copied, gaps and all."""
-    for size, stride in zip(x.sizes, x.strides, strict=True):
-        if stride == 0 and size != 1:
-            return dense_like(ctx, x)
-    return FakeTensor.make(
-        ctx.env,
-        x.sizes,
-        x.strides,
-        x.offset,
-        x.dtype,
-        x.device,
-        ctx.requires_grad and (x.dtype.is_floating_point or x.dtype.is_complex),
-    )
+    """A copy of ``x`` with ``src`` in a view of it."""
+    return whole_copy(ctx, x)
 
 
 @rule(aten.fill_diagonal_.default)
