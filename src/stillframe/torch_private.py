@@ -275,32 +275,84 @@ def inside_transform() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
-_flags_lock = threading.Lock()
-_flags_users = 0
-_flags_before = False, False
+_held: dict[tuple[int, str], tuple[Any, int]] = {}  # what an attribute was before, and for how many
+_held_lock = threading.Lock()
+
+
+def _hold(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+    """An attribute of torch is ``make(what it was)`` until the last that held it puts it back."""
+    with _held_lock:
+        before, count = _held.get((id(owner), name)) or (getattr(owner, name), 0)
+        _held[id(owner), name] = before, count + 1
+        if not count:
+            setattr(owner, name, make(before))
+
+
+def _put_back(owner: Any, name: str) -> None:
+    with _held_lock:
+        before, count = _held.pop((id(owner), name))
+        if count > 1:
+            _held[id(owner), name] = before, count - 1
+        else:
+            setattr(owner, name, before)
 
 
 @contextlib.contextmanager
-def compiling_flags() -> Iterator[None]:
+def _flags_up(owner: Any, *names: str) -> Iterator[None]:
+    """Flags of the process are True inside; threads that raise them at one time share them."""
+    for name in names:
+        _hold(owner, name, lambda _: True)
+    try:
+        yield
+    finally:
+        for name in names:
+            _put_back(owner, name)
+
+
+class _StandIns(threading.local):
+    """What stands in for functions in this thread: (owner, name) -> a stack."""
+
+    def __init__(self) -> None:
+        self.stacks: dict[tuple[int, str], list[Callable[..., Any]]] = {}
+
+
+_active = _StandIns()
+
+
+@contextlib.contextmanager
+def functions_replaced(owner: Any, stand_ins: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    """Functions of a module or class of torch are others inside, in this thread.
+
+    Args:
+        stand_ins: name -> what is called instead, with the function itself before its arguments.
+    """
+    for name, stand_in in stand_ins.items():
+        _hold(owner, name, functools.partial(_for_one_thread, (id(owner), name)))
+        _active.stacks.setdefault((id(owner), name), []).append(stand_in)
+    try:
+        yield
+    finally:
+        for name in stand_ins:
+            _active.stacks[id(owner), name].pop()
+            _put_back(owner, name)
+
+
+def _for_one_thread(key: tuple[int, str], original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        stack = _active.stacks.get(key)
+        return stack[-1](original, *args, **kwargs) if stack else original(*args, **kwargs)
+
+    return call
+
+
+def compiling_flags() -> contextlib.AbstractContextManager[None]:
     """``torch.compiler.is_compiling()`` and ``is_exporting()`` answer True inside.
 
     Libraries ask them to leave out what cannot be captured. They are flags of the process, so
     threads that capture at one time share them.
     """
-    compiler: Any = torch.compiler
-    global _flags_users, _flags_before
-    with _flags_lock:
-        if _flags_users == 0:
-            _flags_before = compiler._is_compiling_flag, compiler._is_exporting_flag
-            compiler._is_compiling_flag = compiler._is_exporting_flag = True
-        _flags_users += 1
-    try:
-        yield
-    finally:
-        with _flags_lock:
-            _flags_users -= 1
-            if _flags_users == 0:
-                compiler._is_compiling_flag, compiler._is_exporting_flag = _flags_before
+    return _flags_up(torch.compiler, "_is_compiling_flag", "_is_exporting_flag")
 
 
 # The operators that take subgraphs, of those that a graph may call.
@@ -336,25 +388,12 @@ def is_listened_to(op: Any) -> bool:
 OperatorHandler = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 
 
-class _ThreadHandler(threading.local):
-    """Who answers the higher-order operators that this thread calls, if somebody records them."""
-
-    handler: OperatorHandler | None = None
-
-
-_uncompiled = _ThreadHandler()
-_uncompiled_lock = threading.Lock()
-_uncompiled_users = 0
-# (owner, attribute) -> torch's own function, while another stands in for it
-_compiling: dict[tuple[Any, str], Any] = {}
-
-
-def _compile_and_call(function: Any, args: Any, kwargs: Any = None) -> Any:
+def _compile_and_call(compiled: Any, function: Any, args: Any, kwargs: Any = None) -> Any:
     """In place of torch's function that compiles a call of a higher-order operator."""
     return function(*args, **(kwargs or {}))
 
 
-def _cond(pred: Any, true_fn: Any, false_fn: Any, operands: Any = ()) -> Any:
+def _cond(compiled: Any, pred: Any, true_fn: Any, false_fn: Any, operands: Any = ()) -> Any:
     """In place of ``torch.cond``, which would import all of torch's compiler."""
     if isinstance(pred, (bool, int, float)):
         return (true_fn if pred else false_fn)(*operands)
@@ -367,7 +406,7 @@ def _cond(pred: Any, true_fn: Any, false_fn: Any, operands: Any = ()) -> Any:
     return torch.ops.higher_order.cond(pred, *functions, tuple(leaves))
 
 
-def _compile_region(function: Any, *args: Any, **kwargs: Any) -> Any:
+def _compile_region(compiled: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
     """In place of what ``mark_compile_region`` calls: the region becomes one operator."""
     leaves, spec = pytree.tree_flatten((args, kwargs))
     tensors = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
@@ -387,145 +426,47 @@ def _compile_region(function: Any, *args: Any, **kwargs: Any) -> Any:
     return pytree.tree_unflatten(results, out_specs[0])
 
 
-def _answer(op: Any, /, *args: Any, **kwargs: Any) -> Any:
-    """In place of the dispatcher of higher-order operators; it is asked if nobody answers.
-
-    A function mode would see these calls, too, but not those of a backward pass.
-    """
-    assert _uncompiled.handler is not None
-    answer = _uncompiled.handler(op, args, kwargs)
-    return call_unanswered(op, *args, **kwargs) if answer is NotImplemented else answer
-
-
 def call_unanswered(op: Any, *args: Any, **kwargs: Any) -> Any:
     """Call a higher-order operator through torch's dispatcher; what that calls may be answered."""
-    call = torch._ops.HigherOrderOperator.__call__
-    return _compiling.get((torch._ops.HigherOrderOperator, "__call__"), call)(op, *args, **kwargs)
+    owner = torch._ops.HigherOrderOperator
+    call, _ = _held.get((id(owner), "__call__")) or (owner.__call__, 0)
+    return call(op, *args, **kwargs)
 
 
-def _call_base(op: Any, function: Any, *operands: Any, **options: Any) -> Any:
+def _call_base(checked: Any, op: Any, function: Any, *operands: Any, **options: Any) -> Any:
     """In place of a check that functions are graph modules: a capture makes them such."""
     return torch._ops.HigherOrderOperator.__call__(op, function, *operands, **options)
-
-
-def _stand_ins() -> list[tuple[Any, str, Any]]:
-    """Where torch compiles a function that is given to a higher-order operator, or refuses it."""
-    from torch._higher_order_ops import base_hop, utils
-
-    # the package has an operator of the same name
-    invoke_subgraph = sys.modules["torch._higher_order_ops.invoke_subgraph"]
-    return [
-        (torch, "cond", _cond),
-        (utils, "_hop_compile_and_call", _compile_and_call),
-        (invoke_subgraph, "invoke_subgraph_placeholder", _compile_region),
-        (torch._ops.HigherOrderOperator, "__call__", _answer),
-        (base_hop.BaseHOP, "__call__", _call_base),
-    ]
-
-
-def _attention_flags() -> dict[tuple[Any, str], Any]:
-    """The flag by which ``flex_attention`` calls its operator, if its module was ever imported."""
-    module = sys.modules.get("torch.nn.attention.flex_attention")
-    name = "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"
-    return {} if module is None else {(module, name): getattr(module, name)}
-
-
-def _only_here(place: tuple[Any, str], stand_in: Callable[..., Any]) -> Callable[..., Any]:
-    """``stand_in`` in recording threads, and in others what was there before."""
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        function = _compiling[place] if _uncompiled.handler is None else stand_in
-        return function(*args, **kwargs)
-
-    return call
-
-
-class _StandIns(threading.local):
-    """What stands in for functions in this thread: (owner, name) -> a stack."""
-
-    def __init__(self) -> None:
-        self.stacks: dict[tuple[int, str], list[Callable[..., Any]]] = {}
-
-
-_active = _StandIns()
-_replaced: dict[tuple[int, str], tuple[Any, int]] = {}  # the function itself, and how often
-_replaced_lock = threading.Lock()
-
-
-@contextlib.contextmanager
-def functions_replaced(owner: Any, stand_ins: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
-    """Functions of a module or class of torch are others inside, in this thread.
-
-    Args:
-        stand_ins: name -> what is called instead, with the function itself before its arguments.
-    """
-    for name in stand_ins:
-        _replace(owner, name)
-    for name, stand_in in stand_ins.items():
-        _active.stacks.setdefault((id(owner), name), []).append(stand_in)
-    try:
-        yield
-    finally:
-        for name in stand_ins:
-            _active.stacks[id(owner), name].pop()
-            _put_back(owner, name)
-
-
-def _replace(owner: Any, name: str) -> None:
-    key = id(owner), name
-    with _replaced_lock:
-        original, count = _replaced.get(key, (getattr(owner, name), 0))
-        _replaced[key] = original, count + 1
-        if count:
-            return
-
-        @functools.wraps(original)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            stack = _active.stacks.get(key)
-            return stack[-1](original, *args, **kwargs) if stack else original(*args, **kwargs)
-
-        setattr(owner, name, call)
-
-
-def _put_back(owner: Any, name: str) -> None:
-    key = id(owner), name
-    with _replaced_lock:
-        original, count = _replaced.pop(key)
-        if count > 1:
-            _replaced[key] = original, count - 1
-        else:
-            setattr(owner, name, original)
 
 
 @contextlib.contextmanager
 def higher_order_answered(handler: OperatorHandler) -> Iterator[None]:
     """``torch.cond``, ``while_loop``, ``scan``... call their operator as it is inside.
 
-    ``handler`` answers the operators that this thread calls, or returns ``NotImplemented``.
-    Outside of a recording, in other threads too, they compile the functions that they are given.
+    ``handler`` answers the operators that this thread calls, or returns ``NotImplemented``: a
+    function mode would see these calls, too, but not those of a backward pass. Outside of a
+    recording, in other threads too, torch compiles the functions that the operators are given.
     """
-    global _uncompiled_users
-    with _uncompiled_lock:
-        if _uncompiled_users == 0:
-            stand_ins = _stand_ins()
-            _compiling.update(((owner, name), getattr(owner, name)) for owner, name, _ in stand_ins)
-            for owner, name, stand_in in stand_ins:
-                setattr(owner, name, _only_here((owner, name), stand_in))
-            flags = _attention_flags()
-            _compiling.update(flags)
-            for owner, name in flags:
-                setattr(owner, name, True)
-        _uncompiled_users += 1
-    old, _uncompiled.handler = _uncompiled.handler, handler
-    try:
+    from torch._higher_order_ops import base_hop, utils
+
+    def answer(dispatch: Any, op: Any, /, *args: Any, **kwargs: Any) -> Any:
+        found = handler(op, args, kwargs)
+        return dispatch(op, *args, **kwargs) if found is NotImplemented else found
+
+    # the package has an operator of the same name
+    invoke_subgraph = sys.modules["torch._higher_order_ops.invoke_subgraph"]
+    attention = sys.modules.get("torch.nn.attention.flex_attention")
+    with contextlib.ExitStack() as held:
+        for owner, name, stand_in in (
+            (torch, "cond", _cond),
+            (utils, "_hop_compile_and_call", _compile_and_call),
+            (invoke_subgraph, "invoke_subgraph_placeholder", _compile_region),
+            (torch._ops.HigherOrderOperator, "__call__", answer),
+            (base_hop.BaseHOP, "__call__", _call_base),
+        ):
+            held.enter_context(functions_replaced(owner, {name: stand_in}))
+        if attention is not None:  # a flag by which flex_attention calls its operator
+            held.enter_context(_flags_up(attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"))
         yield
-    finally:
-        _uncompiled.handler = old
-        with _uncompiled_lock:
-            _uncompiled_users -= 1
-            if _uncompiled_users == 0:
-                for (owner, name), function in _compiling.items():
-                    setattr(owner, name, function)
 
 
 @contextlib.contextmanager
