@@ -130,3 +130,15 @@ def test_many_disjunctions_stay_bounded() -> None:
         total = total + x
     assert facts.decide(eq(total, 7)) in (None, False)
     assert facts.decide(symbols[0] <= 64) is True
+
+
+def test_points_that_a_disjunction_excludes_do_not_count() -> None:
+    """The length of ``x.narrow(0, u, 2)`` for six rows: ``u`` is anything but -1."""
+    facts = Facts()
+    facts.set_range(u, Range(-6, 4))
+    end = "u + 6*(1 if u == -2 and u <= -1 else 0) + 2"
+    last = f"(({end}) + 6 if {end} <= -1 else min(6, max(0, {end})))"
+    question = parse(f"max(0, {last} - (u + 6 if u <= -1 else max(0, u))) == 2")
+    assert facts.decide(question) is None
+    facts.assume(parse("u >= 0 or u <= -2"))
+    assert facts.decide(question) is True

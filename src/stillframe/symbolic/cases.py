@@ -157,7 +157,7 @@ def _by_refutation(store: Store, node: Expr) -> bool | None:
 
 
 def _by_values(store: Store, node: Expr) -> bool | None:
-    """The answer at every point, if the simplified question has few of them."""
+    """The answer at every point that the disjunctions allow, if the question has few points."""
     node = simplify(store, node)
     if node.is_constant:
         return bool(node.value)
@@ -174,10 +174,13 @@ def _by_values(store: Store, node: Expr) -> bool | None:
         points = math.prod(map(len, spans))
         if points > _POINTS:
             return None
+    splits = [split for split in store.splits if split.free_symbols <= node.free_symbols]
     found: set[bool] = set()
     for numbers in itertools.product(*spans):
+        point = dict(zip(symbols, numbers, strict=True))
         try:
-            found.add(bool(evaluate(node, dict(zip(symbols, numbers, strict=True)))))
+            if all(evaluate(split, point) for split in splits):
+                found.add(bool(evaluate(node, point)))
         except (ArithmeticError, ValueError):  # it has no value there
             continue
         if len(found) > 1:

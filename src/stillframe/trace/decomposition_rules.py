@@ -14,6 +14,7 @@ from stillframe.errors import InternalError
 from stillframe.fake.mode import mode_of
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes import layout
+from stillframe.trace import checked_in_graph
 
 aten = torch.ops.aten
 
@@ -278,3 +279,9 @@ def _additive(mask: Any, dtype: torch.dtype) -> Any:
         return mask
     zero = torch.zeros((), dtype=dtype, device=mask.device)
     return torch.where(mask, zero, torch.full_like(zero, -math.inf))
+
+
+# -- statistics -----------------------------------------------------------------------------------
+
+_rule(aten.cov.default)(checked_in_graph.cov)
+_rule(aten.corrcoef.default)(checked_in_graph.corrcoef)

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from stillframe import stack, torch_private
 from stillframe.errors import NotSupported
 from stillframe.fake.tensor import FakeTensor
-from stillframe.trace import indexing, literals
+from stillframe.trace import checked_in_graph, indexing, literals
 from stillframe.trace.reads import DTYPE, QUESTIONS, tensor_question
 
 if TYPE_CHECKING:
@@ -157,6 +157,11 @@ def _of_autograd(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
     )
 
 
+def _gaussian_nll_loss(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
+    with mode:
+        return checked_in_graph.gaussian_nll_loss(*args, **kwargs)
+
+
 def _require_grad(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> Any:
     """Saying again what is so already changes nothing."""
     wanted = kwargs.get("requires_grad", args[1] if len(args) > 1 else True)
@@ -191,4 +196,5 @@ _HANDLERS: dict[Any, Any] = {
     torch.Tensor.storage: _address,
     torch.Tensor.tolist: _tolist,
     torch.Tensor.__bool__: _bool,
+    torch.nn.functional.gaussian_nll_loss: _gaussian_nll_loss,
 }

@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from stillframe import torch_private
+from stillframe.trace import checked_in_graph
 
 if TYPE_CHECKING:
     from stillframe.trace.calls import CallMode
@@ -45,8 +46,20 @@ def _lstm(mode: CallMode, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
         return kernel(*args, **kwargs)
 
 
+def _instead(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` is traced in place of torch's."""
+
+    def call(mode: CallMode, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        with mode:
+            return function(*args, **kwargs)
+
+    return call
+
+
 OTHER_WAYS: dict[Any, Callable[[CallMode, Any, tuple[Any, ...], dict[str, Any]], Any]] = {
     F.ctc_loss: _ctc_loss,
     torch.ctc_loss: _ctc_loss,
     torch.lstm: _lstm,
+    **dict.fromkeys((torch.cov, torch.Tensor.cov), _instead(checked_in_graph.cov)),
+    **dict.fromkeys((torch.corrcoef, torch.Tensor.corrcoef), _instead(checked_in_graph.corrcoef)),
 }
