@@ -365,7 +365,7 @@ def test_attributes_of_modules_are_judged_as_without_strict() -> None:
     assert [float(module(X)[0, 0]) for _ in range(2)] == [2.0, 3.0]
 
     def assigns(self: Any, x: Any) -> Any:
-        self.extra = 1
+        self.extra = getattr(self, "extra", 0) + 1
         return x
 
     with pytest.raises(sf.SideEffectError, match="attribute self.extra"):

@@ -33,17 +33,21 @@ def refuse_changes(changes: Iterable[Change]) -> list[Change]:
         if change.kind == "buffer" and isinstance(change.value, FakeTensor):
             rebound.append(change)
             continue
-        raise _refusal(change)
+        raise refusal(change)
     return rebound
 
 
-def _refusal(change: Change) -> SideEffectError:
+def refusal(change: Change) -> SideEffectError:
+    """The error for a change that a program cannot make."""
     path = f"self.{change.path}"
     if change.kind == "tensor attribute":
         return SideEffectError(
             f"forward assigns a tensor to {path}, which is no registered buffer ({change.what}).",
             why="programs keep state only in parameters and buffers; the assignment would be lost",
-            hints=[f"in __init__: self.register_buffer({_last(change.path)!r}, initial_value)"],
+            hints=[
+                f"in __init__: self.register_buffer({_last(change.path)!r}, initial_value)",
+                "if no later call reads it: strict=True leaves it out and says so in the notes",
+            ],
         )
     if change.kind == "outside":
         return SideEffectError(

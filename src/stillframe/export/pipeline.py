@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 
 from stillframe import torch_private
 from stillframe.errors import InvalidInput, NotSupported, StillframeError
-from stillframe.export import constraints, effects, passes
+from stillframe.export import constraints, effects, leftovers, passes
 from stillframe.export import strict as strict_capture
 from stillframe.export.assumptions import Assumption, assumptions
 from stillframe.export.call_spec import CallSpec
@@ -44,6 +44,7 @@ from stillframe.export.signature import (
     TensorArgument,
 )
 from stillframe.export.state import (
+    Change,
     RandomState,
     Watch,
     fake_state,
@@ -191,21 +192,49 @@ def _run(capture: _Capture) -> ExportedProgram:
     comparisons of sizes are decided when they are made, with guards where facts leave them open.
     """
     try:
-        return capture.run()
+        program = capture.run()
     except NotSupported as e:
         if "bool, not SymBool" not in str(e.__cause__):
             raise
-    capture.restart()
-    capture.env.decide_at_once = True
-    return capture.run()
+        capture.restart()
+        capture.env.decide_at_once = True
+        program = capture.run()
+    if capture.left and not capture.stale:
+        _check_left(capture, program)
+    return program
+
+
+def _check_left(capture: _Capture, program: ExportedProgram) -> None:
+    """What forward leaves on the module must mean nothing to a later call.
+
+    Raises:
+        SideEffectError: it does, or nobody can tell; names the first attribute.
+    """
+    again = _Capture(capture.request, capture.moved, capture.left)
+    try:
+        other = _run(again)
+    except Exception as e:
+        raise effects.refusal(capture.left[0]) from e
+    if not leftovers.leave_the_same(capture.left, again.left):
+        raise effects.refusal(capture.left[0])
+    if not leftovers.are_the_same(program, other):
+        raise effects.refusal(capture.left[0])
 
 
 class _Capture:
-    """One capture in progress."""
+    """One capture in progress.
 
-    def __init__(self, request: Request, moved: frozenset[str] | None) -> None:
+    Attributes:
+        left: what forward left on the modules.
+        stale: what an earlier run left there, which this one starts from.
+    """
+
+    def __init__(
+        self, request: Request, moved: frozenset[str] | None, stale: Sequence[Change] = ()
+    ) -> None:
         self.request = request
         self.moved = moved
+        self.stale = stale
         self.restart()
 
     def restart(self) -> None:
@@ -224,6 +253,7 @@ class _Capture:
         self.constants: dict[str, torch.Tensor] = {}
         self.constant_fakes: dict[str, FakeTensor] = {}
         self.notes: list[str] = []
+        self.left: list[Change] = []
         self.verdicts: list[Verdict] = []
         self.proposed_spec = ""
         self.recorder = Recorder(
@@ -243,6 +273,7 @@ class _Capture:
         random_state = RandomState()
         with swapped_state(self.modules, fakes) as watch:
             try:
+                leftovers.set_stale(self.modules, self.stale)
                 outputs, out_spec = self._run_module(inputs)
                 effects.check_random(random_state)
                 self._rebind_buffers(watch, fakes, outputs)
@@ -341,7 +372,11 @@ class _Capture:
         self, watch: Watch, fakes: dict[int, FakeTensor], outputs: list[Any]
     ) -> None:
         """``self.buffer = new`` in forward becomes a copy into the buffer; the rest is refused."""
-        changes = effects.refuse_changes(watch.changes())
+        found = watch.changes()
+        if self.request.strict:
+            self.left = [c for c in found if leftovers.is_left_behind(c)]
+            self.notes += map(leftovers.note, self.left)
+        changes = effects.refuse_changes(c for c in found if c not in self.left)
         if not changes:
             return
         state = {**self.parameters, **self.buffers}

@@ -84,7 +84,7 @@ def memory_of(real: torch.Tensor) -> int:
     return int(real.untyped_storage()._cdata)
 
 
-@dataclass
+@dataclass(eq=False)
 class Change:
     """One thing that forward changed.
 
