@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from stillframe import torch_private
+from stillframe import torch_private, usage
 from stillframe.errors import InvalidInput, NotSupported, StillframeError
 from stillframe.export import constraints, effects, leftovers, passes
 from stillframe.export import strict as strict_capture
@@ -63,6 +64,24 @@ from stillframe.trace.recorder import Recorder, new_placeholder
 from stillframe.trace.scope import ModuleScope, module_paths
 
 
+def _flags(*, strict: bool = False, **_: Any) -> tuple[str, ...]:
+    return ("strict" if strict else "non_strict", "pre_dispatch")
+
+
+def _operators(program: ExportedProgram) -> dict[str, int]:
+    """How many nodes call each function, subgraphs included."""
+    graphs = [g for g in program.graph_module.modules() if isinstance(g, torch.fx.GraphModule)]
+    nodes = (node for graph in graphs for node in graph.graph.nodes if node.op == "call_function")
+    return dict(Counter(_name(node.target) for node in nodes))
+
+
+def _name(target: Any) -> str:
+    if isinstance(target, (torch._ops.OpOverload, torch._ops.HigherOrderOperator)):
+        return str(target)
+    return f"{target.__module__}.{target.__qualname__}"
+
+
+@usage.reported("export", _flags, _operators)
 def export(
     mod: torch.nn.Module | Callable[..., Any],
     args: tuple[Any, ...],
