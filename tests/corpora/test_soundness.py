@@ -186,7 +186,7 @@ class Plus(torch.Tensor):
 
 
 case("a tensor subclass at export", lambda self, x: x * 2, lambda: call(x_(3, 4).as_subclass(Plus)),
-     unsound="fake/tensor.py refuse_exotic lets subclasses with only __torch_function__ pass")
+     verdict=Export("NotSupported", "subclass"))
 
 # -- aliasing and writes --------------------------------------------------------------------------
 
@@ -501,9 +501,6 @@ def rewound(self: Any, x: Any) -> Any:
     return x * y + torch.rand(3, 4)
 
 
-GENERATOR = (
-    "state.py RandomState compares the ends only; a state that is set and put back is missed"
-)
 case(
     "dropout", lambda self, x: self.lin(F.dropout(F.alpha_dropout(x, 0.3, True), 0.5, True)), X, X2
 )
@@ -512,8 +509,9 @@ case("a draw as a number", lambda self, x: x * torch.bernoulli(torch.tensor(0.5)
 case("manual_seed in forward", seeded, X, X2, verdict=Export("SideEffectError", "random state"))
 case("random.random", lambda self, x: x * random.random(), X, X2,
      verdict=Export("SideEffectError", "draws from or seeds random"))
-case("a seeded fork", forked, X, X2, unsound=GENERATOR)
-case("the generator's state set", rewound, X, X2, unsound=GENERATOR)
+case("a seeded fork", forked, X, X2, verdict=Export("SideEffectError", "random state"))
+case("the generator's state set", rewound, X, X2,
+     verdict=Export("SideEffectError", "random state"))
 case("a generator object", lambda self, x: x * torch.rand(3, generator=torch.Generator()).sum(), X,
      verdict=Export("NotSupported", "Generator"))
 case("a Random on the module", lambda self, x: x * self.rng.random(), X, X2,
@@ -566,8 +564,7 @@ def backward_inside(self: Any, x: Any) -> Any:
 BACKWARD = "below_autograd: what the user attaches to the backward pass is lost without a word"
 case("a no_grad region", half_no_grad, X, XG)
 case("a no_grad region, called without grad", half_no_grad, X, X2, around=torch.no_grad)
-case("a no_grad region, exported without grad", half_no_grad, X, X2, around_export=torch.no_grad,
-     unsound="functions.py _set_grad_enabled records no node where the mode does not change")
+case("a no_grad region, exported without grad", half_no_grad, X, X2, around_export=torch.no_grad)
 case("a branch on is_grad_enabled", lambda self, x: x * (2 if torch.is_grad_enabled() else 3), X,
      around=torch.no_grad, verdict=Refuse("torch: grad mode is False"))
 case("an autocast region", with_autocast, X, X2)
@@ -582,8 +579,7 @@ case(
 )
 case("another default dtype", lambda self, x: (x * 2, torch.tensor(1.5)), X, around=float64_default,
      example=X, verdict=Refuse("torch: default dtype is torch.float64"))
-case("inference_mode region", torch.inference_mode()(lambda self, x: self.lin(x)), X,
-     unsound="inference_mode is not recorded: results take part in autograd")
+case("inference_mode region", torch.inference_mode()(lambda self, x: self.lin(x)), X)
 case("gradients", lambda self, x: F.gelu(self.lin(x)).softmax(-1) @ x.t(), XG, XG)
 case("detach and data", lambda self, x: self.lin(x).detach() + self.lin(x.data), XG, XG)
 case("a gradient of one's own", lambda self, x: Tripled.apply(self.lin(x)), X, unsound=BACKWARD)

@@ -7,8 +7,10 @@ path. ``self.buffer = new`` is the one change that can be expressed: as a copy i
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from types import FrameType
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from stillframe.errors import NotSupported, SideEffectError
 from stillframe.export.signature import InputKind, InputSpec
 from stillframe.export.state import Change, RandomState
 from stillframe.fake.tensor import FakeTensor
+from stillframe.trace.grad_regions import OF_CALLER
 from stillframe.trace.operators import facts_of
 
 
@@ -85,7 +88,7 @@ def refuse_written_leaves(graph: torch.fx.Graph, leaves: Mapping[str, str]) -> N
     grad = torch.is_grad_enabled()
     for node in graph.nodes:
         if node.target is torch_private.set_grad_enabled:
-            grad = bool(node.args[0])
+            grad = bool(node.args[0]) and OF_CALLER not in node.meta
         elif grad and isinstance(node.target, torch._ops.OpOverload):
             for position, name in facts_of(node.target).writes:
                 given = node.args[position] if position < len(node.args) else node.kwargs.get(name)
@@ -99,6 +102,35 @@ def refuse_written_leaves(graph: torch.fx.Graph, leaves: Mapping[str, str]) -> N
                     )
 
 
+@contextlib.contextmanager
+def seeds_refused(floor: FrameType) -> Iterator[None]:
+    """Inside, seeding torch or setting the state of its generator is refused.
+
+    A state that is put back later shows no difference in the end, and draws of fakes do not advance
+    the generator.
+    """
+
+    def refuse(function: Any, *args: Any, **kwargs: Any) -> Any:
+        raise _changes_torchs_random_state(stack.summary(stack.raw_stack(floor)))
+
+    stand_ins = dict.fromkeys(("manual_seed", "seed", "set_rng_state"), refuse)
+    with (
+        torch_private.functions_replaced(torch, stand_ins),
+        torch_private.functions_replaced(torch.random, stand_ins),
+    ):
+        yield
+
+
+def _changes_torchs_random_state(where: tuple[str, ...] = ()) -> SideEffectError:
+    return SideEffectError(
+        "forward changes torch's random state outside of recorded operators "
+        "(torch.manual_seed, a generator's state, or a draw on real tensors).",
+        why="the program would not repeat it",
+        where=where,
+        hints=["seed before the call; random operators of torch in forward are recorded"],
+    )
+
+
 def check_random(before: RandomState) -> None:
     """Refuse draws and seeds that a program cannot repeat.
 
@@ -109,12 +141,7 @@ def check_random(before: RandomState) -> None:
     if name is None:
         return
     if name == "torch":
-        raise SideEffectError(
-            "forward changes torch's random state outside of recorded operators "
-            "(torch.manual_seed, a generator's state, or a draw on real tensors).",
-            why="the program would not repeat it",
-            hints=["seed before the call; random operators of torch in forward are recorded"],
-        )
+        raise _changes_torchs_random_state()
     raise SideEffectError(
         f"forward draws from or seeds {name}.",
         why="the number drawn during the capture would be baked into the program",

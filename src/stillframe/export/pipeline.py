@@ -373,7 +373,7 @@ class _Capture:
 
     def _recorded_run(self, inputs: FakeInputs) -> tuple[list[Any], pytree.TreeSpec]:
         # containers of the user's own classes may run operators when they are taken apart
-        with self.recorder.recording():
+        with self.recorder.recording(), effects.seeds_refused(self.request.floor):
             args, kwargs = pytree.tree_unflatten(inputs.leaves, self.in_spec)
             watched = effects.InputWatch(args, kwargs)
             if not kwargs and says_where_from(self.root):

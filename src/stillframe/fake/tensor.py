@@ -185,13 +185,27 @@ def refuse_exotic(real: torch.Tensor) -> None:
     elif real.is_nested:
         kind = "nested sizes"
     elif type(real) not in (torch.Tensor, torch.nn.Parameter) and not isinstance(real, FakeTensor):
-        if type(real).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        if not _is_plain(type(real)):
             kind = f"the tensor subclass {type(real).__module__}.{type(real).__qualname__}"
     if kind is not None:
         raise NotSupported(
             f"A tensor with {kind} cannot be captured yet.",
             hints=["convert it to a plain strided tensor before the call"],
         )
+
+
+def _is_plain(cls: type[torch.Tensor]) -> bool:
+    """Whether operators and functions on the class are those on tensors."""
+    functions = getattr(cls.__torch_function__, "__func__", cls.__torch_function__)
+    return cls.__torch_dispatch__ is torch.Tensor.__torch_dispatch__ and (
+        functions in _PLAIN_FUNCTIONS
+    )
+
+
+_PLAIN_FUNCTIONS = (
+    torch.Tensor.__torch_function__.__func__,  # type: ignore[attr-defined]
+    torch_private.disabled_torch_function,
+)
 
 
 def _symbolic_strides(env: ShapeEnv, real: torch.Tensor, sizes: Sequence[Size]) -> tuple[Size, ...]:

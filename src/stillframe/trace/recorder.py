@@ -23,7 +23,7 @@ from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.shapes.node import SymNode
 from stillframe.symbolic import Expr
-from stillframe.trace import folding, higher_order, operators
+from stillframe.trace import folding, grad_regions, higher_order, operators
 from stillframe.trace import transformer as _transformer  # noqa: F401  (it registers itself)
 from stillframe.trace.functions import FunctionMode
 from stillframe.trace.reads import OF_MODES, Reads
@@ -114,6 +114,7 @@ class Recorder:
                 torch_private.autograd_functions_watched(self._note_autograd_function),
                 self.reads.watching(),
                 torch_private.below_autograd(),
+                grad_regions.watched(self),
                 tracking(self.scope),
                 self.mode,
                 self.functions,
