@@ -151,8 +151,8 @@ def vjp(
 def check(recorder: Recorder, *subgraphs: Subgraph) -> None:
     """Refuse what backward cannot know.
 
-    It computes the forward again, which must not draw other random numbers, and it differentiates
-    the operators, which knows nothing of a backward that somebody wrote.
+    It computes the forward again, which must not draw other random numbers nor print twice, and
+    it differentiates the operators, which knows nothing of a backward that somebody wrote.
 
     Raises:
         NotSupported: a subgraph with either.
@@ -163,6 +163,8 @@ def check(recorder: Recorder, *subgraphs: Subgraph) -> None:
             problem = f"apply {subgraph.own_backward}, a torch.autograd.Function"
         elif any(operators.draws_random_numbers(n, subgraph.root) for n in subgraph.graph.nodes):
             problem = "draw random numbers"
+        elif any(operators.prints(n, subgraph.root) for n in subgraph.graph.nodes):
+            problem = "print"
         if problem:
             raise NotSupported(
                 f"The gradient of {subgraph.owner} whose functions {problem}.",
