@@ -39,9 +39,7 @@ EXPECTATIONS = Path(__file__).with_name("hops_expectations.txt")
 KINDS = ("forward", "again", "backward")
 
 #: What eager refuses although the meaning is plain.
-ORACLES: dict[str, Program] = {
-    "invoke_quant_packed.simple": lambda x: torch.sin(x) * 2.0
-}
+ORACLES: dict[str, Program] = {"invoke_quant_packed.simple": lambda x: torch.sin(x) * 2.0}
 
 #: They have a gradient, whatever the database says.
 DIFFERENTIABLE = ("register_hook.simple",)

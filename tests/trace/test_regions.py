@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch._higher_order_ops import InvokeQuant, strict_mode
+from torch._higher_order_ops.foreach_map import foreach_map
 from torch._higher_order_ops.invoke_subgraph import mark_compile_region
 from torch._higher_order_ops.wrap import (
     wrap,
@@ -52,11 +53,16 @@ def strict(x: torch.Tensor) -> Any:
     return strict_mode(lambda x, y: (x.sin(), y * 2), (x, x + 1))
 
 
+def of_lists(x: torch.Tensor) -> Any:
+    return foreach_map(lambda a, b, k: a * b.sin() + k, [x, x * 2], [x + 1, x], 3.0)
+
+
 PROGRAMS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "invoke_subgraph": (marked, plain_marked),
     "invoke_quant_packed": (quantised, lambda x: x.sin() * x),
     "hints_wrapper": (hinted, lambda x: (x.sin(), x.nonzero())),
     "strict_mode": (strict, lambda x: (x.sin(), (x + 1) * 2)),
+    "foreach_map": (of_lists, lambda x: [x * (x + 1).sin() + 3.0, x * 2 * x.sin() + 3.0]),
 }
 
 

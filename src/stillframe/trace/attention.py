@@ -1,4 +1,6 @@
-"""``flex_attention``: attention whose scores a function changes and another one masks; its gradient.
+"""``flex_attention``: attention whose scores a function changes and another one masks.
+
+Its gradient is ``flex_attention_backward``.
 
 Both functions are subgraphs of scalars: the score and the four indices (batch, head, query, key).
 A tensor that they look into by these indices is an operand, and ``bias[h, q - k]`` is one ``index``
@@ -200,7 +202,6 @@ class _Mod:
                 hints=["index tensors by tensors only: bias[h], bias[h, q - k]"],
             )
 
-
     def gradient(
         self, recorder: Recorder, joint: Any, module: torch.fx.GraphModule, query: FakeTensor
     ) -> Subgraph:
@@ -210,20 +211,17 @@ class _Mod:
         product = grad.vjp(recorder, module, 5 + len(self.operands.values), [0])
 
         def of_score(*leaves: Any) -> Any:
-            (found,) = product(*leaves[:5], *leaves[6:], *captured, leaves[5])
-            return found, *[None] * (4 + len(buffers))
+            return product(*leaves[:5], *leaves[6:], *captured, leaves[5])
 
-        def score_only(*leaves: Any) -> Any:
-            found, *_ = joint(*leaves)
-            return found, *[None] * (4 + len(buffers))
+        def of_joint(*leaves: Any) -> Any:
+            return joint(*leaves)[:1]
 
         dtype, device = _working_dtype(query), query.device
         seen = [_scalar(recorder, dtype, device)]
         seen += [_scalar(recorder, torch.int64, device) for _ in range(4)]
         seen += [_scalar(recorder, self.dtype, device), *(inside(recorder, b) for b in buffers)]
-        function = of_score if joint is None else _by_tensors(score_only)
-        # torch maps it over all indices, and compares the container with a list
-        graph = Subgraph(recorder, _BACKWARD).trace(function, seen, container=list)
+        function = of_score if joint is None else _by_tensors(of_joint)
+        graph = Subgraph(recorder, _BACKWARD).trace(function, seen)
         self.operands = self.given.extended(close(self.graph, graph))
         first = graph.outputs[0]
         if not isinstance(first, FakeTensor) or first.dim() > 0:
@@ -232,7 +230,15 @@ class _Mod:
                 f"{first}.",
                 where=stack.summary(stack.raw_stack(recorder.floor)),
             )
+        _return_nothing_else(graph, 4 + len(self.operands.values))
         return graph
+
+
+def _return_nothing_else(graph: Subgraph, count: int) -> None:
+    """Add ``count`` results that are None: torch wants a list with a place for every argument."""
+    output = next(reversed(graph.graph.nodes))
+    output.args = ([*output.args[0], *[None] * count],)
+    output.meta["val"] = [*output.meta["val"], *[None] * count]
 
 
 def _by_tensors(function: Callable[..., Any]) -> Callable[..., Any]:

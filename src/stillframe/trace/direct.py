@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 def _out_dtype(recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """An operator computed in a dtype that holds the operands and the wanted result."""
     function, dtype, *operands = (*args, *kwargs.values())
-    working = torch_private.promoted_dtype([*pytree.tree_leaves(operands), torch.empty(1, dtype=dtype)])
+    working = torch_private.promoted_dtype(
+        [*pytree.tree_leaves(operands), torch.empty(1, dtype=dtype)]
+    )
     with recorder.listening():
         cast = pytree.tree_map_only(torch.Tensor, lambda t: t.to(working), operands)
         return function(*cast).to(dtype)
@@ -65,7 +67,7 @@ def _print(recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict[str,
 @family("register_hook")
 def _register_hook(
     recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> torch.Tensor:
+) -> Any:
     """A function of the gradient of a tensor: it runs, and is recorded, where backward runs."""
     if recorder.above_autograd:
         raise NotSupported(

@@ -81,9 +81,7 @@ class Tie(torch.autograd.Function):
         ctx.save_for_backward(*(v if isinstance(v, torch.Tensor) else None for v in known))
         ctx.others = [None if isinstance(v, torch.Tensor) else v for v in known]
         ctx.how = how
-        ctx.kinds = [
-            is_differentiable(r) and i not in how.constant for i, r in enumerate(results)
-        ]
+        ctx.kinds = [is_differentiable(r) and i not in how.constant for i, r in enumerate(results)]
         ctx.mark_non_differentiable(*(results[i] for i in how.constant))
         return tuple(results)
 
@@ -203,7 +201,7 @@ def no_gradient(recorder: Recorder, owner: str) -> Backward:
         raise NotSupported(
             f"The gradient of {owner} is not supported yet.",
             where=stack.summary(stack.raw_stack(recorder.floor)),
-            hints=["unroll the loop in Python where its length is known"],
+            hints=["detach the results, or write out what the operator computes"],
         )
 
     return refuse

@@ -1,7 +1,7 @@
 """Operators that call one function, and say something about the call to a compiler.
 
 ``invoke_subgraph`` (regions marked with ``mark_compile_region``), ``hints_wrapper``,
-``strict_mode``, ``invoke_quant``, ``foreach_map``: what they compute is what their function computes.
+``strict_mode``, ``invoke_quant``, ``foreach_map``: they compute what their function computes.
 """
 
 from __future__ import annotations
@@ -136,9 +136,7 @@ def _invoke_quant(
 
 
 @family("foreach_map")
-def _foreach_map(
-    recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def _foreach_map(recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A function of several lists, element by element; the operand list is flat in the graph."""
     function, *given = args
     leaves, spec = pytree.tree_flatten(given)

@@ -100,7 +100,6 @@ class Subgraph:
         *,
         nodes: Sequence[Any] = (),
         bare: bool = False,
-        container: Callable[[list[Any]], Any] = tuple,
     ) -> Subgraph:
         """Run ``function(*values)`` and keep its operators here.
 
@@ -109,8 +108,7 @@ class Subgraph:
             assumed: a condition that holds whenever the function runs.
             nodes: the operands that the values stand for; placeholders of programs have their
                 names.
-            bare: the graph returns its only result itself, and no container of it.
-            container: what the graph returns its results in.
+            bare: the graph returns its only result itself, and no tuple of it.
 
         Raises:
             SideEffectError: the function changes a tensor that it did not make.
@@ -126,8 +124,8 @@ class Subgraph:
             operands = [self._output(leaf) for leaf in leaves]
             recorder.flush_asserts()
             bare = bare and len(operands) == 1
-            output = self.graph.output(operands[0] if bare else container(operands))
-            recorder.describe(output, self.outputs[0] if bare else container(self.outputs))
+            output = self.graph.output(operands[0] if bare else tuple(operands))
+            recorder.describe(output, self.outputs[0] if bare else tuple(self.outputs))
             self.own_symbols = frozenset(set(env.symbols) - before)
             recorder.inner_symbols |= self.own_symbols
             self.ranges = [tuple(env.facts.range_of(s) for s in _sizes(v)) for v in self.outputs]
