@@ -213,11 +213,45 @@ def attention_gradients(score: str, sizes: str) -> Callable[..., Any]:
 def test_gradients_equal_eager(mode: str, sizes: str, score: str) -> None:
     f = attention_gradients(score, sizes)
     graph = trace(f, mode, queries(16))
-    q = queries(16) * 0.5
     for traced in (graph, trace(graph, mode, queries(16))):
-        torch.testing.assert_close(traced(q), f(q), check_stride=True)
+        for length in (16, 20) if mode == "symbolic" else (16,):
+            q = queries(length) * 0.5
+            torch.testing.assert_close(traced(q), f(q), check_stride=True)
         target = higher_order.flex_attention_backward
         assert len(traced.graph.find_nodes(op="call_function", target=target)) == 1
+
+
+LOOKED_INTO: dict[str, Callable[..., Any]] = {
+    "one number of each head": lambda s, b, h, i, j, t, u: s * t[h].sin() + u[0 * b, 0 * b],
+    "a table of distances": lambda s, b, h, i, j, t, u: torch.where(
+        i >= j + 2, s * u[h, i - j], t[h]
+    ),
+}
+HIDING = create_block_mask(  # the first row as a whole
+    lambda b, h, i, j: (i >= j) & (i > 0), None, None, 16, 16, device="cpu"
+).as_tuple()
+
+
+@pytest.mark.parametrize("mode", MODES[:3])
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("score", LOOKED_INTO)
+def test_gradients_of_what_scores_look_into(mode: str, sizes: str, score: str) -> None:
+    def f(q: torch.Tensor, t: torch.Tensor) -> Any:
+        q, t = (x.detach().requires_grad_() for x in (q.transpose(1, 2), t))
+        k, v = (q * 2)[: 1 if sizes == "one batch of keys" else 2], (q + 1)[:1].expand_as(q)
+        v = v[: k.shape[0]]
+        queries = torch.cat([q, q], 1) if sizes == "shared keys" else q
+        buffers = (t * 2, (t[:, None] - TABLE[:1]))  # one is made of what the other is made of
+        out, lse, _ = higher_order.flex_attention(
+            queries, k, v, LOOKED_INTO[score], HIDING, 0.3, {}, buffers
+        )
+        return torch.autograd.grad(out.sin().sum() + lse[:, :, 1:].cos().sum(), [q, t])
+
+    tracer = sf.make_fx(f, tracing_mode=mode, allow_non_fake_inputs=True)
+    graph = tracer(queries(16), HEADS)
+    for length in (16, 20) if mode == "symbolic" else (16,):
+        q = queries(length) * 0.5
+        torch.testing.assert_close(graph(q, HEADS), f(q, HEADS), check_stride=True)
 
 
 def test_a_program_that_calls_the_backward_itself() -> None:
@@ -248,10 +282,28 @@ def _attention(q: torch.Tensor, k: torch.Tensor, score: Any = None, joint: Any =
 
 
 REFUSED_GRADIENTS: dict[str, tuple[type[Exception], Callable[[torch.Tensor], Any]]] = {
-    "score_mod of flex_attention looks into": (
+    "Second derivatives of flex_attention by a tensor": (
         sf.NotSupported,
         lambda q: _gradient(
-            lambda q, t: _attention(q, q, lambda s, b, h, i, j: s * t[h]), q, HEADS
+            lambda q, t: _attention(q, q, lambda s, b, h, i, j: s * t[h]), q, HEADS, twice=True
+        ),
+    ),
+    "with the gradient of a tensor that score_mod looks into": (
+        sf.NotSupported,
+        lambda q: higher_order.flex_attention_backward(
+            q,
+            q,
+            q,
+            q,
+            q[..., 0],
+            q,
+            None,
+            lambda s, b, h, i, j, t: s * t[h],
+            None,
+            MASK,
+            0.3,
+            {},
+            (HEADS.clone().requires_grad_(),),
         ),
     ),
     "gradient of flex_attention_backward is not supported": (

@@ -22,6 +22,7 @@ from stillframe.shapes import layout
 from stillframe.shapes.env import Size, to_size
 from stillframe.trace import arms, indexing
 from stillframe.trace import higher_order_grad as grad
+from stillframe.trace.attention_grad import Call
 from stillframe.trace.higher_order import (
     Operands,
     attach,
@@ -77,13 +78,24 @@ def _flex_attention(
         q, k, v, factor, *rest = values[: len(main.values)]
         others, (out, lse) = values[len(main.values) : -2], values[-2:]
         count = len(score.operands.values)
-        found = record(
-            recorder, torch.ops.higher_order.flex_attention_backward,
-            (q, k, v, out, lse, *grads, modules[0], None, (*rest, modules[1]), factor,
-             dict(options), tuple(others[:count]), tuple(others[count:])),
-            {},
-        )  # fmt: skip
-        return [found[i] for i in needs]
+        first = len(main.values)
+        found: dict[int, Any] = {}
+        places = [i for i in needs if first <= i < first + count]
+        if places:
+            call = Call(
+                q, k, v, factor, modules[0], modules[1], others[:count], others[count:], out, lse,
+                grads[0], grads[1], _working_dtype(fakes[0]),
+            )  # fmt: skip
+            of_buffers = call.of_buffers([i - first for i in places])
+            found.update(zip(places, of_buffers, strict=True))
+        if needs[0] < len(fakes):
+            constants = [t.detach() if isinstance(t, torch.Tensor) else t for t in others]
+            block = (*rest, modules[1])
+            call_args = q, k, v, out, lse, *grads, modules[0], None, block, factor, dict(options)
+            buffers = tuple(constants[:count]), tuple(constants[count:])
+            backward_op = torch.ops.higher_order.flex_attention_backward
+            found.update(enumerate(record(recorder, backward_op, (*call_args, *buffers), {})[:3]))
+        return [found.get(i) for i in needs]
 
     values = [*main.values, *score.operands.values, *mask.operands.values]
     return tuple(grad.tied(recorder, values, forward, backward, kept=2, constant=(2,)))
@@ -328,9 +340,9 @@ def _check_differentiable(
         )
     if any(isinstance(b, torch.Tensor) and b.requires_grad for b in buffers):
         raise NotSupported(
-            "The gradient of a tensor that the score_mod of flex_attention looks into.",
+            f"{_BACKWARD} with the gradient of a tensor that score_mod looks into.",
             where=where,
-            hints=["detach the tensor", "or write the attention out: softmax(q @ k.mT + bias) @ v"],
+            hints=["differentiate flex_attention itself", "or detach the tensor"],
         )
 
 
