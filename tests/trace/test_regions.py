@@ -155,3 +155,28 @@ def test_a_region_is_its_operators(mode: str, name: str) -> None:
     module = graph.module() if mode == "export" else graph
     for x in runs(mode):
         torch.testing.assert_close(module(x), f(x))
+
+
+SUMS = {
+    "foreach_map": lambda x, y: foreach_map(torch.add, [x, y], [y, x]),
+    "invoke_subgraph": mark_compile_region(lambda x, y: [x + y, y - x]),
+}
+
+
+@pytest.mark.parametrize("mode", MODES[:3])
+@pytest.mark.parametrize("name", SUMS)
+def test_the_gradient_of_a_sum_is_a_copy_of_the_one_that_flows_in(name: str, mode: str) -> None:
+    def f(x: torch.Tensor, y: torch.Tensor) -> Any:
+        x, y = x.detach().requires_grad_(), y.detach().requires_grad_()
+        a, b = SUMS[name](x, y)
+        return torch.autograd.grad((a.sin() * b).sum(), [x, y])
+
+    def plain(x: torch.Tensor, y: torch.Tensor) -> Any:
+        x, y = x.detach().requires_grad_(), y.detach().requires_grad_()
+        a, b = x + y, y + x if name == "foreach_map" else y - x
+        return torch.autograd.grad((a.sin() * b).sum(), [x, y])
+
+    graph = sf.make_fx(f, tracing_mode=mode)(X, X + 1)
+    again = sf.make_fx(graph, tracing_mode=mode)(X, X + 1)
+    for traced in (graph, again):
+        torch.testing.assert_close(traced(X * 2, X), plain(X * 2, X))

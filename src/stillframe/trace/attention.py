@@ -30,7 +30,6 @@ from stillframe.trace.higher_order import (
     is_real,
     make_node,
     module_of,
-    record,
     run_real,
 )
 from stillframe.trace.subgraphs import Subgraph, close, inside
@@ -75,26 +74,19 @@ def _flex_attention(
 
     def backward(values: Sequence[Any], grads: Sequence[Any], needs: Sequence[int]) -> Any:
         grad.check(recorder, score.graph, mask.graph)
-        q, k, v, factor, *rest = values[: len(main.values)]
-        others, (out, lse) = values[len(main.values) : -2], values[-2:]
-        count = len(score.operands.values)
-        first = len(main.values)
+        first, count = len(main.values), len(score.operands.values)
+        q, k, v, factor, *block = values[:first]
+        others, (out, lse) = values[first:-2], values[-2:]
+        call = Call(
+            q, k, v, factor, modules[0], modules[1], others[:count], others[count:],
+            out, lse, grads[0], grads[1], _working_dtype(fakes[0]),
+        )  # fmt: skip
         found: dict[int, Any] = {}
         places = [i for i in needs if first <= i < first + count]
         if places:
-            call = Call(
-                q, k, v, factor, modules[0], modules[1], others[:count], others[count:], out, lse,
-                grads[0], grads[1], _working_dtype(fakes[0]),
-            )  # fmt: skip
-            of_buffers = call.of_buffers([i - first for i in places])
-            found.update(zip(places, of_buffers, strict=True))
+            found.update(zip(places, call.of_buffers([i - first for i in places]), strict=True))
         if needs[0] < len(fakes):
-            constants = [t.detach() if isinstance(t, torch.Tensor) else t for t in others]
-            block = (*rest, modules[1])
-            call_args = q, k, v, out, lse, *grads, modules[0], None, block, factor, dict(options)
-            buffers = tuple(constants[:count]), tuple(constants[count:])
-            backward_op = torch.ops.higher_order.flex_attention_backward
-            found.update(enumerate(record(recorder, backward_op, (*call_args, *buffers), {})[:3]))
+            found.update(enumerate(call.of_tensors(recorder, block, options)))
         return [found.get(i) for i in needs]
 
     values = [*main.values, *score.operands.values, *mask.operands.values]

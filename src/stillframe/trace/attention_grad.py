@@ -1,7 +1,7 @@
-"""Gradients of the tensors that the score function of ``flex_attention`` looks into.
+"""Gradients of ``flex_attention``.
 
 torch's operator for the backward pass knows the gradients of query, key and value. A tensor that
-the score function reads at its indices gets the sum over all scores, so the function is mapped over
+the score function looks into gets the sum over all scores, so the function is mapped over
 all indices and differentiated: ordinary operators, which the trace records.
 
 With scores s, changed scores c, weights p = softmax(c), the output o = p v and the logarithm l of
@@ -13,12 +13,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from stillframe.errors import NotSupported
 from stillframe.trace import higher_order_grad as grad
+from stillframe.trace.higher_order import record
+
+if TYPE_CHECKING:
+    from stillframe.trace.recorder import Recorder
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,23 @@ class Call:
     of_out: torch.Tensor
     of_logarithms: torch.Tensor
     working: torch.dtype
+
+    def of_tensors(
+        self, recorder: Recorder, block: Sequence[Any], options: dict[str, Any]
+    ) -> Sequence[torch.Tensor]:
+        """The gradients of query, key and value, by one node."""
+        buffers = [
+            tuple(t.detach() if isinstance(t, torch.Tensor) else t for t in given)
+            for given in (self.score_buffers, self.mask_buffers)
+        ]
+        call_args = (
+            self.query, self.key, self.value, self.out, self.logarithms, self.of_out,
+            self.of_logarithms, self.score, None, (*block, self.mask), self.scale, dict(options),
+            *buffers,
+        )  # fmt: skip
+        op = torch.ops.higher_order.flex_attention_backward
+        found: Sequence[torch.Tensor] = record(recorder, op, call_args, {})[:3]
+        return found
 
     def of_buffers(self, wanted: Sequence[int]) -> list[torch.Tensor]:
         """The gradients of the score buffers at the places ``wanted``.

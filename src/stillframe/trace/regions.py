@@ -127,12 +127,17 @@ def _invoke_quant(
 ) -> Any:
     """Options that a graph can hold stay; others are for a compiler that sees the Python code."""
     function, *operands = args
-    kept = {k: v for k, v in kwargs.items() if isinstance(v, (str, int, float, bool))}
 
     def arguments(called: Any, values: Sequence[Any]) -> tuple[Any, ...]:
         return called, *values
 
-    return _record(recorder, op, Region(function, operands, arguments, kept), "subgraph")
+    region = Region(function, operands, arguments, _literals(kwargs))
+    return _record(recorder, op, region, "subgraph")
+
+
+def _literals(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that a graph can hold; the operator's function sees none of them."""
+    return {k: v for k, v in options.items() if isinstance(v, (str, int, float, bool))}
 
 
 @family("foreach_map")
@@ -151,5 +156,5 @@ def _foreach_map(recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dic
     def arguments(called: Any, values: Sequence[Any]) -> tuple[Any, ...]:
         return called, *values
 
-    region = Region(of_moving, [leaves[i] for i in moving], arguments, kwargs)
+    region = Region(of_moving, [leaves[i] for i in moving], arguments, _literals(kwargs))
     return _record(recorder, op, region, "foreach_map_graph")
