@@ -27,6 +27,15 @@ def integers_among_the_results(x: torch.Tensor, w: torch.Tensor, ops: Any) -> An
 
 
 @loop
+def integers_among_the_carries(x: torch.Tensor, w: torch.Tensor, ops: Any) -> Any:
+    def step(carry: Any, r: torch.Tensor) -> Any:
+        i, c = carry
+        return (i + 1, c * r + w * i), (c * 2, i * 2)
+
+    return ops.scan(step, (torch.tensor(0), w * 1), x)
+
+
+@loop
 def a_carry_that_is_not_dense(x: torch.Tensor, w: torch.Tensor, ops: Any) -> Any:
     return ops.scan(lambda c, r: (c * r + c.sum(), c @ r), (x.t() @ x).t(), x)
 

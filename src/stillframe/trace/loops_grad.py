@@ -40,14 +40,9 @@ def scan_backward(
     from step to step.
     """
     init, xs, extra = values
-    for value in init:
-        if not grad.is_differentiable(value):
-            raise NotSupported(
-                "The gradient of a scan that carries integers is not supported yet.",
-                where=stack.summary(stack.raw_stack(recorder.floor)),
-            )
+    _check_tensors(recorder, "scan", init)
     n, m = len(init), len(init) + len(xs)
-
+    floating = [i for i, value in enumerate(init) if grad.is_differentiable(value)]
     again = grad.replayed(module)
 
     def with_carry(*leaves: Any) -> Any:
@@ -55,23 +50,21 @@ def scan_backward(
         return (*outputs[:n], *(leaf.clone() for leaf in leaves[:n]))
 
     carries = list(record(recorder, op, (with_carry, init, xs, extra), {})[n:])
-    of_carry, of_xs = list(range(n)), [i for i in needs if n <= i < m]
-    of_extra = [i for i in needs if i >= m]
-    product = grad.vjp(recorder, module, m + len(extra), [*of_carry, *of_xs, *of_extra])
-    sums = [torch.zeros_like(extra[i - m]) for i in of_extra]
-    flowing = [*grads[:n], *sums]
+    of_xs, of_extra = [i for i in needs if n <= i < m], [i for i in needs if i >= m]
+    product = grad.vjp(recorder, module, m + len(extra), [*floating, *of_xs, *of_extra])
+    k, outs = len(floating), len(grads) - len(floating)
+    flowing = [*grads[:k], *(torch.zeros_like(extra[i - m]) for i in of_extra)]
 
     def step(*leaves: Any) -> Any:
-        flows, totals, rest = leaves[:n], leaves[n : len(flowing)], leaves[len(flowing) :]
-        carry, slices = rest[:n], rest[n:m]
-        outs, fixed = rest[m : m + len(grads) - n], rest[m + len(grads) - n :]
-        found = product(*carry, *slices, *fixed, *flows, *outs)
-        here, last = found[n : n + len(of_xs)], found[n + len(of_xs) :]
-        return (*found[:n], *(t + g for t, g in zip(totals, last, strict=True)), *here)
+        flows, totals, rest = leaves[:k], leaves[k : len(flowing)], leaves[len(flowing) :]
+        slices, given, fixed = rest[:m], rest[m : m + outs], rest[m + outs :]
+        found = product(*slices, *fixed, *flows, *given)
+        here, last = found[k : k + len(of_xs)], found[k + len(of_xs) :]
+        return (*found[:k], *(t + g for t, g in zip(totals, last, strict=True)), *here)
 
-    reverse = [x.flip([0]) for x in (*carries, *xs, *grads[n:])]
+    reverse = [x.flip([0]) for x in (*carries, *xs, *grads[k:])]
     found = record(recorder, op, (step, flowing, reverse, extra), {})
-    by_place = dict(zip([*of_carry, *of_extra], found, strict=False))
+    by_place = dict(zip([*floating, *of_extra], found, strict=False))
     by_place.update((i, g.flip([0])) for i, g in zip(of_xs, found[len(flowing) :], strict=True))
     return [by_place[i] for i in needs]
 
@@ -185,13 +178,7 @@ class WhileLoop:
 
         The stacks have one row more than there are steps, or two if there is no step.
         """
-        for value in self.carried:
-            if not isinstance(value, torch.Tensor):
-                raise NotSupported(
-                    "The gradient of a while_loop that carries integers of Python.",
-                    where=stack.summary(stack.raw_stack(self.recorder.floor)),
-                    hints=["carry a tensor: torch.tensor(0)"],
-                )
+        _check_tensors(self.recorder, "while_loop", self.carried)
         cond, body = grad.replayed(self.cond), grad.replayed(self.body)
 
         def going_on(number: Any, *leaves: Any) -> Any:
@@ -209,6 +196,17 @@ class WhileLoop:
         )
         pairs = zip(self.carried, after, strict=True)
         return numbers[-1], [torch.cat([first.unsqueeze(0), rest]) for first, rest in pairs]
+
+
+def _check_tensors(recorder: Recorder, owner: str, carried: Sequence[Any]) -> None:
+    """Integers of Python cannot be collected from all steps."""
+    if all(isinstance(value, torch.Tensor) for value in carried):
+        return
+    raise NotSupported(
+        f"The gradient of a {owner} that carries integers of Python.",
+        where=stack.summary(stack.raw_stack(recorder.floor)),
+        hints=["carry a tensor: torch.tensor(0)"],
+    )
 
 
 def _row(stack_of_rows: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
