@@ -13,7 +13,7 @@ import importlib
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -355,16 +355,16 @@ def compiling_flags() -> contextlib.AbstractContextManager[None]:
     return _flags_up(torch.compiler, "_is_compiling_flag", "_is_exporting_flag")
 
 
-# The operators that take subgraphs, of those that a graph may call.
+# The higher-order operators that a graph may call; all but the last one take subgraphs.
 HIGHER_ORDER = (
     "cond", "while_loop", "while_loop_stack_output", "map_impl", "scan", "associative_scan",
     "flex_attention", "invoke_subgraph", "hints_wrapper", "strict_mode", "invoke_quant",
-    "invoke_quant_packed",
+    "invoke_quant_packed", "foreach_map", "print",
 )  # fmt: skip
 
 
 def higher_order_operators() -> dict[str, Any]:
-    """The operators of a graph that take subgraphs, by name."""
+    """The higher-order operators that a graph may call, by name."""
     return {name: getattr(torch.ops.higher_order, name) for name in HIGHER_ORDER}
 
 
@@ -438,6 +438,26 @@ def _call_base(checked: Any, op: Any, function: Any, *operands: Any, **options: 
     return torch._ops.HigherOrderOperator.__call__(op, function, *operands, **options)
 
 
+def _register_hook(checked: Any, op: Any, *args: Any) -> Any:
+    """In place of a call that skips the dispatcher."""
+    return torch._ops.HigherOrderOperator.__call__(op, *args)
+
+
+def keeps_local_maps() -> bool:
+    """Whether ``local_map`` is to stay one operator (``defer_inlining`` of torch)."""
+    module = sys.modules.get("torch._higher_order_ops.local_map")
+    return bool(module and vars(module)["_DEFER_INLINING"])
+
+
+def promoted_dtype(values: Sequence[Any]) -> torch.dtype:
+    """The dtype in which an arithmetic operator computes on these tensors and numbers."""
+    from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND, elementwise_dtypes
+
+    kind = ELEMENTWISE_TYPE_PROMOTION_KIND.DEFAULT
+    dtype: torch.dtype = elementwise_dtypes(*values, type_promotion_kind=kind)[0]
+    return dtype
+
+
 @contextlib.contextmanager
 def higher_order_answered(handler: OperatorHandler) -> Iterator[None]:
     """``torch.cond``, ``while_loop``, ``scan``... call their operator as it is inside.
@@ -446,7 +466,7 @@ def higher_order_answered(handler: OperatorHandler) -> Iterator[None]:
     function mode would see these calls, too, but not those of a backward pass. Outside of a
     recording, in other threads too, torch compiles the functions that the operators are given.
     """
-    from torch._higher_order_ops import base_hop, utils
+    from torch._higher_order_ops import base_hop, register_hook, utils
 
     def answer(dispatch: Any, op: Any, /, *args: Any, **kwargs: Any) -> Any:
         found = handler(op, args, kwargs)
@@ -462,6 +482,7 @@ def higher_order_answered(handler: OperatorHandler) -> Iterator[None]:
             (invoke_subgraph, "invoke_subgraph_placeholder", _compile_region),
             (torch._ops.HigherOrderOperator, "__call__", answer),
             (base_hop.BaseHOP, "__call__", _call_base),
+            (register_hook.RegisterHookOp, "__call__", _register_hook),
         ):
             held.enter_context(functions_replaced(owner, {name: stand_in}))
         if attention is not None:  # a flag by which flex_attention calls its operator

@@ -174,3 +174,154 @@ def test_what_attention_cannot_be(message: str) -> None:
     error, f = REFUSED[message]
     with pytest.raises(error, match=message):
         sf.make_fx(f, tracing_mode="fake", allow_non_fake_inputs=True)(queries(16))
+
+
+# -- gradients ------------------------------------------------------------------------------------
+
+MASK = create_block_mask(lambda b, h, i, j: i >= j, None, None, 16, 16, device="cpu").as_tuple()
+HEADS = torch.tensor([0.5, -1.0, 2.0, 1.5])
+
+SCORES: dict[str, Callable[..., Any]] = {
+    "as it is": lambda s, b, h, i, j: s,
+    "curved": lambda s, b, h, i, j: s.sin() * 2 + i,
+    "by head": lambda s, b, h, i, j: s * HEADS[h],
+    "selected": lambda s, b, h, i, j: torch.where(i >= j + 2, s * TABLE[b, i - j], -1.0),
+    "constant": lambda s, b, h, i, j: (i - j) * 0.1 + s * 0,
+}
+SIZES = ("alike", "one batch of keys", "shared keys")
+
+
+def attention_gradients(score: str, sizes: str) -> Callable[..., Any]:
+    """Of the output and of the logarithms, by the operator itself: eager has them on the CPU."""
+
+    def f(q: torch.Tensor) -> Any:
+        q = q.transpose(1, 2)
+        k, v = q * 2, q + 1
+        if sizes == "one batch of keys":
+            k, v = k[:1], v[:1]
+        leaves = q, k, v = [t.detach().requires_grad_() for t in (q, k, v)]
+        queries = torch.cat([q, q], 1) if sizes == "shared keys" else q
+        out, lse, _ = higher_order.flex_attention(queries, k, v, SCORES[score], MASK, 0.3, {})
+        return torch.autograd.grad(out.sin().sum() + lse.cos().sum(), leaves)
+
+    return f
+
+
+@pytest.mark.parametrize("mode", MODES[:3])
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("score", SCORES)
+def test_gradients_equal_eager(mode: str, sizes: str, score: str) -> None:
+    f = attention_gradients(score, sizes)
+    graph = trace(f, mode, queries(16))
+    for traced in (graph, trace(graph, mode, queries(16))):
+        for length in (16, 20) if mode == "symbolic" else (16,):
+            q = queries(length) * 0.5
+            torch.testing.assert_close(traced(q), f(q), check_stride=True)
+        target = higher_order.flex_attention_backward
+        assert len(traced.graph.find_nodes(op="call_function", target=target)) == 1
+
+
+LOOKED_INTO: dict[str, Callable[..., Any]] = {
+    "one number of each head": lambda s, b, h, i, j, t, u: s * t[h].sin() + u[0 * b, 0 * b],
+    "a table of distances": lambda s, b, h, i, j, t, u: torch.where(
+        i >= j + 2, s * u[h, i - j], t[h]
+    ),
+}
+HIDING = create_block_mask(  # the first row as a whole
+    lambda b, h, i, j: (i >= j) & (i > 0), None, None, 16, 16, device="cpu"
+).as_tuple()
+
+
+@pytest.mark.parametrize("mode", MODES[:3])
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("score", LOOKED_INTO)
+def test_gradients_of_what_scores_look_into(mode: str, sizes: str, score: str) -> None:
+    def f(q: torch.Tensor, t: torch.Tensor) -> Any:
+        q, t = (x.detach().requires_grad_() for x in (q.transpose(1, 2), t))
+        k, v = (q * 2)[: 1 if sizes == "one batch of keys" else 2], (q + 1)[:1].expand_as(q)
+        v = v[: k.shape[0]]
+        queries = torch.cat([q, q], 1) if sizes == "shared keys" else q
+        buffers = (t * 2, (t[:, None] - TABLE[:1]))  # one is made of what the other is made of
+        out, lse, _ = higher_order.flex_attention(
+            queries, k, v, LOOKED_INTO[score], HIDING, 0.3, {}, buffers
+        )
+        return torch.autograd.grad(out.sin().sum() + lse[:, :, 1:].cos().sum(), [q, t])
+
+    tracer = sf.make_fx(f, tracing_mode=mode, allow_non_fake_inputs=True)
+    graph = tracer(queries(16), HEADS)
+    for length in (16, 20) if mode == "symbolic" else (16,):
+        q = queries(length) * 0.5
+        torch.testing.assert_close(graph(q, HEADS), f(q, HEADS), check_stride=True)
+
+
+def test_a_program_that_calls_the_backward_itself() -> None:
+    def joint(s: Any, b: Any, h: Any, i: Any, j: Any, g: Any) -> list[Any]:
+        return [g * HEADS[h], None, None, None, None]
+
+    def f(q: torch.Tensor) -> Any:
+        q = q.transpose(1, 2)
+        out, lse, _ = higher_order.flex_attention(q, q, q, SCORES["by head"], MASK, 0.3, {})
+        return higher_order.flex_attention_backward(
+            q, q, q, out, lse, out.cos(), None, SCORES["by head"], joint, MASK, 0.3, {}, (), ()
+        )
+
+    graph = trace(f, "symbolic", queries(16))
+    again = trace(graph, "symbolic", queries(16))
+    for traced in (graph, again):
+        torch.testing.assert_close(traced(queries(16)), f(queries(16)), check_stride=True)
+
+
+def _gradient(f: Callable[..., Any], *leaves: torch.Tensor, twice: bool = False) -> Any:
+    inputs = [t.detach().requires_grad_() for t in leaves]
+    found = torch.autograd.grad(f(*inputs).sum(), inputs, create_graph=twice)
+    return torch.autograd.grad(found[0].sum(), inputs[0]) if twice else found
+
+
+def _attention(q: torch.Tensor, k: torch.Tensor, score: Any = None, joint: Any = None) -> Any:
+    return higher_order.flex_attention(q, k, k, score or SCORES["as it is"], MASK, 0.3, {})[0]
+
+
+REFUSED_GRADIENTS: dict[str, tuple[type[Exception], Callable[[torch.Tensor], Any]]] = {
+    "Second derivatives of flex_attention by a tensor": (
+        sf.NotSupported,
+        lambda q: _gradient(
+            lambda q, t: _attention(q, q, lambda s, b, h, i, j: s * t[h]), q, HEADS, twice=True
+        ),
+    ),
+    "with the gradient of a tensor that score_mod looks into": (
+        sf.NotSupported,
+        lambda q: higher_order.flex_attention_backward(
+            q,
+            q,
+            q,
+            q,
+            q[..., 0],
+            q,
+            None,
+            lambda s, b, h, i, j, t: s * t[h],
+            None,
+            MASK,
+            0.3,
+            {},
+            (HEADS.clone().requires_grad_(),),
+        ),
+    ),
+    "gradient of flex_attention_backward is not supported": (
+        sf.NotSupported,
+        lambda q: _gradient(lambda q: _attention(q, q).sin(), q, twice=True),
+    ),
+    "of one dtype": (sf.InvalidInput, lambda q: _gradient(lambda q: _attention(q.half(), q), q)),
+    "joint_graph of flex_attention_backward must return": (
+        sf.InvalidInput,
+        lambda q: higher_order.flex_attention_backward(
+            q, q, q, q, q[..., 0], q, None, SCORES["as it is"], lambda *_: (None,), MASK, 0.3, {}
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED_GRADIENTS)
+def test_what_gradients_of_attention_cannot_be(message: str) -> None:
+    error, f = REFUSED_GRADIENTS[message]
+    with pytest.raises(error, match=message):
+        sf.make_fx(f, tracing_mode="fake", allow_non_fake_inputs=True)(queries(16).transpose(1, 2))

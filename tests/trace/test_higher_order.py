@@ -345,14 +345,6 @@ def test_a_gradient_of_random_numbers_is_refused() -> None:
         trace(lambda x: gradients(lambda x, w: f(x) * w)(x, WEIGHT), "fake")
 
 
-def test_the_gradient_of_an_open_loop_is_refused() -> None:
-    def f(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        return while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, y * w), (torch.tensor(0), x))[1]
-
-    with pytest.raises(sf.NotSupported, match="gradient of while_loop"):
-        trace(gradients(f), "symbolic", EXAMPLE, WEIGHT)
-
-
 # -- transforms of torch.func ---------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch._higher_order_ops import InvokeQuant, strict_mode
+from torch._higher_order_ops.foreach_map import foreach_map
 from torch._higher_order_ops.invoke_subgraph import mark_compile_region
 from torch._higher_order_ops.wrap import (
     wrap,
@@ -52,11 +53,16 @@ def strict(x: torch.Tensor) -> Any:
     return strict_mode(lambda x, y: (x.sin(), y * 2), (x, x + 1))
 
 
+def of_lists(x: torch.Tensor) -> Any:
+    return foreach_map(lambda a, b, k: a * b.sin() + k, [x, x * 2], [x + 1, x], 3.0)
+
+
 PROGRAMS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "invoke_subgraph": (marked, plain_marked),
     "invoke_quant_packed": (quantised, lambda x: x.sin() * x),
     "hints_wrapper": (hinted, lambda x: (x.sin(), x.nonzero())),
     "strict_mode": (strict, lambda x: (x.sin(), (x + 1) * 2)),
+    "foreach_map": (of_lists, lambda x: [x * (x + 1).sin() + 3.0, x * 2 * x.sin() + 3.0]),
 }
 
 
@@ -149,3 +155,28 @@ def test_a_region_is_its_operators(mode: str, name: str) -> None:
     module = graph.module() if mode == "export" else graph
     for x in runs(mode):
         torch.testing.assert_close(module(x), f(x))
+
+
+SUMS = {
+    "foreach_map": lambda x, y: foreach_map(torch.add, [x, y], [y, x]),
+    "invoke_subgraph": mark_compile_region(lambda x, y: [x + y, y - x]),
+}
+
+
+@pytest.mark.parametrize("mode", MODES[:3])
+@pytest.mark.parametrize("name", SUMS)
+def test_the_gradient_of_a_sum_is_a_copy_of_the_one_that_flows_in(name: str, mode: str) -> None:
+    def f(x: torch.Tensor, y: torch.Tensor) -> Any:
+        x, y = x.detach().requires_grad_(), y.detach().requires_grad_()
+        a, b = SUMS[name](x, y)
+        return torch.autograd.grad((a.sin() * b).sum(), [x, y])
+
+    def plain(x: torch.Tensor, y: torch.Tensor) -> Any:
+        x, y = x.detach().requires_grad_(), y.detach().requires_grad_()
+        a, b = x + y, y + x if name == "foreach_map" else y - x
+        return torch.autograd.grad((a.sin() * b).sum(), [x, y])
+
+    graph = sf.make_fx(f, tracing_mode=mode)(X, X + 1)
+    again = sf.make_fx(graph, tracing_mode=mode)(X, X + 1)
+    for traced in (graph, again):
+        torch.testing.assert_close(traced(X * 2, X), plain(X * 2, X))

@@ -134,8 +134,8 @@ class Rerun:
         for node in self.program.graph.nodes:
             if node.op == "get_attr" or isinstance(node.target, torch._ops.HigherOrderOperator):
                 raise NotSupported(
-                    f"{node.name} has a subgraph ({node.target}), and programs with subgraphs "
-                    "cannot be taken apart yet.",
+                    f"{node.name} belongs to a higher-order operator ({node.target}), and programs "
+                    "with those cannot be taken apart yet.",
                     hints=["choose with torch.where instead of torch.cond"],
                 )
             if node.op == "call_function":

@@ -9,6 +9,7 @@ ones from the operands (the forward is computed again inside; nothing is saved).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,6 +31,9 @@ def tied(
     values: Sequence[Any],
     forward: Callable[[], list[Any]],
     backward: Backward,
+    *,
+    kept: int = 0,
+    constant: Sequence[int] = (),
 ) -> list[Any]:
     """The results of ``forward()``, with gradients for ``values`` if there can be any.
 
@@ -37,7 +41,9 @@ def tied(
         values: the operands.
         forward: makes the node and returns the results.
         backward: ``(values, grads, needs)`` to the gradients of the values at ``needs``; ``grads``
-            has one entry for each floating-point result.
+            has one entry for each floating-point result that is not constant.
+        kept: so many results, the first ones, stand behind the values that backward gets.
+        constant: the results, by number, through which no gradient flows.
     """
     if recorder.above_autograd or not torch.is_grad_enabled():
         return forward()
@@ -50,30 +56,44 @@ def tied(
             return forward()
 
     with recorder.listening():  # hooks on saved tensors may call operators
-        results = Tie.apply(quietly, backward, *values)  # type: ignore[no-untyped-call]
+        how = _How(quietly, backward, kept, tuple(constant))
+        results = Tie.apply(how, *values)  # type: ignore[no-untyped-call]
     return list(results)
+
+
+@dataclass(frozen=True)
+class _How:
+    """What :func:`tied` was told."""
+
+    forward: Callable[[], list[Any]]
+    backward: Backward
+    kept: int
+    constant: tuple[int, ...]
 
 
 class Tie(torch.autograd.Function):
     """Forward as it is; backward by a function. Subgraphs know both."""
 
     @staticmethod
-    def forward(ctx: Any, forward: Any, backward: Any, *values: Any) -> Any:
-        ctx.save_for_backward(*(v if isinstance(v, torch.Tensor) else None for v in values))
-        ctx.others = [None if isinstance(v, torch.Tensor) else v for v in values]
-        ctx.own_backward = backward
-        results = forward()
-        ctx.kinds = [is_differentiable(r) for r in results]
+    def forward(ctx: Any, how: _How, *values: Any) -> Any:
+        results = how.forward()
+        known = [*values, *results[: how.kept]]
+        ctx.save_for_backward(*(v if isinstance(v, torch.Tensor) else None for v in known))
+        ctx.others = [None if isinstance(v, torch.Tensor) else v for v in known]
+        ctx.how = how
+        ctx.kinds = [is_differentiable(r) and i not in how.constant for i, r in enumerate(results)]
+        ctx.mark_non_differentiable(*(results[i] for i in how.constant))
         return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         pairs = zip(ctx.saved_tensors, ctx.others, strict=True)
-        values = [other if tensor is None else tensor for tensor, other in pairs]
-        needs = [i for i, v in enumerate(values) if ctx.needs_input_grad[i + 2]]
+        known = [other if tensor is None else tensor for tensor, other in pairs]
+        count = len(known) - ctx.how.kept
+        needs = [i for i in range(count) if ctx.needs_input_grad[i + 1]]
         given = [g for g, kind in zip(grads, ctx.kinds, strict=True) if kind]
-        found = dict(zip(needs, ctx.own_backward(values, given, needs), strict=True))
-        return (None, None, *(found.get(i) for i in range(len(values))))
+        found = dict(zip(needs, ctx.how.backward(known, given, needs), strict=True))
+        return (None, *(found.get(i) for i in range(count)))
 
 
 def is_differentiable(value: Any) -> bool:
@@ -151,8 +171,8 @@ def vjp(
 def check(recorder: Recorder, *subgraphs: Subgraph) -> None:
     """Refuse what backward cannot know.
 
-    It computes the forward again, which must not draw other random numbers, and it differentiates
-    the operators, which knows nothing of a backward that somebody wrote.
+    It computes the forward again, which must not draw other random numbers nor print twice, and
+    it differentiates the operators, which knows nothing of a backward that somebody wrote.
 
     Raises:
         NotSupported: a subgraph with either.
@@ -163,6 +183,8 @@ def check(recorder: Recorder, *subgraphs: Subgraph) -> None:
             problem = f"apply {subgraph.own_backward}, a torch.autograd.Function"
         elif any(operators.draws_random_numbers(n, subgraph.root) for n in subgraph.graph.nodes):
             problem = "draw random numbers"
+        elif any(operators.prints(n, subgraph.root) for n in subgraph.graph.nodes):
+            problem = "print"
         if problem:
             raise NotSupported(
                 f"The gradient of {subgraph.owner} whose functions {problem}.",
@@ -179,7 +201,7 @@ def no_gradient(recorder: Recorder, owner: str) -> Backward:
         raise NotSupported(
             f"The gradient of {owner} is not supported yet.",
             where=stack.summary(stack.raw_stack(recorder.floor)),
-            hints=["unroll the loop in Python where its length is known"],
+            hints=["detach the results, or write out what the operator computes"],
         )
 
     return refuse

@@ -32,6 +32,7 @@ from stillframe.trace.higher_order import (
     record,
     run_real,
 )
+from stillframe.trace.loops_grad import WhileLoop, prefixes_backward, scan_backward
 from stillframe.trace.subgraphs import Subgraph, close, inside
 
 if TYPE_CHECKING:
@@ -77,7 +78,13 @@ def _while_loop(recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict
         nodes = tuple(operands.nodes[:count]), tuple(operands.nodes[count:])
         return make_node(recorder, op, (cond_node, body_node, *nodes), results)
 
-    backward = grad.no_gradient(recorder, owner)
+    def backward(values: Sequence[Any], grads: Sequence[Any], needs: Sequence[int]) -> Any:
+        grad.check(recorder, cond_graph, body_graph)
+        loop = WhileLoop(
+            recorder, modules[0], modules[1], list(values[:count]), list(values[count:])
+        )
+        return loop.backward(grads, needs, stacked=owner != "while_loop")
+
     results = grad.tied(recorder, operands.values, forward, backward)
     assert body_graph.out_spec is not None
     return pytree.tree_unflatten(results, body_graph.out_spec)
@@ -264,61 +271,11 @@ def _scan(recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict[str, 
 
     def backward(values: Sequence[Any], grads: Sequence[Any], needs: Sequence[int]) -> Any:
         grad.check(recorder, body)
-        return _scan_backward(recorder, op, module, parts(values), grads, needs)
+        return scan_backward(recorder, op, module, parts(values), grads, needs)
 
     results = grad.tied(recorder, operands.values, forward, backward)
     assert body.out_spec is not None
     return pytree.tree_unflatten(results, body.out_spec)
-
-
-def _scan_backward(
-    recorder: Recorder,
-    op: Any,
-    module: Any,
-    values: tuple[Any, ...],
-    grads: Sequence[Any],
-    needs: Sequence[int],
-) -> list[Any]:
-    """A scan that finds the carry of every step, and one from the end to the beginning.
-
-    The second carries the gradient of the carry, and sums of the gradients of what does not change
-    from step to step.
-    """
-    init, xs, extra = values
-    for value in init:
-        if not grad.is_differentiable(value):
-            raise NotSupported(
-                "The gradient of a scan that carries integers is not supported yet.",
-                where=stack.summary(stack.raw_stack(recorder.floor)),
-            )
-    n, m = len(init), len(init) + len(xs)
-
-    again = grad.replayed(module)
-
-    def with_carry(*leaves: Any) -> Any:
-        outputs = pytree.tree_leaves(again(*leaves))
-        return (*outputs[:n], *(leaf.clone() for leaf in leaves[:n]))
-
-    carries = list(record(recorder, op, (with_carry, init, xs, extra), {})[n:])
-    of_carry, of_xs = list(range(n)), [i for i in needs if n <= i < m]
-    of_extra = [i for i in needs if i >= m]
-    product = grad.vjp(recorder, module, m + len(extra), [*of_carry, *of_xs, *of_extra])
-    sums = [torch.zeros_like(extra[i - m]) for i in of_extra]
-    flowing = [*grads[:n], *sums]
-
-    def step(*leaves: Any) -> Any:
-        flows, totals, rest = leaves[:n], leaves[n : len(flowing)], leaves[len(flowing) :]
-        carry, slices = rest[:n], rest[n:m]
-        outs, fixed = rest[m : m + len(grads) - n], rest[m + len(grads) - n :]
-        found = product(*carry, *slices, *fixed, *flows, *outs)
-        here, last = found[n : n + len(of_xs)], found[n + len(of_xs) :]
-        return (*found[:n], *(t + g for t, g in zip(totals, last, strict=True)), *here)
-
-    reverse = [x.flip([0]) for x in (*carries, *xs, *grads[n:])]
-    found = record(recorder, op, (step, flowing, reverse, extra), {})
-    by_place = dict(zip([*of_carry, *of_extra], found, strict=False))
-    by_place.update((i, g.flip([0])) for i, g in zip(of_xs, found[len(flowing) :], strict=True))
-    return [by_place[i] for i in needs]
 
 
 @family("associative_scan")
@@ -333,7 +290,7 @@ def _associative_scan(
     owner = "associative_scan"
     count = len(xs)
     operands = Operands.of(recorder, (*xs, *(rest[0] if rest else ())))
-    _length(recorder, owner, operands.values[:count])
+    length = _length(recorder, owner, operands.values[:count])
     seen = [_slice_inside(recorder, x) for _ in range(2) for x in operands.values[:count]]
     seen += [inside(recorder, value) for value in operands.values[count:]]
     body = Subgraph(recorder, owner).trace(function, seen)
@@ -353,7 +310,12 @@ def _associative_scan(
             results = arms.Results([_dense_like(recorder, x) for x in operands.values[:count]])
         return make_node(recorder, op, (node, *parts(operands.nodes)), results)
 
-    backward = grad.no_gradient(recorder, owner)
+    def backward(values: Sequence[Any], grads: Sequence[Any], needs: Sequence[int]) -> Any:
+        grad.check(recorder, body)
+        return prefixes_backward(
+            recorder, op, module_of(recorder, node), parts(values), length, grads, needs
+        )
+
     results = grad.tied(recorder, operands.values, forward, backward)
     assert body.out_spec is not None
     return pytree.tree_unflatten(results, body.out_spec)

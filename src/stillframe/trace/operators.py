@@ -171,12 +171,25 @@ def has_effect(node: torch.fx.Node) -> bool:
 
 def draws_random_numbers(node: torch.fx.Node, module: torch.nn.Module) -> bool:
     """Whether a node of a graph module draws random numbers, itself or in a subgraph."""
+    return _in_subgraphs_too(
+        node, module, lambda n: torch.Tag.nondeterministic_seeded in getattr(n.target, "tags", ())
+    )
+
+
+def prints(node: torch.fx.Node, module: torch.nn.Module) -> bool:
+    """Whether a node of a graph module prints, itself or in a subgraph."""
+    return _in_subgraphs_too(node, module, lambda n: n.target is torch.ops.higher_order.print)
+
+
+def _in_subgraphs_too(
+    node: torch.fx.Node, module: torch.nn.Module, asked: Callable[[torch.fx.Node], bool]
+) -> bool:
+    """Whether ``asked`` holds for a node, or for one of the subgraph that the node reads."""
     if node.op == "get_attr":
         inner = getattr(module, str(node.target), None)
         if isinstance(inner, torch.fx.GraphModule):
-            return any(draws_random_numbers(n, inner) for n in inner.graph.nodes)
-    tags = getattr(node.target, "tags", ())
-    return torch.Tag.nondeterministic_seeded in tags
+            return any(_in_subgraphs_too(n, inner, asked) for n in inner.graph.nodes)
+    return asked(node)
 
 
 def _has_number(value: Any) -> bool:

@@ -1,17 +1,19 @@
 """Operators that call one function, and say something about the call to a compiler.
 
 ``invoke_subgraph`` (regions marked with ``mark_compile_region``), ``hints_wrapper``,
-``strict_mode``, ``invoke_quant``: what they compute is what their function computes.
+``strict_mode``, ``invoke_quant``, ``foreach_map``: they compute what their function computes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.utils import _pytree as pytree
 
+from stillframe import torch_private
 from stillframe.trace import arms
 from stillframe.trace import higher_order_grad as grad
 from stillframe.trace.higher_order import (
@@ -21,7 +23,6 @@ from stillframe.trace.higher_order import (
     is_real,
     make_node,
     module_of,
-    record,
     run_module,
 )
 from stillframe.trace.subgraphs import Subgraph, close, inside
@@ -39,12 +40,14 @@ class Region:
         operands: with these.
         arguments: the arguments of the operator for another function and other operands.
         kwargs: its keyword arguments.
+        may_copy: a result that is an operand is copied; else it is refused.
     """
 
     function: Callable[..., Any]
     operands: Sequence[Any]
     arguments: Callable[[Any, Sequence[Any]], tuple[Any, ...]]
     kwargs: dict[str, Any]
+    may_copy: bool = False
 
 
 def _record(recorder: Recorder, op: Any, region: Region, prefix: str) -> Any:
@@ -54,7 +57,7 @@ def _record(recorder: Recorder, op: Any, region: Region, prefix: str) -> Any:
     def of_leaves(*leaves: Any) -> Any:
         return region.function(*pytree.tree_unflatten(list(leaves), operands.spec))
 
-    subgraph = Subgraph(recorder, op.name(), may_copy=False).trace(
+    subgraph = Subgraph(recorder, op.name(), may_copy=region.may_copy).trace(
         of_leaves, values, nodes=operands.nodes
     )
     operands = operands.extended(close(subgraph))
@@ -71,8 +74,10 @@ def _record(recorder: Recorder, op: Any, region: Region, prefix: str) -> Any:
     def backward(values: Sequence[Any], grads: Sequence[Any], needs: Sequence[int]) -> Any:
         grad.check(recorder, subgraph)
         product = grad.vjp(recorder, module, len(values), needs)
-        call_args = region.arguments(product, (*values, *grads))
-        return record(recorder, op, call_args, region.kwargs)
+        # the gradient of a sum is the one that flows in: nothing that a user could avoid
+        of_region = replace(region, function=product, operands=(*values, *grads), may_copy=True)
+        with torch_private.modes_taken_off(lambda mode: mode is recorder.mode):
+            return _record(recorder, op, of_region, prefix)
 
     results = grad.tied(recorder, operands.values, forward, backward)
     assert subgraph.out_spec is not None
@@ -122,9 +127,34 @@ def _invoke_quant(
 ) -> Any:
     """Options that a graph can hold stay; others are for a compiler that sees the Python code."""
     function, *operands = args
-    kept = {k: v for k, v in kwargs.items() if isinstance(v, (str, int, float, bool))}
 
     def arguments(called: Any, values: Sequence[Any]) -> tuple[Any, ...]:
         return called, *values
 
-    return _record(recorder, op, Region(function, operands, arguments, kept), "subgraph")
+    region = Region(function, operands, arguments, _literals(kwargs))
+    return _record(recorder, op, region, "subgraph")
+
+
+def _literals(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that a graph can hold; the operator's function sees none of them."""
+    return {k: v for k, v in options.items() if isinstance(v, (str, int, float, bool))}
+
+
+@family("foreach_map")
+def _foreach_map(recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A function of several lists, element by element; the operand list is flat in the graph."""
+    function, *given = args
+    leaves, spec = pytree.tree_flatten(given)
+    moving = [i for i, leaf in enumerate(leaves) if isinstance(leaf, (torch.Tensor, torch.SymInt))]
+
+    def of_moving(*values: Any) -> Any:
+        filled = list(leaves)
+        for i, value in zip(moving, values, strict=True):
+            filled[i] = value
+        return function(*pytree.tree_unflatten(filled, spec))
+
+    def arguments(called: Any, values: Sequence[Any]) -> tuple[Any, ...]:
+        return called, *values
+
+    region = Region(of_moving, [leaves[i] for i in moving], arguments, _literals(kwargs))
+    return _record(recorder, op, region, "foreach_map_graph")
