@@ -136,12 +136,14 @@ class FakeTensor(torch.Tensor):
         )
 
     def become(self, other: FakeTensor) -> None:
-        """Take sizes, strides and offset of ``other``, as ``squeeze_`` and the like do."""
+        """Take layout and memory of ``other``, as ``squeeze_`` and ``set_`` do."""
         requires_grad = self.requires_grad
         torch_private.take_over(self, other)
         if self.requires_grad != requires_grad:
             self.requires_grad_(requires_grad)
         self.sizes, self.strides, self.offset = other.sizes, other.strides, other.offset
+        self.storage_ = other.storage_
+        self.constant = self.symbolic_value = None  # known in the old layout only
 
     def snapshot(self) -> FakeTensor:
         """Another fake over the same memory, without autograd history."""

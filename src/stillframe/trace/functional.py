@@ -33,7 +33,9 @@ from stillframe.symbolic import eq
 from stillframe.trace import operators
 from stillframe.trace.decompositions import Decompositions
 from stillframe.trace.functional_forms import (
+    LAYOUT_DECIDES,
     MEMORY_CHANGES,
+    METADATA_CHANGES,
     Form,
     functional_form,
 )
@@ -43,15 +45,6 @@ from stillframe.trace.templates import Step, Template, TemplateTracer, distinct_
 from stillframe.trace.views import UPDATES, View
 
 aten = torch.ops.aten
-
-# A view or a copy, by the layout of the argument.
-_LAYOUT_DECIDES = frozenset(
-    {
-        aten.reshape.default, aten.reshape_as.default, aten.flatten.using_ints,
-        aten.ravel.default, aten.contiguous.default, aten.to.dtype, aten.to.dtype_layout,
-        aten.to.device, aten.to.other,
-    }
-)  # fmt: skip
 
 _LIFTS = frozenset({aten.lift_fresh.default, aten.lift_fresh_copy.default})
 
@@ -138,7 +131,7 @@ class FunctionalRecorder(Recorder):
     def record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record an operator of the program in functional form."""
         result = self._record(func, args, kwargs)
-        if self._depth == 0 and func in _LAYOUT_DECIDES and isinstance(result, FakeTensor):
+        if self._depth == 0 and func in LAYOUT_DECIDES and isinstance(result, FakeTensor):
             self._note_layout(args[0], result)
         return result
 
@@ -231,6 +224,10 @@ class FunctionalRecorder(Recorder):
     # -- writes -----------------------------------------------------------------------------------
 
     def _record_write(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        view = METADATA_CHANGES.get(func)
+        if view is not None:  # whatever comes later uses the view, not the tensor as it was
+            self._note_lost_gradient(args[0])
+            return self.record(view, args, kwargs)
         if func in MEMORY_CHANGES:
             raise self.refuse(
                 f"{func} changes the sizes or the memory of a tensor in place.",

@@ -24,7 +24,8 @@ from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.shapes.node import SymNode
 from stillframe.symbolic import Expr
 from stillframe.trace import folding, higher_order, operators
-from stillframe.trace import transformer as _transformer  # noqa: F401  (it registers itself)
+from stillframe.trace import layout_changes as _layout_changes  # noqa: F401  (register themselves)
+from stillframe.trace import transformer as _transformer  # noqa: F401
 from stillframe.trace.functions import FunctionMode
 from stillframe.trace.reads import OF_MODES, Reads
 from stillframe.trace.scope import ModuleScope, tracking
