@@ -259,6 +259,11 @@ def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage:
         return tensor.untyped_storage()
 
 
+def specified_elements(tensor: torch.Tensor) -> int:
+    """How many elements of a sparse tensor are specified."""
+    return int(tensor._nnz())
+
+
 def take_over(tensor: torch.Tensor, other: torch.Tensor) -> None:
     """``tensor.data = other``: sizes, strides and memory of ``other``; no mode sees it."""
     with torch._C.DisableTorchFunction():

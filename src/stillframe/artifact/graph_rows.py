@@ -130,6 +130,9 @@ class GraphWriter:
 
     def _val(self, val: Any, name: str) -> Value:
         if isinstance(val, FakeTensor):
+            if val.sparse is not None:
+                kind = val.sparse.layout
+                raise ArtifactError(f"{name} is a {kind} tensor, which a file cannot hold yet.")
             return self._fake(val)
         if isinstance(val, torch.Tensor):
             raise ArtifactError(f"The metadata of {name} is a real tensor.")

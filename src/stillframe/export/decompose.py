@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from stillframe import torch_private
 from stillframe.errors import InvalidInput, NotSupported
@@ -60,6 +61,16 @@ def table_in_use(table: Any) -> tuple[Decompositions, str]:
     if table is None:
         return default_table(), CORE
     return Decompositions(_checked(table)), FUNCTIONAL
+
+
+def _refuse_sparse(node: torch.fx.Node) -> None:
+    """What operators on sparse tensors are taken apart into is not known."""
+    leaves = pytree.tree_leaves(node.meta["val"])
+    if any(isinstance(v, FakeTensor) and v.sparse is not None for v in leaves):
+        raise NotSupported(
+            f"{node.name} is a sparse tensor, and programs with such cannot be taken apart yet.",
+            hints=["run the program as it is: program.module()"],
+        )
 
 
 def _checked(table: Any) -> Mapping[Any, Any]:
@@ -138,6 +149,7 @@ class Rerun:
                     "cannot be taken apart yet.",
                     hints=["choose with torch.where instead of torch.cond"],
                 )
+            _refuse_sparse(node)
             if node.op == "call_function":
                 self._run_node(node)
         self.recorder.flush_asserts()
@@ -146,6 +158,8 @@ class Rerun:
 
     def _make_inputs(self) -> None:
         nodes = [n for n in self.program.graph.nodes if n.op == "placeholder"]
+        for node in nodes:
+            _refuse_sparse(node)
         specs = self.program.graph_signature.input_specs
         self.names.claim_all([n.name for n in nodes])
         ties: dict[int | None, Any] = {}

@@ -240,10 +240,21 @@ def same_constant(value: Any, expected: Any) -> bool:
 
 def share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether the memory of two tensors may overlap, by their first and last elements."""
+    if a.layout is not torch.strided or b.layout is not torch.strided:
+        return any(share_memory(p, q) for p in _parts(a) for q in _parts(b))
     if a.numel() == 0 or b.numel() == 0:
         return False
     (first_a, last_a), (first_b, last_b) = _extent(a), _extent(b)
     return first_a <= last_b and first_b <= last_a
+
+
+def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """The strided tensors that a tensor is made of."""
+    if tensor.layout is torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout is torch.sparse_csr:
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    return [tensor]
 
 
 def _extent(tensor: torch.Tensor) -> tuple[int, int]:

@@ -50,7 +50,9 @@ def value_text(value: Any, dim_names: dict[str, str]) -> str:
     """``f32[batch, 128]`` for a fake tensor; numbers as themselves."""
     if isinstance(value, FakeTensor):
         sizes = ", ".join(size_text(s, dim_names) for s in value.sizes)
-        return f"{_SHORT.get(value.dtype, str(value.dtype).removeprefix('torch.'))}[{sizes}]"
+        kind = "" if value.sparse is None else f"{str(value.sparse.layout).removeprefix('torch.')} "
+        dtype = _SHORT.get(value.dtype, str(value.dtype).removeprefix("torch."))
+        return f"{kind}{dtype}[{sizes}]"
     if isinstance(value, (list, tuple)):
         return f"({', '.join(value_text(v, dim_names) for v in value)})"
     if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):

@@ -113,6 +113,8 @@ def _resized(
 ) -> torch.Tensor:
     wanted = [s if isinstance(s, int) else int(evaluate(s, sizes)) for s in fake.sizes]
     out = real.detach()
+    if out.layout is not torch.strided:
+        return _resized_sparse(out, wanted)
     for dim, size in enumerate(wanted):
         if out.shape[dim] != size:
             index = torch.arange(size) % max(out.shape[dim], 1)
@@ -122,6 +124,22 @@ def _resized(
     noise = torch.randn(out.shape, generator=generator).to(out.dtype).to(out.device)
     spread = float(real.double().std()) if real.numel() > 1 else 1.0
     return noise * spread + float(real.double().mean())
+
+
+def _resized_sparse(real: torch.Tensor, wanted: list[int]) -> torch.Tensor:
+    """A sparse tensor of other sizes: by way of a dense one, in the same pattern of dims."""
+    if list(real.shape) == wanted:
+        return real.clone()
+    dense = real.to_dense()
+    for dim, size in enumerate(wanted):
+        index = torch.arange(size) % max(dense.shape[dim], 1)
+        dense = dense.index_select(dim, index.to(dense.device))
+    if real.layout is torch.sparse_csr:
+        return dense.to_sparse_csr()
+    made = dense.to_sparse(real.sparse_dim())
+    if real.is_coalesced():
+        return made
+    return torch.sparse_coo_tensor(made.indices(), made.values(), made.shape)
 
 
 # -- comparing ------------------------------------------------------------------------------------
@@ -164,6 +182,12 @@ def _difference(a: Any, b: Any, name: str, label: str) -> float:
         raise VerificationError(
             f"At {label}, {name} is {found} instead of {a.dtype} {tuple(a.shape)}."
         )
+    if a.layout is not b.layout:
+        raise VerificationError(
+            f"At {label}, {name} has the layout {b.layout} instead of {a.layout}."
+        )
+    if a.layout is not torch.strided:
+        a, b = a.to_dense(), b.to_dense()
     if a.numel() == 0:
         return 0.0
     if not torch.allclose(a, b, rtol=RTOL, atol=ATOL, equal_nan=True):

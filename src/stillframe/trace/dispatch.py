@@ -42,6 +42,8 @@ _LITERALS = (
     int, float, complex, bool, str, type(None), slice, type(...),
     torch.dtype, torch.device, torch.layout, torch.memory_format, torch._ops.OpOverload,
 )  # fmt: skip
+# Questions whose answers no node stands for.
+_ANSWERED = frozenset({torch.ops.prim.device.default, torch.ops.prim.layout.default})
 _SIZE_QUERIES = ("size", "stride", "storage_offset")
 
 
@@ -254,7 +256,7 @@ class DispatchRecorder(Recorder):
 
     def record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer one operator call and make its node, or take the operator apart."""
-        if not self.enable_tracing or func is torch.ops.prim.device.default:
+        if not self.enable_tracing or func in _ANSWERED:
             return self._compute(func, args, kwargs)
         if self._has_foreign_tensor(args) or (kwargs and self._has_foreign_tensor(kwargs.values())):
             return NotImplemented

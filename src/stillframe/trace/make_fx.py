@@ -226,6 +226,7 @@ class _Trace:
 
         sizes, strides, offset = _layout(value)
         symbols.bind_sizes(sizes, thunk)
+        symbols.bind_specified(value, thunk)
         for dim, stride in enumerate(strides):
             if isinstance(stride, Expr):
                 symbols.bind_query(stride, aten.sym_stride.int, thunk, dim)
@@ -306,6 +307,8 @@ def _traced_module(f: Callable[..., Any]) -> torch.nn.Module | None:
 
 def _layout(tensor: torch.Tensor) -> tuple[Any, Any, Any]:
     if isinstance(tensor, FakeTensor):
+        if tensor.sparse is not None:
+            return tensor.sizes, (), 0
         return tensor.sizes, tensor.strides, tensor.offset
     if tensor.layout is not torch.strided or tensor.is_nested:
         return (), (), 0

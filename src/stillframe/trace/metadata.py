@@ -47,6 +47,8 @@ def value_of_result(env: ShapeEnv, value: Any) -> Any:
 def tensor_meta(value: Any, requires_grad: bool = False) -> Any:
     """The :class:`TensorMetadata` of a ``val``: of one fake, or a list of it for a container."""
     if isinstance(value, FakeTensor):
+        if value.sparse is not None:
+            return None
         return TensorMetadata(
             value.shape,
             value.dtype,

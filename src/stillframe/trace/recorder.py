@@ -202,6 +202,7 @@ class Recorder:
         if isinstance(value, FakeTensor):
             value.fx_node = node
             self.symbols.bind_sizes(value.sizes, lambda: node)
+            self.symbols.bind_specified(value, lambda: node)
         else:
             number = to_size(value)
             if isinstance(number, Expr):
@@ -392,6 +393,9 @@ class Recorder:
                 if size is symbol:
                     self.symbols.bind_size(symbol, lambda: self._node_of(value), dim)
                     return (*path, "size", dim)
+            if value.sparse is not None and value.sparse.nnz is symbol:
+                self.symbols.bind_specified(value, lambda: self._node_of(value))
+                return (*path, "nnz")
         elif isinstance(value, (list, tuple)):
             for i, item in enumerate(value):
                 found = self._find(symbol, item, node, (*path, i))
