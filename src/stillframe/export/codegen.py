@@ -372,7 +372,9 @@ class ProgramCode:
             return self.names.bind(name, binding.function, origin)
         if isinstance(target, torch._ops.OpOverload):
             name = str(target).replace(".", "_").replace("::", "_")
-            return self.names.bind(name, target._op, f"torch.ops.{target}")
+            # with stand-ins of script objects only the overload itself can be called
+            function = target if torch_private.takes_script_object(target) else target._op
+            return self.names.bind(name, function, f"torch.ops.{target}")
         name = getattr(target, "__name__", "function")
         module = getattr(target, "__module__", None) or "torch"
         return self.names.bind(name, target, f"{module}.{name}")
@@ -562,7 +564,15 @@ def _control_flow(code: ProgramCode, node: torch.fx.Node) -> str:
     return f"{function}({', '.join(code.argument(arg) for arg in node.args)})"
 
 
+def _method(code: ProgramCode, node: torch.fx.Node) -> str:
+    obj, name, *rest = node.args
+    arguments = [code.argument(a) for a in rest]
+    arguments += [f"{_keyword(k)}={code.argument(v)}" for k, v in node.kwargs.items()]
+    return f"{code.argument(obj)}.{name}({', '.join(arguments)})"
+
+
 _SPECIAL: dict[Any, _Special] = {
+    torch_private.call_torchbind(): _method,
     **{getattr(torch.ops.higher_order, name): _control_flow for name in control_flow.CONTROL_FLOW},
     torch_private.set_grad_enabled: _set_grad_enabled,
     **dict.fromkeys(_INFIX, _infix),

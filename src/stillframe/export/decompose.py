@@ -24,6 +24,7 @@ from stillframe.export.naming import Names
 from stillframe.export.program import CORE, FUNCTIONAL, ExportedProgram
 from stillframe.export.signature import (
     ConstantArgument,
+    CustomObjArgument,
     ExportGraphSignature,
     InputKind,
     InputSpec,
@@ -160,6 +161,12 @@ class Rerun:
         nodes = [n for n in self.program.graph.nodes if n.op == "placeholder"]
         for node in nodes:
             _refuse_sparse(node)
+            if isinstance(node.meta["val"], CustomObjArgument):
+                raise NotSupported(
+                    f"{node.name} is a script object, and programs with such are not taken apart.",
+                    why="calls of its methods must stay in order",
+                    hints=["run the program as it is: program.module()"],
+                )
         specs = self.program.graph_signature.input_specs
         self.names.claim_all([n.name for n in nodes])
         ties: dict[int | None, Any] = {}

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from stillframe import torch_private
 from stillframe.errors import InvalidInput, NotSupported
 from stillframe.fake import sparse
 from stillframe.fake.tensor import FakeTensor
@@ -140,6 +141,8 @@ class InputMaker:
                 made: Any = self._fake_tensor(index, spec)
             elif spec.number is not None:
                 made = self._number(index, spec)
+            elif torch_private.is_script_object(leaf):
+                made = leaf
             elif isinstance(leaf, (*_CONSTANTS, torch.dtype, torch.device, torch.layout)):
                 made = leaf
             else:

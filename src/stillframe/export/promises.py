@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from stillframe import torch_private
 from stillframe.errors import CustomOperatorError
 from stillframe.fake.custom import is_custom
 from stillframe.fake.tensor import FakeTensor
@@ -65,7 +66,8 @@ def promise_of(node: torch.fx.Node, known: Any) -> Promise | None:
         known: the symbols whose values the program has at hand.
     """
     target = node.target
-    if not isinstance(target, torch._ops.OpOverload) or not is_custom(target):
+    method = target is torch_private.call_torchbind()
+    if not method and (not isinstance(target, torch._ops.OpOverload) or not is_custom(target)):
         return None
     parts = list(_parts(node.meta.get("val"), ()))
     tensors = tuple(p for p in parts if isinstance(p, TensorPromise))
@@ -76,7 +78,8 @@ def promise_of(node: torch.fx.Node, known: Any) -> Promise | None:
     for value in (*(s for t in tensors for s in t.sizes), *(n.value for n in numbers)):
         if isinstance(value, Expr):
             used |= dict.fromkeys(sorted(value.free_symbols, key=str))
-    return Promise(target.name(), tensors, numbers, tuple(s for s in used if s in known))
+    name = f"method {node.args[1]}" if method else target.name()  # type: ignore[union-attr]
+    return Promise(name, tensors, numbers, tuple(s for s in used if s in known))
 
 
 def _parts(value: Any, path: Path) -> Iterator[TensorPromise | NumberPromise]:

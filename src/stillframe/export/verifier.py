@@ -46,7 +46,7 @@ SYMBOLIC_TARGETS: frozenset[Any] = frozenset(
 
 HIGHER_ORDER_TARGETS: frozenset[Any] = frozenset(torch_private.higher_order_operators().values())
 
-TARGETS = SYMBOLIC_TARGETS | HIGHER_ORDER_TARGETS
+TARGETS = SYMBOLIC_TARGETS | HIGHER_ORDER_TARGETS | {torch_private.call_torchbind()}
 
 
 def check(program: ExportedProgram) -> None:
@@ -163,7 +163,7 @@ def _check_state(program: ExportedProgram, spec: Any) -> None:
     in_state = spec.kind is InputKind.PARAMETER or (
         spec.kind is InputKind.BUFFER and spec.persistent
     )
-    in_constants = spec.kind is InputKind.CONSTANT_TENSOR or (
+    in_constants = spec.kind in (InputKind.CONSTANT_TENSOR, InputKind.CUSTOM_OBJ) or (
         spec.kind is InputKind.BUFFER and not spec.persistent
     )
     if in_state and spec.target not in program.state_dict:

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from stillframe.errors import InvalidInput, VerificationError
 from stillframe.export.sampling import Sizes, draw_sizes, example_sizes
+from stillframe.export.script_objects import copied
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import to_size
 from stillframe.symbolic import evaluate
@@ -148,10 +149,9 @@ def _resized_sparse(real: torch.Tensor, wanted: list[int]) -> torch.Tensor:
 def _compare(
     program: ExportedProgram, mod: torch.nn.Module, args: Any, kwargs: Any, sizes: Sizes
 ) -> float:
-    expected = _run(copy.deepcopy(mod) if program.training else mod, args, kwargs)
-    actual = _run(
-        copy.deepcopy(program).module() if program.training else program.module(), args, kwargs
-    )
+    apart = program.training or bool(program.graph_signature.lifted_custom_objs)
+    expected = _run(copy.deepcopy(mod) if apart else mod, args, kwargs)
+    actual = _run((copy.deepcopy(program) if apart else program).module(), args, kwargs)
     label = ", ".join(f"{k}={v}" for k, v in _named(program, sizes).items()) or "the example"
     want, want_spec = pytree.tree_flatten_with_path(expected)
     got, got_spec = pytree.tree_flatten(actual)
@@ -166,7 +166,7 @@ def _compare(
 
 
 def _run(mod: torch.nn.Module, args: Any, kwargs: Any) -> Any:
-    own = pytree.tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, (args, kwargs))
+    own = copied((args, kwargs))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         return mod(*own[0], **own[1])
