@@ -294,7 +294,7 @@ def has_method(value: torch.ScriptObject, name: str) -> bool:
     return bool(value._has_method(name))  # type: ignore[attr-defined]
 
 
-def takes_script_object(op: torch._ops.OpOverload) -> bool:
+def takes_script_object(op: Any) -> bool:
     """Whether an operator has an argument that is a script object."""
     return isinstance(op, torch._ops.TorchBindOpOverload)
 
@@ -309,6 +309,29 @@ def registered_fake_class(name: str) -> Any:
     from torch._library.fake_class_registry import global_fake_class_registry as registry
 
     return registry.get_impl(name) if registry.has_impl(name) else None
+
+
+def has_ordered_effect(op: Any) -> bool:
+    """Whether an operator is registered to have a side effect whose order counts.
+
+    torch registers a check of linear algebra so, too, to keep it alive; it needs no order.
+    """
+    from torch._library.simple_registry import singleton
+
+    if isinstance(op, torch._ops.HigherOrderOperator):
+        return op is call_torchbind()
+    if (
+        not isinstance(op, torch._ops.OpOverload)
+        or op is torch.ops.aten._linalg_check_errors.default
+    ):
+        return False
+    aliasing = any(a.alias_info for a in (*op._schema.arguments, *op._schema.returns))
+    return not aliasing and singleton.find(op.name()).effect.effect is not None
+
+
+def with_effects() -> Any:
+    """The operator that orders effects: ``(token, op, *args) -> (token, result)``."""
+    return torch.ops.higher_order.with_effects
 
 
 def call_torchbind() -> Any:

@@ -238,8 +238,6 @@ def test_what_is_refused(tmp_path: Any) -> None:
     _, program = captured()
     with pytest.raises(sf.ArtifactError, match="obj_attr is a script object"):
         sf.save(program, tmp_path / "p.still")
-    with pytest.raises(sf.NotSupported, match="obj_attr is a script object"):
-        program.run_decompositions()
     x, foo = torch.ones(2), CLASSES._Foo(1, 2)
     with pytest.raises(sf.NotSupported, match="of type .*FakeScriptObject|Output 0 of forward"):
         sf.export(lambda x, foo: foo, (x, foo))

@@ -33,6 +33,7 @@ from stillframe.export.signature import (
     TensorArgument,
 )
 from stillframe.export.state import memory_of
+from stillframe.export.tokens import TokenThread, has_ordered_effect
 from stillframe.fake.tensor import FakeStorage, FakeTensor
 from stillframe.shapes.continued import ContinuedEnv
 from stillframe.shapes.env import ShapeEnv, to_size
@@ -62,6 +63,11 @@ def table_in_use(table: Any) -> tuple[Decompositions, str]:
     if table is None:
         return default_table(), CORE
     return Decompositions(_checked(table)), FUNCTIONAL
+
+
+def _has_subgraph(node: torch.fx.Node) -> bool:
+    operator = isinstance(node.target, torch._ops.HigherOrderOperator)
+    return operator and not has_ordered_effect(node)
 
 
 def _refuse_sparse(node: torch.fx.Node) -> None:
@@ -109,6 +115,7 @@ class Rerun:
             for n in program.graph.nodes
         )
         self.names = Names()
+        self.tokens: TokenThread | None = None
 
     def run(self, dialect: str) -> ExportedProgram:
         """The whole of it, from placeholders to the new program."""
@@ -144,7 +151,7 @@ class Rerun:
 
     def _run_nodes(self) -> None:
         for node in self.program.graph.nodes:
-            if node.op == "get_attr" or isinstance(node.target, torch._ops.HigherOrderOperator):
+            if node.op == "get_attr" or _has_subgraph(node):
                 raise NotSupported(
                     f"{node.name} has a subgraph ({node.target}), and programs with subgraphs "
                     "cannot be taken apart yet.",
@@ -161,19 +168,19 @@ class Rerun:
         nodes = [n for n in self.program.graph.nodes if n.op == "placeholder"]
         for node in nodes:
             _refuse_sparse(node)
-            if isinstance(node.meta["val"], CustomObjArgument):
-                raise NotSupported(
-                    f"{node.name} is a script object, and programs with such are not taken apart.",
-                    why="calls of its methods must stay in order",
-                    hints=["run the program as it is: program.module()"],
-                )
         specs = self.program.graph_signature.input_specs
         self.names.claim_all([n.name for n in nodes])
+        if any(map(has_ordered_effect, self.program.graph.nodes)):
+            self.tokens = TokenThread(self.recorder, self.names)
+            self.input_specs.append(self.tokens.input_spec)
         ties: dict[int | None, Any] = {}
         for node, spec in zip(nodes, specs, strict=True):
-            if spec.kind not in (*_STATE, InputKind.USER_INPUT):
+            if spec.kind not in (*_STATE, InputKind.USER_INPUT, InputKind.CUSTOM_OBJ):
                 raise NotSupported(f"Programs with {spec.kind.name} inputs are not taken apart.")
             val = node.meta["val"]
+            if isinstance(val, CustomObjArgument):
+                self._object_input(node, spec)
+                continue
             state = isinstance(val, FakeTensor) and spec.kind in _STATE
             tie = id(val.storage_) if state else None
             if tie in ties:  # two names of one tensor: the first is the one that is used
@@ -193,6 +200,14 @@ class Rerun:
             self.recorder.symbols.bind_derived(
                 solution.symbol, size, solution.scale, solution.offset
             )
+
+    def _object_input(self, node: torch.fx.Node, spec: InputSpec) -> None:
+        """A script object is its placeholder: nothing happens to it but calls with a token."""
+        new = new_placeholder(self.recorder.graph, node.name)
+        new.meta["val"] = node.meta["val"]
+        self.values[node] = new
+        self.input_specs.append(spec)
+        self.inputs.append((spec, new, None))
 
     def _user_values(self) -> list[Any]:
         return [v for spec, _, v in self.inputs if spec.kind is InputKind.USER_INPUT]
@@ -249,6 +264,10 @@ class Rerun:
 
     def _value_of(self, node: torch.fx.Node) -> Any:
         target, val = node.target, node.meta["val"]
+        if self.tokens is not None and has_ordered_effect(node):
+            args = tuple(self._argument(a) for a in node.args)
+            kwargs = {k: self._argument(v) for k, v in node.kwargs.items()}
+            return self.tokens.record(node, args, kwargs)
         if isinstance(target, torch._ops.OpOverload):
             return self._run_operator(node, target)
         if target is operator.getitem:
@@ -356,6 +375,9 @@ class Rerun:
                 recorder.check_memory(value)
         specs: list[OutputSpec] = []
         operands: list[Any] = []
+        if self.tokens is not None:
+            operands.append(self.tokens.token)
+            specs.append(self.tokens.output_spec())
         changed = {n for _, n, _ in written}
         for source, _, tensor in written:
             node = self._apart(recorder.operand(tensor), tensor, changed)

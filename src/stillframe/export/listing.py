@@ -126,4 +126,6 @@ def _operands(value: Any) -> str:
         return value.name
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_operands(v) for v in value)}]"
-    return repr(value)
+    if isinstance(value, torch._ops.OpOverload):
+        return str(value)
+    return value.name() if isinstance(value, torch._ops.HigherOrderOperator) else repr(value)

@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 from stillframe.errors import InvalidInput, VerificationError
 from stillframe.export.sampling import Sizes, draw_sizes, example_sizes
 from stillframe.export.script_objects import copied
+from stillframe.export.signature import InputKind
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import to_size
 from stillframe.symbolic import evaluate
@@ -101,7 +102,8 @@ def _inputs(
 
 
 def _user_fakes(program: ExportedProgram) -> list[Any]:
-    names = {s.arg.name for s in program.graph_signature.input_specs if s.target is None}
+    specs = program.graph_signature.input_specs
+    names = {s.arg.name for s in specs if s.kind is InputKind.USER_INPUT}
     return [n.meta["val"] for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
 
 

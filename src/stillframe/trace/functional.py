@@ -91,6 +91,7 @@ class FunctionalRecorder(Recorder):
         self._twins: dict[int, list[FakeStorage]] = {}
         self._doubtful: dict[int, FakeStorage] = {}
         self._templates: dict[Any, Template] = {}
+        self._unwritten: dict[int, FakeStorage] = {}
 
     # -- nodes ----------------------------------------------------------------------------------
 
@@ -142,6 +143,11 @@ class FunctionalRecorder(Recorder):
         if one is not other and any(type(n) is not int for n in tensor.sizes):
             self._twins.setdefault(id(one), []).append(other)
             self._twins.setdefault(id(other), []).append(one)
+
+    def keep_unwritten(self, values: Any) -> None:
+        """From now on the memory of these tensors may not be written."""
+        for tensor in distinct_tensors(values):
+            self._unwritten[id(tensor.storage_)] = tensor.storage_
 
     def check_memory(self, tensor: FakeTensor) -> None:
         """Refuse to use a tensor that shows a write to another one at some sizes only."""
@@ -275,6 +281,12 @@ class FunctionalRecorder(Recorder):
         """``target`` holds ``value`` from now on, and so do all tensors over its memory."""
         if value is target:
             return
+        if id(target.storage_) in self._unwritten:
+            raise self.refuse(
+                "A tensor that a script object was given, or gave, is written in place.",
+                "the object may still hold it, and a functional program makes a new value",
+                "give the object a clone of it",
+            )
         self._note_lost_gradient(target)
         if id(target.storage_) in self._by_layout:
             self.needs_layout = True

@@ -162,8 +162,8 @@ def has_effect(node: torch.fx.Node) -> bool:
         return True
     target = node.target
     if isinstance(target, torch._ops.OpOverload):
-        if torch_private.takes_script_object(target):
-            return True  # it may change the object
+        if torch_private.takes_script_object(target) or torch_private.has_ordered_effect(target):
+            return True  # it may change the object, or something that nobody sees
         if torch.Tag.nondeterministic_seeded in target.tags:
             return True
         if custom.is_custom(target) and _has_number(node.meta.get("val")):

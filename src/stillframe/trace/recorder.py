@@ -305,6 +305,10 @@ class Recorder:
         if fresh:
             self._bind_unbacked(fresh, node, result)
 
+    def bind_symbols(self, symbols: list[Expr], node: torch.fx.Node, result: Any) -> None:
+        """Unbacked symbols can be read off what ``node`` returns."""
+        self._bind_unbacked(symbols, node, result)
+
     def _take_item(self, item: operators.Item) -> torch.fx.Node:
         node = item.node
         for index in item.path:
