@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests import script_classes
 
 from stillframe import stack, torch_private
 
@@ -205,3 +206,33 @@ def test_autocast_off() -> None:
         assert (a @ a).dtype is torch.bfloat16
         with torch_private.autocast_off():
             assert (a @ a).dtype is torch.float32
+
+
+def test_specified_elements() -> None:
+    assert torch_private.specified_elements(torch.eye(3).to_sparse()) == 3
+
+
+def test_script_objects() -> None:
+    classes = script_classes.load()
+    foo = classes._Foo(1, 2)
+    assert torch_private.is_script_object(foo) and not torch_private.is_script_object(torch.ones(1))
+    name = torch_private.script_class_name(foo)
+    assert name == "__torch__.torch.classes._TorchScriptTesting._Foo"
+    assert torch_private.has_method(foo, "add_tensor")
+    assert not torch_private.has_method(foo, "no_such_method")
+    assert torch_private.owner_of(foo.add_tensor) is not None
+    assert hasattr(torch_private.registered_fake_class(name), "__obj_unflatten__")
+    assert torch_private.registered_fake_class("no.such.Class") is None
+    taking = torch.ops._TorchScriptTesting.takes_foo.default
+    assert torch_private.takes_script_object(taking)
+    made = torch_private.call_torchbind()(foo, "add_tensor", torch.ones(2))
+    assert made.tolist() == [3.0, 3.0]
+
+
+def test_effects() -> None:
+    assert torch_private.has_ordered_effect(torch_private.call_torchbind())
+    assert torch_private.has_ordered_effect(torch.ops.aten._print.default)
+    assert not torch_private.has_ordered_effect(torch.ops.aten._linalg_check_errors.default)
+    assert not torch_private.has_ordered_effect(torch.ops.aten.add_.Tensor)
+    assert not torch_private.has_ordered_effect(torch.ops.higher_order.cond)
+    assert torch_private.with_effects().name() == "with_effects"

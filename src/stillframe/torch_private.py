@@ -259,6 +259,86 @@ def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage:
         return tensor.untyped_storage()
 
 
+def specified_elements(tensor: torch.Tensor) -> int:
+    """How many elements of a sparse tensor are specified."""
+    return int(tensor._nnz())
+
+
+# -- script objects: instances of torch.classes.* --------------------------------------------------
+
+
+def _fake_script_object_base() -> Any:
+    from torch._library.fake_class_registry import FakeScriptObject
+
+    return FakeScriptObject
+
+
+#: Operators that take script objects accept instances of it, too, and then dispatch in Python.
+FakeScriptObjectBase = _fake_script_object_base()
+
+
+def is_script_object(value: Any) -> bool:
+    """Whether a value is an instance of a class of ``torch.classes``."""
+    if not isinstance(value, torch.ScriptObject):
+        return False
+    return script_class_name(value).startswith("__torch__.torch.classes.")
+
+
+def script_class_name(value: torch.ScriptObject) -> str:
+    """The qualified name of the class of a script object."""
+    return str(value._type().qualified_name())
+
+
+def has_method(value: torch.ScriptObject, name: str) -> bool:
+    """Whether the class of a script object has a method."""
+    return bool(value._has_method(name))  # type: ignore[attr-defined]
+
+
+def takes_script_object(op: Any) -> bool:
+    """Whether an operator has an argument that is a script object."""
+    return isinstance(op, torch._ops.TorchBindOpOverload)
+
+
+def owner_of(method: Any) -> Any:
+    """The object that a bound method of TorchScript belongs to."""
+    return method.raw_owner
+
+
+def registered_fake_class(name: str) -> Any:
+    """The class given to ``register_fake_class`` for a qualified name, or None."""
+    from torch._library.fake_class_registry import global_fake_class_registry as registry
+
+    return registry.get_impl(name) if registry.has_impl(name) else None
+
+
+def has_ordered_effect(op: Any) -> bool:
+    """Whether an operator is registered to have a side effect whose order counts.
+
+    torch registers a check of linear algebra so, too, to keep it alive; it needs no order.
+    """
+    from torch._library.simple_registry import singleton
+
+    if isinstance(op, torch._ops.HigherOrderOperator):
+        return op is call_torchbind()
+    if (
+        not isinstance(op, torch._ops.OpOverload)
+        or op is torch.ops.aten._linalg_check_errors.default
+    ):
+        return False
+    aliasing = any(a.alias_info for a in (*op._schema.arguments, *op._schema.returns))
+    return not aliasing and singleton.find(op.name()).effect.effect is not None
+
+
+def with_effects() -> Any:
+    """The operator that orders effects: ``(token, op, *args) -> (token, result)``."""
+    return torch.ops.higher_order.with_effects
+
+
+def call_torchbind() -> Any:
+    """The operator that calls a method of a script object: ``(object, name, *args)``."""
+    return torch.ops.higher_order.call_torchbind
+
+
 def take_over(tensor: torch.Tensor, other: torch.Tensor) -> None:
     """``tensor.data = other``: sizes, strides and memory of ``other``; no mode sees it."""
     with torch._C.DisableTorchFunction():

@@ -18,6 +18,7 @@ from stillframe.artifact.schema import FakeValue, ListValue, NodeRow, SymbolValu
 from stillframe.artifact.values import Decoder, Encoder, torch_constant
 from stillframe.errors import ArtifactError
 from stillframe.export.containers import dtype_of
+from stillframe.export.signature import CustomObjArgument
 from stillframe.fake.tensor import FakeStorage, FakeTensor
 from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.symbolic import Expr, parse, to_python
@@ -130,7 +131,14 @@ class GraphWriter:
 
     def _val(self, val: Any, name: str) -> Value:
         if isinstance(val, FakeTensor):
+            if val.sparse is not None:
+                kind = val.sparse.layout
+                raise ArtifactError(f"{name} is a {kind} tensor, which a file cannot hold yet.")
             return self._fake(val)
+        if isinstance(val, CustomObjArgument):
+            raise ArtifactError(
+                f"{name} is a script object ({val.class_fqn}), which a file cannot hold."
+            )
         if isinstance(val, torch.Tensor):
             raise ArtifactError(f"The metadata of {name} is a real tensor.")
         if isinstance(val, (list, tuple)):

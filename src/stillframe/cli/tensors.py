@@ -12,7 +12,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from stillframe.errors import InvalidInput
-from stillframe.export.signature import ConstantArgument
+from stillframe.export.signature import ConstantArgument, InputKind
 
 if TYPE_CHECKING:
     from stillframe.export.program import ExportedProgram
@@ -45,7 +45,7 @@ def program_inputs(
         InvalidInput: an input without a tensor, or a tensor without an input.
     """
     spec = program.call_spec
-    user = [s for s in program.graph_signature.input_specs if s.target is None]
+    user = [s for s in program.graph_signature.input_specs if s.kind is InputKind.USER_INPUT]
     missing: list[str] = []
     used: set[str] = set()
     leaves: list[Any] = []

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from stillframe.fake.tensor import FakeTensor
-from stillframe.trace.reads import OF_MODES, OF_TENSORS, Read
+from stillframe.trace.reads import OF_MODES, OF_TENSORS, Read, sparse_pattern
 
 _GRADIENT = ("requires_grad", "is_leaf")
 _LAYOUT = ("stride()", "is_contiguous()", "is_contiguous(channels_last)",
@@ -58,6 +58,9 @@ def assumptions(
     def add(about: str, what: str, value: Any, where: tuple[str, ...]) -> None:
         found.setdefault((about, what), Assumption(about, what, value, where))
 
+    for name, fake in tensors.items():
+        if fake.sparse is not None:
+            add(name, "sparse pattern", sparse_pattern(fake), ())
     for read in reads:
         owner = owners.get(id(read.tensor))
         if read.tensor is None:

@@ -28,6 +28,7 @@ from stillframe.export.promises import check_result, promise_of
 from stillframe.export.refusal import Refusal, refuse_state
 from stillframe.export.signature import ConstantArgument, InputKind, JointResult, OutputKind
 from stillframe.export.source_text import Namespace, one_line
+from stillframe.export.tokens import after
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes import layout
 from stillframe.shapes.env import to_size
@@ -155,6 +156,8 @@ class ProgramCode:
                 self.text[node] = self.inputs[node.name] = next(user)
             elif spec.kind in TABLES:
                 self.text[node] = self._state(spec.kind, spec.target)
+            elif spec.kind is InputKind.TOKEN:
+                self.text[node] = "None"
             else:
                 raise NotSupported(f"Programs with {spec.kind.name} inputs are not run yet.")
 
@@ -363,6 +366,16 @@ class ProgramCode:
         operands = ", ".join([*(self.argument(a) for a in args), *keywords])
         return f"{self._function(target, binding)}({operands})"
 
+    def call(self, target: Any, args: list[Any], kwargs: dict[str, Any]) -> str:
+        """A call of an operator, or of a method of a script object."""
+        texts = [self.argument(a) for a in args]
+        if target is torch_private.call_torchbind():
+            function, texts = f"{texts[0]}.{args[1]}", texts[2:]
+        else:
+            function = self._function(target, None)
+        texts += [f"{_keyword(k)}={self.argument(v)}" for k, v in kwargs.items()]
+        return f"{function}({', '.join(texts)})"
+
     def _function(self, target: Any, binding: bindings.Binding | None) -> str:
         if binding is not None:
             name = binding.name
@@ -372,7 +385,9 @@ class ProgramCode:
             return self.names.bind(name, binding.function, origin)
         if isinstance(target, torch._ops.OpOverload):
             name = str(target).replace(".", "_").replace("::", "_")
-            return self.names.bind(name, target._op, f"torch.ops.{target}")
+            # with stand-ins of script objects only the overload itself can be called
+            function = target if torch_private.takes_script_object(target) else target._op
+            return self.names.bind(name, function, f"torch.ops.{target}")
         name = getattr(target, "__name__", "function")
         module = getattr(target, "__module__", None) or "torch"
         return self.names.bind(name, target, f"{module}.{name}")
@@ -435,7 +450,7 @@ class ProgramCode:
                 results.append(self.names.constant(spec.arg.value) if constant else text)
             elif spec.kind in gradients:
                 gradients[spec.kind].append(f"{self.names.constant(spec.target)}: {text}")
-            else:
+            elif spec.kind is not OutputKind.TOKEN:
                 raise NotSupported(f"Programs with {spec.kind.name} outputs are not run yet.")
         spec = self.program.out_spec
         if spec.num_leaves != len(results):
@@ -562,7 +577,19 @@ def _control_flow(code: ProgramCode, node: torch.fx.Node) -> str:
     return f"{function}({', '.join(code.argument(arg) for arg in node.args)})"
 
 
+def _method(code: ProgramCode, node: torch.fx.Node) -> str:
+    return code.call(node.target, list(node.args), dict(node.kwargs))
+
+
+def _with_effects(code: ProgramCode, node: torch.fx.Node) -> str:
+    _, target, *rest = node.args
+    call = code.call(target, rest, dict(node.kwargs))
+    return f"{code.names.bind('after', after)}({call})"
+
+
 _SPECIAL: dict[Any, _Special] = {
+    torch_private.with_effects(): _with_effects,
+    torch_private.call_torchbind(): _method,
     **{getattr(torch.ops.higher_order, name): _control_flow for name in control_flow.CONTROL_FLOW},
     torch_private.set_grad_enabled: _set_grad_enabled,
     **dict.fromkeys(_INFIX, _infix),

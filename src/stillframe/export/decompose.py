@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from stillframe import torch_private
 from stillframe.errors import InvalidInput, NotSupported
@@ -23,6 +24,7 @@ from stillframe.export.naming import Names
 from stillframe.export.program import CORE, FUNCTIONAL, ExportedProgram
 from stillframe.export.signature import (
     ConstantArgument,
+    CustomObjArgument,
     ExportGraphSignature,
     InputKind,
     InputSpec,
@@ -31,6 +33,7 @@ from stillframe.export.signature import (
     TensorArgument,
 )
 from stillframe.export.state import memory_of
+from stillframe.export.tokens import TokenThread, has_ordered_effect
 from stillframe.fake.tensor import FakeStorage, FakeTensor
 from stillframe.shapes.continued import ContinuedEnv
 from stillframe.shapes.env import ShapeEnv, to_size
@@ -60,6 +63,21 @@ def table_in_use(table: Any) -> tuple[Decompositions, str]:
     if table is None:
         return default_table(), CORE
     return Decompositions(_checked(table)), FUNCTIONAL
+
+
+def _has_subgraph(node: torch.fx.Node) -> bool:
+    operator = isinstance(node.target, torch._ops.HigherOrderOperator)
+    return operator and not has_ordered_effect(node)
+
+
+def _refuse_sparse(node: torch.fx.Node) -> None:
+    """What operators on sparse tensors are taken apart into is not known."""
+    leaves = pytree.tree_leaves(node.meta["val"])
+    if any(isinstance(v, FakeTensor) and v.sparse is not None for v in leaves):
+        raise NotSupported(
+            f"{node.name} is a sparse tensor, and programs with such cannot be taken apart yet.",
+            hints=["run the program as it is: program.module()"],
+        )
 
 
 def _checked(table: Any) -> Mapping[Any, Any]:
@@ -97,6 +115,7 @@ class Rerun:
             for n in program.graph.nodes
         )
         self.names = Names()
+        self.tokens: TokenThread | None = None
 
     def run(self, dialect: str) -> ExportedProgram:
         """The whole of it, from placeholders to the new program."""
@@ -132,12 +151,13 @@ class Rerun:
 
     def _run_nodes(self) -> None:
         for node in self.program.graph.nodes:
-            if node.op == "get_attr" or isinstance(node.target, torch._ops.HigherOrderOperator):
+            if node.op == "get_attr" or _has_subgraph(node):
                 raise NotSupported(
                     f"{node.name} belongs to a higher-order operator ({node.target}), and programs "
                     "with those cannot be taken apart yet.",
                     hints=["choose with torch.where instead of torch.cond"],
                 )
+            _refuse_sparse(node)
             if node.op == "call_function":
                 self._run_node(node)
         self.recorder.flush_asserts()
@@ -146,13 +166,21 @@ class Rerun:
 
     def _make_inputs(self) -> None:
         nodes = [n for n in self.program.graph.nodes if n.op == "placeholder"]
+        for node in nodes:
+            _refuse_sparse(node)
         specs = self.program.graph_signature.input_specs
         self.names.claim_all([n.name for n in nodes])
+        if any(map(has_ordered_effect, self.program.graph.nodes)):
+            self.tokens = TokenThread(self.recorder, self.names)
+            self.input_specs.append(self.tokens.input_spec)
         ties: dict[int | None, Any] = {}
         for node, spec in zip(nodes, specs, strict=True):
-            if spec.kind not in (*_STATE, InputKind.USER_INPUT):
+            if spec.kind not in (*_STATE, InputKind.USER_INPUT, InputKind.CUSTOM_OBJ):
                 raise NotSupported(f"Programs with {spec.kind.name} inputs are not taken apart.")
             val = node.meta["val"]
+            if isinstance(val, CustomObjArgument):
+                self._object_input(node, spec)
+                continue
             state = isinstance(val, FakeTensor) and spec.kind in _STATE
             tie = id(val.storage_) if state else None
             if tie in ties:  # two names of one tensor: the first is the one that is used
@@ -172,6 +200,14 @@ class Rerun:
             self.recorder.symbols.bind_derived(
                 solution.symbol, size, solution.scale, solution.offset
             )
+
+    def _object_input(self, node: torch.fx.Node, spec: InputSpec) -> None:
+        """A script object is its placeholder: nothing happens to it but calls with a token."""
+        new = new_placeholder(self.recorder.graph, node.name)
+        new.meta["val"] = node.meta["val"]
+        self.values[node] = new
+        self.input_specs.append(spec)
+        self.inputs.append((spec, new, None))
 
     def _user_values(self) -> list[Any]:
         return [v for spec, _, v in self.inputs if spec.kind is InputKind.USER_INPUT]
@@ -228,6 +264,10 @@ class Rerun:
 
     def _value_of(self, node: torch.fx.Node) -> Any:
         target, val = node.target, node.meta["val"]
+        if self.tokens is not None and has_ordered_effect(node):
+            args = tuple(self._argument(a) for a in node.args)
+            kwargs = {k: self._argument(v) for k, v in node.kwargs.items()}
+            return self.tokens.record(node, args, kwargs)
         if isinstance(target, torch._ops.OpOverload):
             return self._run_operator(node, target)
         if target is operator.getitem:
@@ -335,6 +375,9 @@ class Rerun:
                 recorder.check_memory(value)
         specs: list[OutputSpec] = []
         operands: list[Any] = []
+        if self.tokens is not None:
+            operands.append(self.tokens.token)
+            specs.append(self.tokens.output_spec())
         changed = {n for _, n, _ in written}
         for source, _, tensor in written:
             node = self._apart(recorder.operand(tensor), tensor, changed)

@@ -15,16 +15,17 @@ from typing import Any
 
 import torch
 
+from stillframe import torch_private
 from stillframe.errors import SpecViolationError
 from stillframe.export.assumptions import Assumption, wanted_answer
 from stillframe.export.call_spec import CallSpec
 from stillframe.export.containers import same_float
-from stillframe.export.signature import InputKind
+from stillframe.export.signature import CustomObjArgument, InputKind
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Guard, Size, to_size
 from stillframe.symbolic import Expr, Facts, Range, evaluate, unwrap
 
-TENSOR, SYMBOL, CONSTANT = "tensor", "symbol", "constant"
+TENSOR, SYMBOL, CONSTANT, OBJECT = "tensor", "symbol", "constant", "object"
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,10 @@ class LeafRule:
     Attributes:
         node: name of its placeholder.
         path: how a person names it.
-        kind: ``"tensor"``, ``"symbol"`` (a number that varies) or ``"constant"``.
+        kind: ``"tensor"``, ``"symbol"`` (a number that varies), ``"object"`` (a script object) or
+            ``"constant"``.
         sizes, dtype, device, layout: of tensors.
-        value: the constant, or the symbol's expression.
+        value: the constant, the symbol's expression, or the qualified name of the object's class.
     """
 
     node: str
@@ -182,6 +184,8 @@ def _leaf_rule(node: str, path: str, val: Any) -> LeafRule:
     if isinstance(val, torch.Tensor):
         sizes = val.sizes if isinstance(val, FakeTensor) else tuple(to_size(s) for s in val.shape)
         return LeafRule(node, path, TENSOR, sizes, val.dtype, val.device, val.layout)
+    if isinstance(val, CustomObjArgument):
+        return LeafRule(node, path, OBJECT, value=val.class_fqn)
     size = to_size(val)
     if isinstance(size, Expr):
         return LeafRule(node, path, SYMBOL, value=size)
@@ -238,12 +242,31 @@ def same_constant(value: Any, expected: Any) -> bool:
     return False
 
 
+def is_object_of(value: Any, class_name: str) -> bool:
+    """Whether a value is a script object of a class, or the stand-in of one."""
+    if isinstance(value, torch_private.FakeScriptObjectBase):
+        return bool(value.script_class_name == class_name)
+    found = torch_private.is_script_object(value)
+    return found and torch_private.script_class_name(value) == class_name
+
+
 def share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether the memory of two tensors may overlap, by their first and last elements."""
+    if a.layout is not torch.strided or b.layout is not torch.strided:
+        return any(share_memory(p, q) for p in _parts(a) for q in _parts(b))
     if a.numel() == 0 or b.numel() == 0:
         return False
     (first_a, last_a), (first_b, last_b) = _extent(a), _extent(b)
     return first_a <= last_b and first_b <= last_a
+
+
+def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """The strided tensors that a tensor is made of."""
+    if tensor.layout is torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout is torch.sparse_csr:
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    return [tensor]
 
 
 def _extent(tensor: torch.Tensor) -> tuple[int, int]:

@@ -19,11 +19,13 @@ from stillframe.export import call_spec as calls
 from stillframe.export.call_spec import CallParameter, GivenArgument
 from stillframe.export.door import (
     CONSTANT,
+    OBJECT,
     SYMBOL,
     TENSOR,
     Condition,
     Door,
     LeafRule,
+    is_object_of,
     same_constant,
     share_memory,
 )
@@ -223,6 +225,9 @@ class DoorCode:
         elif leaf.kind == SYMBOL:
             self._conditions.append(f"{local}.__class__ is {self.names.builtin(leaf.number)}")
             self.sizes.setdefault(leaf.value, local)
+        elif leaf.kind == OBJECT:
+            check = self.names.bind("is_object_of", is_object_of)
+            self._conditions.append(f"{check}({local}, {self.names.constant(leaf.value)})")
         elif leaf.kind == TENSOR:
             self._read_tensor(index, leaf, local)
 

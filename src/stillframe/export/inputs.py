@@ -20,7 +20,9 @@ from typing import Any
 
 import torch
 
+from stillframe import torch_private
 from stillframe.errors import InvalidInput, NotSupported
+from stillframe.fake import sparse
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.dims import DerivedDim, Dim, DimHint, DimSpec, LeafSpec, Relation
 from stillframe.shapes.env import Guard, ShapeEnv, Size
@@ -139,6 +141,8 @@ class InputMaker:
                 made: Any = self._fake_tensor(index, spec)
             elif spec.number is not None:
                 made = self._number(index, spec)
+            elif torch_private.is_script_object(leaf):
+                made = leaf
             elif isinstance(leaf, (*_CONSTANTS, torch.dtype, torch.device, torch.layout)):
                 made = leaf
             else:
@@ -192,9 +196,17 @@ class InputMaker:
                 Place(index, dim, spec.path, declared, sizes[dim], int(example))
             )
         try:
+            if spec.leaf.layout in sparse.PARTS:
+                return self._sparse_tensor(spec.leaf, sizes)
             return FakeTensor.like_real(self.env, spec.leaf, sizes)
         except NotSupported as e:
             raise NotSupported(f"{spec.path}: {e.what}", why=e.why, hints=e.hints) from None
+
+    def _sparse_tensor(self, leaf: torch.Tensor, sizes: list[Size]) -> FakeTensor:
+        """Nothing is known of how many elements are specified: a call may come with any number."""
+        nnz = self.env.new_unbacked()
+        self.env.take_fresh_unbacked()  # read off the input, by no operator
+        return sparse.like_real(self.env, leaf, sizes, nnz)
 
     def _number(self, index: int, spec: LeafSpec) -> Any:
         size = self._size(spec.path, None, spec.number)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from stillframe.export.signature import OutputKind
+from stillframe.export.signature import CustomObjArgument, OutputKind
 from stillframe.fake.tensor import FakeTensor
 from stillframe.symbolic import Expr, Range, substitute, symbol, to_python
 
@@ -50,7 +50,11 @@ def value_text(value: Any, dim_names: dict[str, str]) -> str:
     """``f32[batch, 128]`` for a fake tensor; numbers as themselves."""
     if isinstance(value, FakeTensor):
         sizes = ", ".join(size_text(s, dim_names) for s in value.sizes)
-        return f"{_SHORT.get(value.dtype, str(value.dtype).removeprefix('torch.'))}[{sizes}]"
+        kind = "" if value.sparse is None else f"{str(value.sparse.layout).removeprefix('torch.')} "
+        dtype = _SHORT.get(value.dtype, str(value.dtype).removeprefix("torch."))
+        return f"{kind}{dtype}[{sizes}]"
+    if isinstance(value, CustomObjArgument):
+        return f"object of {value.class_fqn.removeprefix('__torch__.torch.')}"
     if isinstance(value, (list, tuple)):
         return f"({', '.join(value_text(v, dim_names) for v in value)})"
     if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
@@ -122,4 +126,6 @@ def _operands(value: Any) -> str:
         return value.name
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_operands(v) for v in value)}]"
-    return repr(value)
+    if isinstance(value, torch._ops.OpOverload):
+        return str(value)
+    return value.name() if isinstance(value, torch._ops.HigherOrderOperator) else repr(value)

@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 
 from stillframe import torch_private, usage
 from stillframe.errors import InvalidInput, NotSupported, StillframeError
-from stillframe.export import constraints, effects, leftovers, passes
+from stillframe.export import constraints, effects, leftovers, passes, script_objects
 from stillframe.export import strict as strict_capture
 from stillframe.export.assumptions import Assumption, assumptions
 from stillframe.export.call_spec import CallSpec
@@ -55,6 +55,7 @@ from stillframe.export.state import (
 )
 from stillframe.export.texts import check_texts
 from stillframe.export.verdicts import Verdict, static_dims, verdicts
+from stillframe.fake.script_objects import FakeScriptObject
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.dims import LeafSpec, resolve_spec, spec_from_leaves
 from stillframe.shapes.env import Guard, ShapeEnv, to_size
@@ -278,9 +279,34 @@ class _Capture:
         self.recorder = Recorder(
             self.env, ModuleScope(self.modules), self._lift_constant, request.floor
         )
+        self.recorder.objects.lift = self._lift_object
+        self.object_names = script_objects.named_objects(self.modules)
+        self.objects: dict[str, torch.ScriptObject] = {}
+        script_objects.refuse_stand_ins(self.modules, self.leaves)
         self._first_user_node: torch.fx.Node | None = None
         self.inputs = InputMaker(self.env, request.leaf_specs, request.assume, moved).make()
+        self._take_objects()
         self.baseline = self.env.facts.copy()
+
+    def _take_objects(self) -> None:
+        """Fakes for the script objects among the inputs.
+
+        Raises:
+            NotSupported: one comes by two ways; other calls may have two objects there.
+        """
+        known = {key: f"self.{names[0]}" for key, names in self.object_names.items()}
+        for i, spec in enumerate(self.request.leaf_specs):
+            leaf = self.inputs.leaves[i]
+            if not torch_private.is_script_object(leaf):
+                continue
+            other = known.setdefault(hash(leaf), f"the input {spec.path}")
+            if other != f"the input {spec.path}":
+                raise NotSupported(
+                    f"The input {spec.path} is a script object that is also {other}.",
+                    why="the program would take them for one object in every call",
+                    hints=["give an object of its own as the example"],
+                )
+            self.inputs.leaves[i] = self.recorder.objects.fake_of(leaf, f"The input {spec.path}")
 
     # -- the steps ----------------------------------------------------------------------------
 
@@ -290,7 +316,10 @@ class _Capture:
         fakes = fake_state(self.env, self.parameters, self.buffers)
         self._make_placeholders(inputs, fakes)
         random_state = RandomState()
-        with swapped_state(self.modules, fakes) as watch:
+        with (
+            script_objects.swapped_objects(self.modules, self.recorder.objects),
+            swapped_state(self.modules, fakes) as watch,
+        ):
             try:
                 leftovers.set_stale(self.modules, self.stale)
                 outputs, out_spec = self._run_module(inputs)
@@ -355,10 +384,17 @@ class _Capture:
                 keep = None if kind is InputKind.PARAMETER else fqn not in left_out
                 self.lifted.append(InputSpec(kind, TensorArgument(name), fqn, keep))
         for name, leaf in zip(self.user_names, inputs.leaves, strict=True):
-            node = self.recorder.placeholder(name, leaf)
+            node = self._placeholder(name, leaf)
             self._first_user_node = self._first_user_node or node
         for symbol, size, scale, offset in inputs.derived:
             self.recorder.symbols.bind_derived(symbol, size, scale, offset)
+
+    def _placeholder(self, name: str, leaf: Any) -> torch.fx.Node:
+        if not isinstance(leaf, FakeScriptObject):
+            return self.recorder.placeholder(name, leaf)
+        node = self.recorder.placeholder(name, script_objects.argument(name, leaf))
+        self.recorder.objects.bind(leaf, node)
+        return node
 
     def _run_module(self, inputs: FakeInputs) -> tuple[list[Any], pytree.TreeSpec]:
         try:
@@ -467,12 +503,7 @@ class _Capture:
         fqns = self._constant_names(real)
         fqn = fqns[0]
         name = self.names.lifted(InputKind.CONSTANT_TENSOR, fqn)
-        graph = self.recorder.graph
-        place = self._first_user_node or next(
-            (n for n in graph.nodes if n.op != "placeholder"), None
-        )
-        with graph.inserting_before(place) if place is not None else contextlib.nullcontext():
-            node = new_placeholder(graph, name)
+        node = self._new_constant(name)
         node.meta["val"] = fake
         self.recorder.state_values[id(fake)] = real
         self.lifted.append(InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(name), fqn, None))
@@ -485,6 +516,31 @@ class _Capture:
                 f"{fqn} is a Parameter that no module has registered: its value is a constant of "
                 "the program, and it is not trained"
             )
+        return node
+
+    def _new_constant(self, name: str) -> torch.fx.Node:
+        """A placeholder before those of the user's inputs."""
+        graph = self.recorder.graph
+        place = self._first_user_node or next(
+            (n for n in graph.nodes if n.op != "placeholder"), None
+        )
+        with graph.inserting_before(place) if place is not None else contextlib.nullcontext():
+            return new_placeholder(graph, name)
+
+    def _lift_object(self, fake: FakeScriptObject) -> torch.fx.Node:
+        """A script object that forward used becomes an input; the program has the real one."""
+        made_up = f"lifted_custom_{len(self.objects)}"
+        fqns = self.object_names.get(hash(fake.real_obj), [made_up])
+        name = self.names.lifted(InputKind.CUSTOM_OBJ, fqns[0])
+        node = self._new_constant(name)
+        stated = script_objects.argument(name, fake)
+        node.meta["val"] = stated
+        self.lifted.append(InputSpec(InputKind.CUSTOM_OBJ, stated, fqns[0], None))
+        self.objects.update(dict.fromkeys(fqns, fake.real_obj))
+        self.notes.append(
+            f"{fqns[0]} is a script object ({fake.script_class_name}): the program and the module "
+            "share it, so what one changes in it the other sees"
+        )
         return node
 
     def _constant_names(self, real: torch.Tensor) -> list[str]:
@@ -522,7 +578,8 @@ class _Capture:
         if isinstance(self.root, torch.fx.GraphModule):
             graph_module.meta.update(self.root.meta)
         self._set_requires_grad(inputs)
-        state_dict, constants = self._own_tensors(fakes)
+        state_dict, tensors = self._own_tensors(fakes)
+        constants = {**tensors, **self.objects}
         return ExportedProgram(
             graph_module=graph_module,
             graph_signature=ExportGraphSignature([*self.lifted, *user_specs], output_specs),
@@ -583,6 +640,8 @@ _SYMBOLIC_ARGUMENTS: dict[str, Any] = {
 def _input_argument(name: str, leaf: Any) -> Any:
     if isinstance(leaf, FakeTensor):
         return TensorArgument(name)
+    if isinstance(leaf, FakeScriptObject):
+        return script_objects.argument(name, leaf)
     size = to_size(leaf)
     if isinstance(size, Expr):
         return _SYMBOLIC_ARGUMENTS[size.sort](name)

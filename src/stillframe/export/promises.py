@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from stillframe import torch_private
 from stillframe.errors import CustomOperatorError
 from stillframe.fake.custom import is_custom
 from stillframe.fake.tensor import FakeTensor
@@ -64,10 +65,14 @@ def promise_of(node: torch.fx.Node, known: Any) -> Promise | None:
         node: a node of a program.
         known: the symbols whose values the program has at hand.
     """
-    target = node.target
-    if not isinstance(target, torch._ops.OpOverload) or not is_custom(target):
+    target: Any = node.target
+    val, first = node.meta.get("val"), 0
+    if target is torch_private.with_effects():
+        target, first = node.args[1], 1  # behind the token
+    method = target is torch_private.call_torchbind()
+    if not method and (not isinstance(target, torch._ops.OpOverload) or not is_custom(target)):
         return None
-    parts = list(_parts(node.meta.get("val"), ()))
+    parts = list(_parts(val, ()) if not first else _behind_token(val))
     tensors = tuple(p for p in parts if isinstance(p, TensorPromise))
     numbers = tuple(p for p in parts if isinstance(p, NumberPromise))
     if not parts:
@@ -76,7 +81,13 @@ def promise_of(node: torch.fx.Node, known: Any) -> Promise | None:
     for value in (*(s for t in tensors for s in t.sizes), *(n.value for n in numbers)):
         if isinstance(value, Expr):
             used |= dict.fromkeys(sorted(value.free_symbols, key=str))
-    return Promise(target.name(), tensors, numbers, tuple(s for s in used if s in known))
+    name = f"method {node.args[2 * first + 1]}" if method else target.name()
+    return Promise(name, tensors, numbers, tuple(s for s in used if s in known))
+
+
+def _behind_token(results: Any) -> Iterator[TensorPromise | NumberPromise]:
+    for i, item in enumerate(results[1:], 1):
+        yield from _parts(item, (i,))
 
 
 def _parts(value: Any, path: Path) -> Iterator[TensorPromise | NumberPromise]:

@@ -18,10 +18,12 @@ from stillframe.export.assumptions import Assumption
 from stillframe.export.containers import class_name
 from stillframe.export.door import (
     CONSTANT,
+    OBJECT,
     SYMBOL,
     Condition,
     Door,
     LeafRule,
+    is_object_of,
     same_constant,
     share_memory,
 )
@@ -147,6 +149,13 @@ class Refusal:
                         if _is_plain(leaf)
                         else "export again with an example of it"
                     ],
+                ) from None
+            return
+        if rule.kind == OBJECT:
+            if not is_object_of(leaf, rule.value):
+                raise CallError(
+                    f"{rule.path}: is {describe(leaf)}, the program takes a script object of the "
+                    f"class {rule.value}."
                 ) from None
             return
         if rule.kind == SYMBOL:

@@ -46,7 +46,14 @@ SYMBOLIC_TARGETS: frozenset[Any] = frozenset(
 
 HIGHER_ORDER_TARGETS: frozenset[Any] = frozenset(torch_private.higher_order_operators().values())
 
-TARGETS = SYMBOLIC_TARGETS | HIGHER_ORDER_TARGETS
+TARGETS = (
+    SYMBOLIC_TARGETS
+    | HIGHER_ORDER_TARGETS
+    | {
+        torch_private.call_torchbind(),
+        torch_private.with_effects(),
+    }
+)
 
 
 def check(program: ExportedProgram) -> None:
@@ -62,11 +69,16 @@ def check(program: ExportedProgram) -> None:
     _check_assumptions(program)
     for rule in dialect:
         for node in program.graph.nodes:
-            if isinstance(node.target, torch._ops.OpOverload):
+            if node.op == "call_function":
                 rule(node)
 
 
 def _check_functional(node: torch.fx.Node) -> None:
+    if torch_private.has_ordered_effect(node.target):
+        raise SpecViolationError(
+            f"node {node.name} calls {node.target}, which has a side effect; in a functional "
+            "program it takes a token: with_effects(token, operator, ...)."
+        )
     if writes(node):
         raise SpecViolationError(
             f"node {node.name} calls {node.target}, which writes in place; in a functional program "
@@ -76,6 +88,8 @@ def _check_functional(node: torch.fx.Node) -> None:
 
 def _check_core(node: torch.fx.Node) -> None:
     target = node.target
+    if not isinstance(target, torch._ops.OpOverload):
+        return
     if not is_core(target) and default_table().get(target) is not None:
         raise SpecViolationError(
             f"node {node.name} calls {target}, which is no core operator. Take it apart: "
@@ -163,7 +177,7 @@ def _check_state(program: ExportedProgram, spec: Any) -> None:
     in_state = spec.kind is InputKind.PARAMETER or (
         spec.kind is InputKind.BUFFER and spec.persistent
     )
-    in_constants = spec.kind is InputKind.CONSTANT_TENSOR or (
+    in_constants = spec.kind in (InputKind.CONSTANT_TENSOR, InputKind.CUSTOM_OBJ) or (
         spec.kind is InputKind.BUFFER and not spec.persistent
     )
     if in_state and spec.target not in program.state_dict:
@@ -200,13 +214,13 @@ def _check_outputs(program: ExportedProgram) -> None:
 def _check_written_back(program: ExportedProgram) -> None:
     """The values that are copied back come first, and what they are copied to exists."""
     specs = program.graph_signature.output_specs
-    count = sum(1 for s in specs if s.kind in _WRITTEN_BACK)
+    count = sum(1 for s in specs if s.kind in (*_WRITTEN_BACK, OutputKind.TOKEN))
     targets = {
         s.arg.name if s.kind is InputKind.USER_INPUT else s.target
         for s in program.graph_signature.input_specs
     }
     for i, spec in enumerate(specs):
-        if spec.kind in _WRITTEN_BACK and i >= count:
+        if spec.kind in (*_WRITTEN_BACK, OutputKind.TOKEN) and i >= count:
             raise SpecViolationError(
                 f"output {i} ({spec.kind.name}) must come before the outputs of the user."
             )

@@ -18,6 +18,8 @@ from torch.utils import _pytree as pytree
 
 from stillframe.errors import InvalidInput, VerificationError
 from stillframe.export.sampling import Sizes, draw_sizes, example_sizes
+from stillframe.export.script_objects import copied
+from stillframe.export.signature import InputKind
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import to_size
 from stillframe.symbolic import evaluate
@@ -100,7 +102,8 @@ def _inputs(
 
 
 def _user_fakes(program: ExportedProgram) -> list[Any]:
-    names = {s.arg.name for s in program.graph_signature.input_specs if s.target is None}
+    specs = program.graph_signature.input_specs
+    names = {s.arg.name for s in specs if s.kind is InputKind.USER_INPUT}
     return [n.meta["val"] for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
 
 
@@ -113,6 +116,8 @@ def _resized(
 ) -> torch.Tensor:
     wanted = [s if isinstance(s, int) else int(evaluate(s, sizes)) for s in fake.sizes]
     out = real.detach()
+    if out.layout is not torch.strided:
+        return _resized_sparse(out, wanted)
     for dim, size in enumerate(wanted):
         if out.shape[dim] != size:
             index = torch.arange(size) % max(out.shape[dim], 1)
@@ -124,16 +129,31 @@ def _resized(
     return noise * spread + float(real.double().mean())
 
 
+def _resized_sparse(real: torch.Tensor, wanted: list[int]) -> torch.Tensor:
+    """A sparse tensor of other sizes: by way of a dense one, in the same pattern of dims."""
+    if list(real.shape) == wanted:
+        return real.clone()
+    dense = real.to_dense()
+    for dim, size in enumerate(wanted):
+        index = torch.arange(size) % max(dense.shape[dim], 1)
+        dense = dense.index_select(dim, index.to(dense.device))
+    if real.layout is torch.sparse_csr:
+        return dense.to_sparse_csr()
+    made = dense.to_sparse(real.sparse_dim())
+    if real.is_coalesced():
+        return made
+    return torch.sparse_coo_tensor(made.indices(), made.values(), made.shape)
+
+
 # -- comparing ------------------------------------------------------------------------------------
 
 
 def _compare(
     program: ExportedProgram, mod: torch.nn.Module, args: Any, kwargs: Any, sizes: Sizes
 ) -> float:
-    expected = _run(copy.deepcopy(mod) if program.training else mod, args, kwargs)
-    actual = _run(
-        copy.deepcopy(program).module() if program.training else program.module(), args, kwargs
-    )
+    apart = program.training or bool(program.graph_signature.lifted_custom_objs)
+    expected = _run(copy.deepcopy(mod) if apart else mod, args, kwargs)
+    actual = _run((copy.deepcopy(program) if apart else program).module(), args, kwargs)
     label = ", ".join(f"{k}={v}" for k, v in _named(program, sizes).items()) or "the example"
     want, want_spec = pytree.tree_flatten_with_path(expected)
     got, got_spec = pytree.tree_flatten(actual)
@@ -148,7 +168,7 @@ def _compare(
 
 
 def _run(mod: torch.nn.Module, args: Any, kwargs: Any) -> Any:
-    own = pytree.tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, (args, kwargs))
+    own = copied((args, kwargs))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         return mod(*own[0], **own[1])
@@ -164,6 +184,12 @@ def _difference(a: Any, b: Any, name: str, label: str) -> float:
         raise VerificationError(
             f"At {label}, {name} is {found} instead of {a.dtype} {tuple(a.shape)}."
         )
+    if a.layout is not b.layout:
+        raise VerificationError(
+            f"At {label}, {name} has the layout {b.layout} instead of {a.layout}."
+        )
+    if a.layout is not torch.strided:
+        a, b = a.to_dense(), b.to_dense()
     if a.numel() == 0:
         return 0.0
     if not torch.allclose(a, b, rtol=RTOL, atol=ATOL, equal_nan=True):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from stillframe import stack, torch_private
 from stillframe.errors import CustomOperatorError, InternalError, NotSupported, StillframeError
@@ -65,6 +66,8 @@ def run(mode: FakeMode, func: Any, args: list[Any], kwargs: dict[str, Any]) -> A
     made_before = len(mode.env.symbols)
     result = _call(mode, func, body, call_args, call_kwargs)
     mode.ctx.requires_grad = grad
+    if torch_private.takes_script_object(func):
+        result = pytree.tree_map_only(FakeTensor, lambda t: as_another(mode, t), result)
     checker = _ResultCheck(mode, func, call_args, call_kwargs)
     checker.check(result)
     if len(mode.env.symbols) > made_before:
@@ -73,6 +76,16 @@ def run(mode: FakeMode, func: Any, args: list[Any], kwargs: dict[str, Any]) -> A
         for tensor in checker.fresh:
             differentiable = tensor.dtype.is_floating_point or tensor.dtype.is_complex
             tensor.requires_grad_(grad and differentiable)
+    return result
+
+
+def as_another(mode: FakeMode, tensor: FakeTensor) -> FakeTensor:
+    """A tensor that came out of a script object, as an object of its own.
+
+    It may be one that the program put in; whether it is at the next call, nobody knows.
+    """
+    result = mode.ctx.alias(tensor)
+    result.base = None
     return result
 
 
@@ -91,6 +104,8 @@ def _body(func: Any) -> Callable[..., Any] | None:
     fake = torch_private.registered_fake(func)
     if fake is not None:
         return fake
+    if torch_private.takes_script_object(func):  # code in C++ cannot take a stand-in
+        return torch_private.python_kernel(func, "Meta")
     if torch_private.is_composite_implicit(func):
         return func.decompose  # type: ignore[no-any-return]
     if _returns_only_what_it_writes(func):

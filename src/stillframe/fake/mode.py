@@ -16,7 +16,7 @@ import torch
 
 from stillframe import torch_private
 from stillframe.errors import InternalError
-from stillframe.fake import fallback, gradients, outs
+from stillframe.fake import fallback, gradients, outs, sparse
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import RULES, load_rules
 from stillframe.fake.tensor import FakeTensor
@@ -45,6 +45,7 @@ class FakeMode:
         self.ctx = RuleContext(env)
         self.fallbacks: Counter[str] = Counter()
         self.sets_requires_grad = True
+        self._any_sparse = False  # among the arguments of the call that is being answered
         self.recipes: dict[Any, fallback.Recipe] = {}
         self._constants: dict[int, tuple[torch.Tensor, FakeTensor]] = {}
         _modes[env] = self
@@ -58,6 +59,7 @@ class FakeMode:
         grad = self.sets_requires_grad and torch.is_grad_enabled()
         ctx = self.ctx
         ctx.requires_grad = False
+        self._any_sparse = False
         plain_args = [self._plain(a, grad) for a in args]
         plain_kwargs = {k: self._plain(v, grad) for k, v in kwargs.items()} if kwargs else {}
         if plain_args and not isinstance(plain_args[0], (FakeTensor, list)):
@@ -65,6 +67,8 @@ class FakeMode:
         gradient = gradients.GRADIENTS.get(func) if ctx.requires_grad else None
         if gradient is not None and gradient.arguments is not None:
             ctx.requires_grad = gradient.flows(plain_args)
+        if self._any_sparse:
+            return self._wrapped(sparse.run(self, func, plain_args, plain_kwargs))
         rule = RULES.get(func)
         result: Any = NotImplemented
         if rule is not None:
@@ -89,6 +93,8 @@ class FakeMode:
         if kind is FakeTensor:
             if grad and value.requires_grad:
                 self.ctx.requires_grad = True
+            if value.sparse is not None:
+                self._any_sparse = True
             if value.env is not self.env:
                 raise InternalError("fakes of two environments met in one operator call")
             return value

@@ -11,6 +11,7 @@ Which tensors share memory is ours to track: a :class:`FakeStorage` is compared 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,6 +38,28 @@ class FakeStorage:
         self.given = given
 
 
+@dataclass(frozen=True)
+class Sparsity:
+    """What a sparse tensor is made of; see :mod:`stillframe.fake.sparse`.
+
+    Attributes:
+        layout: ``torch.sparse_coo`` or ``torch.sparse_csr``.
+        parts: its index tensors and its values, by name.
+        sparse_dim: how many dims the indices speak of.
+        coalesced: whether COO indices are known to be sorted and distinct.
+    """
+
+    layout: torch.layout
+    parts: dict[str, FakeTensor]
+    sparse_dim: int
+    coalesced: bool
+
+    @property
+    def nnz(self) -> Size:
+        """How many elements are specified."""
+        return self.parts["values"].sizes[0]
+
+
 class FakeTensor(torch.Tensor):
     """A tensor without data. Make one with :meth:`make` or :meth:`like_real`.
 
@@ -48,6 +71,7 @@ class FakeTensor(torch.Tensor):
         constant: the real value, for scalars that the program itself made (``torch.tensor(3)``).
         symbolic_value: the value, for integer scalars that the program made from sizes.
         fx_node: the fx node that produced it in the current recording, if any.
+        sparse: what it is made of, for sparse tensors, which have no strides and no offset.
         view_of: how it views another tensor, where a functional recording follows that.
     """
 
@@ -57,6 +81,7 @@ class FakeTensor(torch.Tensor):
     offset: Size
     storage_: FakeStorage
     base: FakeTensor | None = None
+    sparse: Sparsity | None = None
     view_of: Any = None
     constant: torch.Tensor | None
     symbolic_value: Size | None
@@ -136,15 +161,19 @@ class FakeTensor(torch.Tensor):
         )
 
     def become(self, other: FakeTensor) -> None:
-        """Take sizes, strides and offset of ``other``, as ``squeeze_`` and the like do."""
+        """Take layout and memory of ``other``, as ``squeeze_`` and ``set_`` do."""
         requires_grad = self.requires_grad
         torch_private.take_over(self, other)
         if self.requires_grad != requires_grad:
             self.requires_grad_(requires_grad)
         self.sizes, self.strides, self.offset = other.sizes, other.strides, other.offset
+        self.storage_ = other.storage_
+        self.constant = self.symbolic_value = None  # known in the old layout only
 
     def snapshot(self) -> FakeTensor:
         """Another fake over the same memory, without autograd history."""
+        if self.sparse is not None:
+            return self._sparse_snapshot(self.sparse)
         return FakeTensor.make(
             self.env,
             self.sizes,
@@ -155,9 +184,25 @@ class FakeTensor(torch.Tensor):
             storage=self.storage_,
         )
 
+    def _sparse_snapshot(self, sparsity: Sparsity) -> FakeTensor:
+        from stillframe.fake.sparse import make
+
+        return make(self.env, self.sizes, sparsity)
+
+    def __getattr__(self, name: str) -> Any:
+        """Strides and offset of a sparse tensor, wherever somebody counts on them."""
+        if name in ("strides", "offset"):
+            raise NotSupported(
+                f"A sparse tensor came where only strided ones can be captured: {self}.",
+                hints=["take it apart (indices and values), or make it dense: x.to_dense()"],
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         sizes = ", ".join(str(s) for s in self.sizes)
-        return f"FakeTensor([{sizes}], {str(self.dtype).removeprefix('torch.')}, {self.device})"
+        kind = "" if self.sparse is None else f"{str(self.sparse.layout).removeprefix('torch.')}, "
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"FakeTensor([{sizes}], {kind}{dtype}, {self.device})"
 
     def __reduce_ex__(self, proto: Any) -> Any:
         raise NotSupported(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from stillframe.export.listing import graph_lines, size_text, value_text
+from stillframe.export.signature import InputKind
 
 if TYPE_CHECKING:
     from stillframe.export.program import ExportedProgram
@@ -83,7 +84,7 @@ class ProgramFacts:
 def program_facts(program: ExportedProgram, *, graph_limit: int | None = 20) -> ProgramFacts:
     """Read the facts off ``program``; ``graph_limit`` cuts the listing (None: all lines)."""
     signature = program.graph_signature
-    user = {s.arg.name for s in signature.input_specs if s.target is None}
+    user = {s.arg.name for s in signature.input_specs if s.kind is InputKind.USER_INPUT}
     names = program.dim_names
     inputs = [
         (n.name, value_text(n.meta.get("val"), names))

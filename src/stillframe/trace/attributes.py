@@ -40,6 +40,13 @@ class Attributes:
         self._tensors.append((tensor, gradient))
         return node
 
+    def add_object(self, value: torch.ScriptObject) -> torch.fx.Node:
+        """Make a script object an attribute."""
+        name = f"_torchbind_obj{self._counts['_torchbind_obj']}"
+        self._counts["_torchbind_obj"] += 1
+        setattr(self.root, name, value)
+        return self._graph.get_attr(name)
+
     def check_gradients(self) -> None:
         """A backward pass over fakes must not have left a fake on a tensor of the user.
 

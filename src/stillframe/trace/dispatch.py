@@ -21,6 +21,7 @@ import torch.fx.traceback
 from stillframe import stack, torch_private
 from stillframe.errors import InvalidInput, NotSupported
 from stillframe.fake.mode import FakeMode
+from stillframe.fake.script_objects import FakeScriptObject
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import ShapeEnv
 from stillframe.trace import folding, higher_order, metadata, operators
@@ -42,6 +43,8 @@ _LITERALS = (
     int, float, complex, bool, str, type(None), slice, type(...),
     torch.dtype, torch.device, torch.layout, torch.memory_format, torch._ops.OpOverload,
 )  # fmt: skip
+# Questions whose answers no node stands for.
+_ANSWERED = frozenset({torch.ops.prim.device.default, torch.ops.prim.layout.default})
 _SIZE_QUERIES = ("size", "stride", "storage_offset")
 
 
@@ -96,6 +99,7 @@ class DispatchRecorder(Recorder):
         self.unwritten = UnwrittenMemory()
         self.attributes = Attributes(self.graph, root)
         self.root = self.attributes.root
+        self.objects.lift = self._lift_object
         self.enable_tracing = True
         self.trace_state: dict[str, Any] = {}
         self._displaced: list[tuple[FakeTensor, Any]] = []
@@ -103,6 +107,14 @@ class DispatchRecorder(Recorder):
 
     def _no_lifting(self, real: torch.Tensor, fake: FakeTensor) -> torch.fx.Node:
         return self._attribute(real)
+
+    def _lift_object(self, value: Any) -> torch.fx.Node:
+        """A script object that is no input is an attribute of the graph: the real one."""
+        real = value.real_obj if isinstance(value, FakeScriptObject) else value
+        node = self.attributes.add_object(real)
+        self.locate(node)
+        node.meta["val"] = value
+        return node
 
     # -- the run ------------------------------------------------------------------------------
 
@@ -121,6 +133,7 @@ class DispatchRecorder(Recorder):
                     enter(torch_private.compiling_flags())
                 enter(torch_private.autocast_cache_disabled())
                 enter(higher_order.intercepted(self))
+                enter(self.objects.answered())
                 if self.options.pre_dispatch:
                     enter(torch_private.below_autograd())
                 enter(tracking(self.scope))
@@ -254,7 +267,7 @@ class DispatchRecorder(Recorder):
 
     def record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer one operator call and make its node, or take the operator apart."""
-        if not self.enable_tracing or func is torch.ops.prim.device.default:
+        if not self.enable_tracing or func in _ANSWERED:
             return self._compute(func, args, kwargs)
         if self._has_foreign_tensor(args) or (kwargs and self._has_foreign_tensor(kwargs.values())):
             return NotImplemented
@@ -294,6 +307,8 @@ class DispatchRecorder(Recorder):
                 return result
         if options.pre_dispatch or not _is_composite(func):
             return NotImplemented
+        if self.runs_on is not None and torch_private.takes_script_object(func):
+            return NotImplemented  # its parts in C++ cannot take a stand-in
         with self.mode:
             return func.decompose(*args, **kwargs)
 
@@ -302,6 +317,8 @@ class DispatchRecorder(Recorder):
         facts = operators.facts_of(func)
         if self.env.deferred:
             self.flush_asserts()
+        if facts.takes_object and self.runs_on is not None:
+            args, kwargs = self.objects.stood_for((args, kwargs))
         constant = False
         if self.runs_on is None:
             constant = facts.may_fold and self.real.all_constant(args, kwargs)

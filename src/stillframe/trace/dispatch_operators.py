@@ -16,7 +16,7 @@ from stillframe import stack
 from stillframe.errors import DataDependentError
 from stillframe.fake.tensor import FakeTensor
 from stillframe.symbolic import Expr
-from stillframe.trace import operators
+from stillframe.trace import layout_changes, operators
 from stillframe.trace.calls import check_fresh
 from stillframe.trace.folding import CONSTANT_NUMEL_LIMIT
 
@@ -124,37 +124,6 @@ def _zeros(
     return result
 
 
-def _change_layout(
-    recorder: DispatchRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """``squeeze_`` and the like: the tensor becomes the view that the plain operator gives.
-
-    Symbols that can be read off a tensor's sizes must be read before these change.
-    """
-    if recorder.runs_on is None:
-        return NotImplemented
-    target = args[0]
-    recorder.symbols.settle()
-    view = recorder.runs_on.run(_LAYOUT_CHANGES[func], args, kwargs)
-    operands = tuple(recorder.operand(a) for a in args)
-    node = recorder.create(func, operands, dict(kwargs), func.overloadpacket.__name__)
-    target.become(view)
-    recorder.describe(node, target)
-    recorder.bind_tensor(target, node)
-    return target
-
-
-_LAYOUT_CHANGES = {
-    aten.squeeze_.default: aten.squeeze.default,
-    aten.squeeze_.dim: aten.squeeze.dim,
-    aten.squeeze_.dims: aten.squeeze.dims,
-    aten.unsqueeze_.default: aten.unsqueeze.default,
-    aten.transpose_.default: aten.transpose.int,
-    aten.t_.default: aten.t.default,
-    aten.as_strided_.default: aten.as_strided.default,
-}
-
-
 def _assertion(
     recorder: DispatchRecorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
@@ -200,7 +169,7 @@ HANDLERS: dict[Any, Handler] = {
     aten.size.default: _concrete_layout,
     aten.stride.default: _concrete_layout,
     aten.storage_offset.default: _concrete_layout,
-    **dict.fromkeys(_LAYOUT_CHANGES, _change_layout),
+    **dict.fromkeys(layout_changes.OPERATORS, layout_changes.record_below),
     aten._assert_async.msg: _assertion,
     aten._assert_async.default: _assertion,
     aten._assert_tensor_metadata.default: _assertion,

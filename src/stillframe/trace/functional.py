@@ -33,7 +33,9 @@ from stillframe.symbolic import eq
 from stillframe.trace import operators
 from stillframe.trace.decompositions import Decompositions
 from stillframe.trace.functional_forms import (
+    LAYOUT_DECIDES,
     MEMORY_CHANGES,
+    METADATA_CHANGES,
     Form,
     functional_form,
 )
@@ -43,15 +45,6 @@ from stillframe.trace.templates import Step, Template, TemplateTracer, distinct_
 from stillframe.trace.views import UPDATES, View
 
 aten = torch.ops.aten
-
-# A view or a copy, by the layout of the argument.
-_LAYOUT_DECIDES = frozenset(
-    {
-        aten.reshape.default, aten.reshape_as.default, aten.flatten.using_ints,
-        aten.ravel.default, aten.contiguous.default, aten.to.dtype, aten.to.dtype_layout,
-        aten.to.device, aten.to.other,
-    }
-)  # fmt: skip
 
 _LIFTS = frozenset({aten.lift_fresh.default, aten.lift_fresh_copy.default})
 
@@ -98,6 +91,7 @@ class FunctionalRecorder(Recorder):
         self._twins: dict[int, list[FakeStorage]] = {}
         self._doubtful: dict[int, FakeStorage] = {}
         self._templates: dict[Any, Template] = {}
+        self._unwritten: dict[int, FakeStorage] = {}
 
     # -- nodes ----------------------------------------------------------------------------------
 
@@ -138,7 +132,7 @@ class FunctionalRecorder(Recorder):
     def record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record an operator of the program in functional form."""
         result = self._record(func, args, kwargs)
-        if self._depth == 0 and func in _LAYOUT_DECIDES and isinstance(result, FakeTensor):
+        if self._depth == 0 and func in LAYOUT_DECIDES and isinstance(result, FakeTensor):
             self._note_layout(args[0], result)
         return result
 
@@ -149,6 +143,11 @@ class FunctionalRecorder(Recorder):
         if one is not other and any(type(n) is not int for n in tensor.sizes):
             self._twins.setdefault(id(one), []).append(other)
             self._twins.setdefault(id(other), []).append(one)
+
+    def keep_unwritten(self, values: Any) -> None:
+        """From now on the memory of these tensors may not be written."""
+        for tensor in distinct_tensors(values):
+            self._unwritten[id(tensor.storage_)] = tensor.storage_
 
     def check_memory(self, tensor: FakeTensor) -> None:
         """Refuse to use a tensor that shows a write to another one at some sizes only."""
@@ -231,6 +230,10 @@ class FunctionalRecorder(Recorder):
     # -- writes -----------------------------------------------------------------------------------
 
     def _record_write(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        view = METADATA_CHANGES.get(func)
+        if view is not None:  # whatever comes later uses the view, not the tensor as it was
+            self._note_lost_gradient(args[0])
+            return self.record(view, args, kwargs)
         if func in MEMORY_CHANGES:
             raise self.refuse(
                 f"{func} changes the sizes or the memory of a tensor in place.",
@@ -278,6 +281,12 @@ class FunctionalRecorder(Recorder):
         """``target`` holds ``value`` from now on, and so do all tensors over its memory."""
         if value is target:
             return
+        if id(target.storage_) in self._unwritten:
+            raise self.refuse(
+                "A tensor that a script object was given, or gave, is written in place.",
+                "the object may still hold it, and a functional program makes a new value",
+                "give the object a clone of it",
+            )
         self._note_lost_gradient(target)
         if id(target.storage_) in self._by_layout:
             self.needs_layout = True

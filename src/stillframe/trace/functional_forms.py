@@ -15,6 +15,15 @@ import torch
 
 aten = torch.ops.aten
 
+# A view or a copy, by the layout of the argument.
+LAYOUT_DECIDES = frozenset(
+    {
+        aten.reshape.default, aten.reshape_as.default, aten.flatten.using_ints,
+        aten.ravel.default, aten.contiguous.default, aten.to.dtype, aten.to.dtype_layout,
+        aten.to.device, aten.to.other,
+    }
+)  # fmt: skip
+
 # In-place operators whose functional form has another name.
 _RENAMED: dict[Any, Any] = {
     aten.normal_.default: aten.normal_functional.default,

@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 from stillframe import stack, torch_private
 from stillframe.errors import DataDependentError, InvalidInput, NotSupported, StillframeError
 from stillframe.fake.mode import FakeMode, mode_of
+from stillframe.fake.script_objects import FakeScriptObject
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.symbolic import Expr
@@ -205,17 +206,28 @@ class _Trace:
         wrapper = InputWrapper(self.env, self.options.mode)
         values: list[Any] = []
         for name, leaf in zip(self._placeholder_names(), self.leaves, strict=True):
-            value = wrapper.wrap(leaf, name)
+            value = self._wrapped(wrapper, leaf, name)
             node = new_placeholder(recorder.graph, name)
             values.append(value)
             if isinstance(value, torch.Tensor):
                 recorder.bind_tensor(value, node)
                 recorder.describe(node, value)
                 self._bind_symbols(value, node)
+            elif isinstance(value, (torch.ScriptObject, FakeScriptObject)):
+                recorder.objects.bind(value, node)
+                node.meta["val"] = value
             elif isinstance(to_size(value), Expr):
                 recorder.symbols.bind(to_size(value), node)
                 node.meta["val"] = value
         return values
+
+    def _wrapped(self, wrapper: InputWrapper, leaf: Any, name: str) -> Any:
+        """The value that stands for one leaf."""
+        if isinstance(leaf, torch_private.FakeScriptObjectBase):
+            raise InvalidInput(f"{name} is a stand-in for a script object, of another trace.")
+        if self.options.mode != "real" and torch_private.is_script_object(leaf):
+            return self.recorder.objects.fake_of(leaf, f"The input {name}")
+        return wrapper.wrap(leaf, name)
 
     def _bind_symbols(self, value: torch.Tensor, node: torch.fx.Node) -> None:
         """Where symbols can be read off an input: sizes first, then strides and offset."""
@@ -226,6 +238,7 @@ class _Trace:
 
         sizes, strides, offset = _layout(value)
         symbols.bind_sizes(sizes, thunk)
+        symbols.bind_specified(value, thunk)
         for dim, stride in enumerate(strides):
             if isinstance(stride, Expr):
                 symbols.bind_query(stride, aten.sym_stride.int, thunk, dim)
@@ -242,7 +255,8 @@ class _Trace:
     # -- outputs --------------------------------------------------------------------------------
 
     def _output(self, value: Any) -> Any:
-        if isinstance(value, torch.Tensor) or isinstance(to_size(value), Expr):
+        handles = (torch.Tensor, torch.ScriptObject, FakeScriptObject)
+        if isinstance(value, handles) or isinstance(to_size(value), Expr):
             return self.recorder.operand(value)
         return value
 
@@ -306,6 +320,8 @@ def _traced_module(f: Callable[..., Any]) -> torch.nn.Module | None:
 
 def _layout(tensor: torch.Tensor) -> tuple[Any, Any, Any]:
     if isinstance(tensor, FakeTensor):
+        if tensor.sparse is not None:
+            return tensor.sizes, (), 0
         return tensor.sizes, tensor.strides, tensor.offset
     if tensor.layout is not torch.strided or tensor.is_nested:
         return (), (), 0

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from stillframe.fake.script_objects import FakeScriptObject
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes import layout
 from stillframe.shapes.env import ShapeEnv
@@ -36,7 +37,7 @@ def value_of_result(env: ShapeEnv, value: Any) -> Any:
         return value.snapshot()
     if isinstance(value, torch.Tensor):
         return _fake_of(env, value)
-    if isinstance(value, (*_SYMBOLIC, int, float, bool)):
+    if isinstance(value, (*_SYMBOLIC, int, float, bool, torch.ScriptObject, FakeScriptObject)):
         return value
     if isinstance(value, (list, tuple)):
         items = [value_of_result(env, v) for v in value]
@@ -47,6 +48,8 @@ def value_of_result(env: ShapeEnv, value: Any) -> Any:
 def tensor_meta(value: Any, requires_grad: bool = False) -> Any:
     """The :class:`TensorMetadata` of a ``val``: of one fake, or a list of it for a container."""
     if isinstance(value, FakeTensor):
+        if value.sparse is not None:
+            return None
         return TensorMetadata(
             value.shape,
             value.dtype,

@@ -35,6 +35,7 @@ class OperatorFacts:
         writes_if: (position, name) of the flag without which it changes nothing, or None.
         may_fold: its result on constants is a constant (not random, no writes).
         pure_constant: a result without tensors needs no node.
+        takes_object: an argument of it is a script object.
         special: handles the call instead; may decline with ``NotImplemented``.
     """
 
@@ -43,6 +44,7 @@ class OperatorFacts:
     writes_if: tuple[int, str] | None
     may_fold: bool
     pure_constant: bool
+    takes_object: bool
     special: Special | None
 
 
@@ -84,6 +86,7 @@ def facts_of(func: Any) -> OperatorFacts:
             writes_if=writes_if,
             may_fold=not writes and not random and not custom.is_custom(func),
             pure_constant=not writes and bool(schema.returns) and not custom.is_custom(func),
+            takes_object=torch_private.takes_script_object(func),
             special=_SPECIAL.get(func),
         )
     return facts
@@ -159,6 +162,8 @@ def has_effect(node: torch.fx.Node) -> bool:
         return True
     target = node.target
     if isinstance(target, torch._ops.OpOverload):
+        if torch_private.takes_script_object(target) or torch_private.has_ordered_effect(target):
+            return True  # it may change the object, or something that nobody sees
         if torch.Tag.nondeterministic_seeded in target.tags:
             return True
         if custom.is_custom(target) and _has_number(node.meta.get("val")):

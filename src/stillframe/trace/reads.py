@@ -41,6 +41,18 @@ def _contiguous(memory_format: torch.memory_format) -> Callable[[torch.Tensor], 
     return lambda tensor: tensor.is_contiguous(memory_format=memory_format)
 
 
+def sparse_pattern(tensor: torch.Tensor) -> tuple[int, bool]:
+    """``(sparse_dim, flag)``: whether COO is coalesced, whether CSR has int64 indices."""
+    if isinstance(tensor, FakeTensor):
+        assert tensor.sparse is not None
+        parts = tensor.sparse.parts
+        wide = "crow_indices" in parts and parts["crow_indices"].dtype is torch.int64
+        return tensor.sparse.sparse_dim, tensor.sparse.coalesced or wide
+    if tensor.layout is torch.sparse_coo:
+        return tensor.sparse_dim(), tensor.is_coalesced()
+    return tensor.sparse_dim(), tensor.crow_indices().dtype is torch.int64
+
+
 #: Questions to a tensor, by the name under which a program keeps them.
 OF_TENSORS: dict[str, Callable[[torch.Tensor], Any]] = {
     "requires_grad": lambda tensor: tensor.requires_grad,
@@ -50,6 +62,7 @@ OF_TENSORS: dict[str, Callable[[torch.Tensor], Any]] = {
     "is_contiguous()": _contiguous(torch.contiguous_format),
     "is_contiguous(channels_last)": _contiguous(torch.channels_last),
     "is_contiguous(channels_last_3d)": _contiguous(torch.channels_last_3d),
+    "sparse pattern": lambda tensor: sparse_pattern(tensor),
     "being an nn.Parameter": lambda tensor: isinstance(tensor, torch.nn.Parameter),
 }
 

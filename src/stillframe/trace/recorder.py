@@ -19,15 +19,18 @@ import torch
 from stillframe import stack, torch_private
 from stillframe.errors import DataDependentError, InternalError, NotSupported
 from stillframe.fake.mode import FakeMode
+from stillframe.fake.script_objects import FakeScriptObject
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.shapes.node import SymNode
 from stillframe.symbolic import Expr
 from stillframe.trace import folding, grad_regions, higher_order, operators
-from stillframe.trace import transformer as _transformer  # noqa: F401  (it registers itself)
+from stillframe.trace import layout_changes as _layout_changes  # noqa: F401  (register themselves)
+from stillframe.trace import transformer as _transformer  # noqa: F401
 from stillframe.trace.functions import FunctionMode
 from stillframe.trace.reads import OF_MODES, Reads
 from stillframe.trace.scope import ModuleScope, tracking
+from stillframe.trace.script_objects import ScriptObjects
 from stillframe.trace.subgraphs import Place, Subgraph, graph_of, refuse_escaped
 from stillframe.trace.symbols import SymbolNodes
 
@@ -51,6 +54,7 @@ class Recorder:
 
     Attributes:
         graph, symbols, root, subgraph: where nodes are made now, see :class:`Place`.
+        objects: the script objects that the run met.
         subgraphs: the graphs of all subgraphs.
         inner_symbols: symbols that were made in subgraphs; outside they mean nothing.
         notes: what a reader of the graph should know.
@@ -96,6 +100,7 @@ class Recorder:
         self._stacks: list[tuple[torch.fx.Node, stack.RawStack]] = []
         self._assert_stack: stack.RawStack | None = None
         self.reads = Reads(floor)
+        self.objects = ScriptObjects(self)
         self._items: dict[tuple[torch.fx.Node, int], torch.fx.Node] = {}
 
     # -- the run ------------------------------------------------------------------------------
@@ -113,6 +118,7 @@ class Recorder:
                 torch_private.autocast_watched(partial(self.reads.note, "autocast")),
                 torch_private.autograd_functions_watched(self._note_autograd_function),
                 self.reads.watching(),
+                self.objects.answered(),
                 torch_private.below_autograd(),
                 grad_regions.watched(self),
                 tracking(self.scope),
@@ -202,6 +208,7 @@ class Recorder:
         if isinstance(value, FakeTensor):
             value.fx_node = node
             self.symbols.bind_sizes(value.sizes, lambda: node)
+            self.symbols.bind_specified(value, lambda: node)
         else:
             number = to_size(value)
             if isinstance(number, Expr):
@@ -258,6 +265,8 @@ class Recorder:
             if not isinstance(value.node, SymNode):
                 raise NotSupported("A symbolic value of another capture reached this one.")
             return self.symbols.node(value.node.expr)
+        if isinstance(value, (torch.ScriptObject, FakeScriptObject)):
+            return self.objects.node(value)
         if isinstance(value, torch.Generator):
             raise NotSupported(
                 "A torch.Generator passed to an operator in forward cannot be captured yet.",
@@ -290,6 +299,17 @@ class Recorder:
         """``node`` computes ``result``: a tensor, or a container of them."""
         self._track(result, node)
 
+    def track_result(self, result: Any, node: torch.fx.Node) -> None:
+        """:meth:`track`, and the new symbols of the result can be read off it."""
+        fresh = self.env.take_fresh_unbacked()
+        self._track(result, node)
+        if fresh:
+            self._bind_unbacked(fresh, node, result)
+
+    def bind_symbols(self, symbols: list[Expr], node: torch.fx.Node, result: Any) -> None:
+        """Unbacked symbols can be read off what ``node`` returns."""
+        self._bind_unbacked(symbols, node, result)
+
     def _take_item(self, item: operators.Item) -> torch.fx.Node:
         node = item.node
         for index in item.path:
@@ -316,6 +336,8 @@ class Recorder:
         if self.env.deferred:
             self.flush_asserts()
         self.env.may_raise = False
+        if facts.takes_object:
+            args, kwargs = self.objects.stood_for((args, kwargs))
         result = self.fake_mode.run(func, args, kwargs)
         if facts.pure_constant and not _has_tensor(result):
             return result
@@ -392,6 +414,9 @@ class Recorder:
                 if size is symbol:
                     self.symbols.bind_size(symbol, lambda: self._node_of(value), dim)
                     return (*path, "size", dim)
+            if value.sparse is not None and value.sparse.nnz is symbol:
+                self.symbols.bind_specified(value, lambda: self._node_of(value))
+                return (*path, "nnz")
         elif isinstance(value, (list, tuple)):
             for i, item in enumerate(value):
                 found = self._find(symbol, item, node, (*path, i))

@@ -87,6 +87,12 @@ class SymbolNodes:
             if isinstance(size, Expr):
                 self.bind_size(size, tensor, dim)
 
+    def bind_specified(self, value: Any, tensor: Callable[[], torch.fx.Node]) -> None:
+        """Bind the number of elements of a sparse fake; others have none."""
+        sparsity = getattr(value, "sparse", None)
+        if sparsity is not None and isinstance(sparsity.nnz, Expr):
+            self.bind_query(sparsity.nnz, torch.ops.aten._nnz.default, tensor)
+
     def bind_layout(self, value: Any, tensor: Callable[[], torch.fx.Node]) -> None:
         """Bind what can be read off a fake: sizes first, then strides and offset."""
         self.bind_sizes(value.sizes, tensor)

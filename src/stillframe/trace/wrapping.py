@@ -15,6 +15,7 @@ import torch
 from stillframe import symbolic as sym
 from stillframe import torch_private
 from stillframe.errors import NotSupported
+from stillframe.fake import sparse
 from stillframe.fake.tensor import FakeTensor, refuse_exotic
 from stillframe.shapes.env import ShapeEnv, Size
 from stillframe.symbolic import Expr, Range, evaluate, unwrap
@@ -66,6 +67,8 @@ class InputWrapper:
         flatten = getattr(tensor, "__tensor_flatten__", None)
         if flatten is not None:
             return self._make_subclass(tensor, flatten, name)
+        if tensor.layout in sparse.PARTS:
+            return self._make_sparse(tensor, name)
         if self.mode == "fake":
             return FakeTensor.like_real(self.env, tensor)
         refuse_exotic(tensor)
@@ -78,6 +81,14 @@ class InputWrapper:
         if isinstance(tensor, torch.nn.Parameter):
             fake._is_param = True
         return fake
+
+    def _make_sparse(self, tensor: torch.Tensor, name: str) -> FakeTensor:
+        """How many elements are specified is a size like any other."""
+        nnz = torch_private.specified_elements(tensor)
+        if self.mode == "fake":
+            return sparse.like_real(self.env, tensor, None, nnz)
+        sizes = tuple(self._size(n, f"{name}.size({d})") for d, n in enumerate(tensor.shape))
+        return sparse.like_real(self.env, tensor, sizes, self._size(nnz, f"{name}._nnz()"))
 
     def _make_subclass(self, tensor: torch.Tensor, flatten: Any, name: str) -> Any:
         """The same subclass around fakes of its inner tensors."""

@@ -209,9 +209,9 @@ def view_dtype(ctx: RuleContext, x: FakeTensor, dtype: torch.dtype) -> FakeTenso
     aten.set_.default,
 )
 def metadata_in_place(ctx: RuleContext, x: FakeTensor, *_: Any, **__: Any) -> FakeTensor:
-    """A recorded tensor keeps its sizes: refused."""
+    """The recorder answers these; inside of another operator nobody would see the change."""
     raise ctx.unsupported(
         "An operator that changes the sizes or strides of a tensor in place (squeeze_, unsqueeze_, "
-        "transpose_, t_, swapaxes_, resize_, set_, as_strided_) cannot be captured; use the form "
-        "that returns a view."
+        "transpose_, t_, swapaxes_, resize_, set_, as_strided_) cannot be answered inside of "
+        "another operator; use the form that returns a view."
     )
