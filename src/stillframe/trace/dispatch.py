@@ -23,7 +23,7 @@ from stillframe.errors import InvalidInput, NotSupported
 from stillframe.fake.mode import FakeMode
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import ShapeEnv
-from stillframe.trace import folding, higher_order, metadata, operators
+from stillframe.trace import autocast, folding, higher_order, metadata, operators
 from stillframe.trace.attributes import Attributes
 from stillframe.trace.calls import CallMode
 from stillframe.trace.dispatch_operators import HANDLERS
@@ -292,7 +292,11 @@ class DispatchRecorder(Recorder):
                 result = entry(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        if options.pre_dispatch or not _is_composite(func):
+        if options.pre_dispatch or func in autocast.KERNELS:
+            if autocast.casts_parts(func, args, kwargs):
+                return autocast.taken_apart(func, args, kwargs, self.mode)
+            return NotImplemented
+        if not _is_composite(func):
             return NotImplemented
         with self.mode:
             return func.decompose(*args, **kwargs)
