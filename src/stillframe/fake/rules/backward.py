@@ -127,6 +127,60 @@ def embedding_backward(
     return ctx.new(grad, (num_weights, grad.sizes[-1]))
 
 
+@rule(aten._embedding_bag_backward.default)
+def embedding_bag_backward(
+    ctx: RuleContext,
+    grad: FakeTensor,
+    indices: FakeTensor,
+    offsets: FakeTensor,
+    bag_of_index: FakeTensor,
+    bag_size: FakeTensor,
+    maximum_indices: FakeTensor,
+    num_weights: Size,
+    scale_grad_by_freq: bool,
+    mode: int,
+    sparse: bool,
+    *_: Any,
+) -> FakeTensor:
+    """One row for each row of the weight."""
+    if sparse:
+        raise ctx.unsupported("embedding_bag(sparse=True) has a sparse gradient.")
+    return ctx.new(grad, (num_weights, grad.sizes[1]))
+
+
+@rule(aten._embedding_bag_dense_backward.default)
+def embedding_bag_dense_backward(
+    ctx: RuleContext,
+    grad: FakeTensor,
+    indices: FakeTensor,
+    bag_of_index: FakeTensor,
+    bag_size: FakeTensor,
+    maximum_indices: FakeTensor,
+    num_weights: Size,
+    *_: Any,
+) -> FakeTensor:
+    return ctx.new(grad, (num_weights, grad.sizes[1]))
+
+
+@rule(aten._embedding_bag_per_sample_weights_backward.default)
+def per_sample_weights_backward(
+    ctx: RuleContext, grad: FakeTensor, weight: FakeTensor, indices: FakeTensor, *_: Any
+) -> FakeTensor:
+    return ctx.new(grad, (indices.sizes[0],))
+
+
+@rule(aten._segment_reduce_backward.default)
+def segment_reduce_backward(
+    ctx: RuleContext,
+    grad: FakeTensor,
+    output: FakeTensor,
+    data: FakeTensor,
+    reduce: str,
+    **_: Any,
+) -> FakeTensor:
+    return ctx.new(grad, data.sizes)
+
+
 # -- like the gradient or the input ----------------------------------------------------------------
 
 
