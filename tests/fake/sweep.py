@@ -462,7 +462,9 @@ def main() -> int:
     expected = expectations()
     print_table(report, options.table)
     print_counts("refused with a typed error", report.refused)
-    without_rule = {operator for (operator, _), counts in report.table.items() if counts["fallback"]}
+    without_rule = {
+        operator for (operator, _), counts in report.table.items() if counts["fallback"]
+    }
     print(f"{len(without_rule)} of {len(names)} operators meet one without a rule")
     for label, counts in report.fallbacks.items():
         print_counts(f"answered without a rule, {label} sizes", counts)
