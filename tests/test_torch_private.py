@@ -38,6 +38,32 @@ def test_below_autograd_keeps_composites_whole() -> None:
     assert seen[-1] is torch.ops.aten.linear.default
 
 
+def test_a_handler_can_ask_for_the_modes_of_its_caller() -> None:
+    seen = []
+
+    class Spy(torch_private.PlainDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            here = torch_private.any_autocast_enabled()
+            with torch_private.modes_of_caller():
+                seen.append((here, torch_private.any_autocast_enabled()))
+            return func(*args, **(kwargs or {}))
+
+    x = torch.randn(2, 2)
+    with Spy():
+        x.sin()
+        with torch.autocast("cpu", torch.bfloat16):
+            x.sin()
+    assert seen == [(False, False), (False, True)]
+
+
+def test_what_autocast_lists() -> None:
+    aten = torch.ops.aten
+    assert torch_private.is_cast_itself(aten.mm.default, "cpu")
+    assert not torch_private.is_cast_itself(aten.einsum.default, "cpu")
+    assert torch_private.is_cast_itself(aten.layer_norm.default, "cuda")
+    assert not torch_private.is_cast_itself(aten.mm.default, "meta")
+
+
 def test_plain_mode_is_not_wrapped() -> None:
     class Plain(torch_private.PlainDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]

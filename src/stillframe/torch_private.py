@@ -36,6 +36,20 @@ set_grad_enabled = torch._C._set_grad_enabled
 # Whether autocast is on for any kind of device: one call, cheap enough for every run of a program.
 any_autocast_enabled: Callable[[], bool] = torch._C._is_any_autocast_enabled
 
+# In the handler of a dispatch mode: entering it restores what its caller had switched on and off
+# (autocast is off in handlers).
+modes_of_caller: Callable[[], contextlib.AbstractContextManager[None]] = (
+    torch._C._RestorePythonTLSSnapshot  # type: ignore[attr-defined]
+)
+
+
+def is_cast_itself(op: torch._ops.OpOverload, device: str) -> bool:
+    """Whether autocast casts the arguments of the operator itself for this kind of device."""
+    key = f"Autocast{device.upper()}"
+    if key not in torch._C.DispatchKey.__members__:
+        return False
+    return torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), key)
+
 
 # What function modes are shown for ``tensor.data = other``.
 set_data = vars(torch._C.TensorBase)["data"].__set__

@@ -6,7 +6,8 @@ execution, with static sizes and with a symbol for every size. Then the whole ca
 with and without fakes to compare ``requires_grad``.
 
 ``expected.toml`` lists the known differences with reasons. A difference that is not listed, or a
-listed one that does not show up any more although all its samples ran, makes the run fail.
+listed one that does not show up any more although all its samples ran, makes the run fail. With
+``--backward`` the samples run under autograd instead; what only that shows is marked in the list.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Found:
     overload: str
     difference: Difference
     call: str
+    run: str = "forward"
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -106,9 +108,9 @@ class Report:
 class Comparing(TorchDispatchMode):
     """Compares each operator call that arrives with its fake execution."""
 
-    def __init__(self, report: Report, operator: str, dtype: str) -> None:
+    def __init__(self, report: Report, operator: str, dtype: str, run: str) -> None:
         super().__init__()
-        self.report, self.operator, self.dtype = report, operator, dtype
+        self.report, self.operator, self.dtype, self.run = report, operator, dtype, run
 
     def __torch_dispatch__(
         self,
@@ -135,7 +137,8 @@ class Comparing(TorchDispatchMode):
         if outcome.refused:
             outcome.mismatches.append(Difference("refuses", outcome.refused))
         for difference in outcome.mismatches:
-            report.found.append(Found(self.operator, self.dtype, name, difference, call))
+            found = Found(self.operator, self.dtype, name, difference, call, self.run)
+            report.found.append(found)
         if outcome.guards:
             guards = [str(g).partition("#")[0].strip() for g in outcome.guards]
             report.guards.setdefault(name, []).append(f"{call}: {guards}")
@@ -218,13 +221,15 @@ def try_backward(report: Report, name: str, dtype: str, call: Call) -> None:
     """Compare what autograd calls for one sample, forward and backward."""
     info = OPERATORS[name]
     leaves = call.copied(lambda _, t: t.detach().requires_grad_(differentiable(t)))
-    with torch.enable_grad(), Comparing(report, name, dtype):
+    with torch.enable_grad(), Comparing(report, name, dtype, "backward"):
         try:
             results = pytree.tree_leaves(info.op(*leaves.args, **leaves.kwargs))
             outputs = [t for t in results if isinstance(t, torch.Tensor) and t.requires_grad]
             inputs = [t for t in grad_tensors(leaves) if t.requires_grad]
-            seeds = [torch.ones_like(t) for t in outputs]
-            torch.autograd.grad(outputs, inputs, seeds, allow_unused=True)
+            dense = [torch.ones_like(t) for t in outputs]
+            expanded = [torch.ones((), dtype=t.dtype).expand(t.shape) for t in outputs]  # of a sum
+            for seeds in (dense, expanded):
+                torch.autograd.grad(outputs, inputs, seeds, retain_graph=True, allow_unused=True)
         except Exception:  # not differentiable, or compared in the mode
             pass
 
@@ -271,7 +276,7 @@ def try_call(report: Report, name: str, dtype: str, call: Call, *, with_grad: bo
                     overload = getattr(variant, "__name__", str(variant))
                     report.found.append(Found(name, dtype, overload, difference, shown))
                     report.row(name, dtype)["differ"] += 1
-        comparing = Comparing(report, name, dtype)
+        comparing = Comparing(report, name, dtype, "forward")
         with torch.no_grad(), torch_private.below_autograd(), comparing:
             try:
                 variant(*call.args, **call.kwargs)
@@ -330,7 +335,8 @@ class Expectation:
     """A known difference of some operators, and why it is one.
 
     ``operators`` may be ``("*",)``: all that call the overload. ``text`` is a part of the
-    difference's text.
+    difference's text. ``run`` is ``forward`` or ``backward``, the run that must show it; a backward
+    run, which calls the forward pass too, may show either.
     """
 
     operators: tuple[str, ...]
@@ -338,6 +344,7 @@ class Expectation:
     kind: str
     reason: str
     text: str = ""
+    run: str = "forward"
 
     def covers(self, found: Found) -> bool:
         return (
@@ -345,6 +352,7 @@ class Expectation:
             and found.overload == self.overload
             and found.difference.kind == self.kind
             and self.text in found.difference.text
+            and self.run in ("forward", found.run)
         )
 
 
@@ -353,8 +361,9 @@ def expectations() -> list[Expectation]:
     entries = tomllib.loads(EXPECTED.read_text())["difference"]
     made = [Expectation(tuple(e.pop("operators")), **e) for e in entries]
     unknown = {name for entry in made for name in entry.operators} - OPERATORS.keys() - {"*"}
+    unknown |= {entry.run for entry in made} - {"forward", "backward"}
     if unknown or not all(entry.reason for entry in made):
-        raise ValueError(f"{EXPECTED.name}: unknown operators {unknown}, or a reason is missing")
+        raise ValueError(f"{EXPECTED.name}: unknown names {unknown}, or a reason is missing")
     return made
 
 
@@ -363,17 +372,27 @@ def surprises(report: Report, expected: list[Expectation]) -> list[Found]:
     return [f for f in report.found if not any(entry.covers(f) for entry in expected)]
 
 
-def outdated(report: Report, expected: list[Expectation]) -> list[tuple[str, Expectation]]:
-    """Operators of entries that ran and did not differ in the way that the entry says."""
+def outdated(
+    report: Report, expected: list[Expectation], run: str = "forward"
+) -> list[tuple[str, Expectation]]:
+    """Operators of entries of a run that ran and did not differ in the way that the entry says."""
     ran = {operator for operator, _ in report.table}
     everything = ran >= OPERATORS.keys()
     return [
         (operator, entry)
         for entry in expected
         for operator in entry.operators
-        if (everything if operator == "*" else operator in ran)
+        if entry.run == run
+        and (everything if operator == "*" else operator in ran)
         and not any(operator in ("*", f.operator) and entry.covers(f) for f in report.found)
     ]
+
+
+def is_complete(run: str, dtypes: Iterable[str], layouts: Iterable[str]) -> bool:
+    """Whether every entry of the list that is of this run must show up."""
+    if run == "backward":
+        return set(dtypes) >= {"float32", "complex64"}
+    return set(dtypes) >= set(DTYPES) and set(layouts) == set(LAYOUTS)
 
 
 # -- the command -----------------------------------------------------------------------------------
@@ -443,6 +462,10 @@ def main() -> int:
     expected = expectations()
     print_table(report, options.table)
     print_counts("refused with a typed error", report.refused)
+    without_rule = {
+        operator for (operator, _), counts in report.table.items() if counts["fallback"]
+    }
+    print(f"{len(without_rule)} of {len(names)} operators meet one without a rule")
     for label, counts in report.fallbacks.items():
         print_counts(f"answered without a rule, {label} sizes", counts)
     print_counts("guards", collections.Counter({k: len(v) for k, v in report.guards.items()}))
@@ -451,9 +474,9 @@ def main() -> int:
             print(f"guard in {overload}:", *texts[:3], sep="\n    ")
     unexpected = surprises(report, expected)
     print_found(unexpected, options.examples)
-    complete = options.samples >= ALL and set(DTYPES) <= set(dtypes)
-    forward = set(layouts) == set(LAYOUTS) and not options.backward
-    old = outdated(report, expected) if complete and forward else []
+    kind = "backward" if options.backward else "forward"
+    complete = options.samples >= ALL and is_complete(kind, dtypes, layouts)
+    old = outdated(report, expected, kind) if complete else []
     for operator, entry in old:
         print(f"expected and gone: {operator} {entry.overload} {entry.kind}; remove the entry")
     print(

@@ -21,6 +21,7 @@ HEADS = (1, 2, 4, 8)
 
 CALLS: tuple[tuple[Any, tuple[Any, ...]], ...] = (
     (aten.native_group_norm.default, (random(2, 4, 3), random(4), random(4), 2, 4, 3, 2, 1e-5)),
+    (aten._fused_rms_norm.default, (random(2, 4), [4], random(4), 1e-5)),
     (
         aten._scaled_dot_product_flash_attention_for_cpu.default,
         (random(*HEADS), random(*HEADS), random(*HEADS)),

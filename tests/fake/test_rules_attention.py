@@ -12,6 +12,8 @@ from tests.fake.symbols import Symbols
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from stillframe.errors import NotSupported
+
 aten = torch.ops.aten
 sdpa = aten.scaled_dot_product_attention.default
 
@@ -73,6 +75,22 @@ def test_the_kernels_themselves() -> None:
     query, key = heads(2, 3, 5, 8, order="blhd"), heads(2, 3, 7, 8)
     check(aten._scaled_dot_product_flash_attention_for_cpu.default, query, key, key)
     check(aten._scaled_dot_product_attention_math.default, query, key, key)
+
+
+def test_gradients_of_the_fused_kernel() -> None:
+    """Whatever the layout of what was given, the heads lie inside the length."""
+    query, key = torch.randn(2, 4, 2, 8).transpose(1, 2), torch.randn(2, 2, 6, 8)
+    result, sums = aten._scaled_dot_product_flash_attention_for_cpu(query, key, key)
+    op = aten._scaled_dot_product_flash_attention_for_cpu_backward.default
+    for mask in (None, torch.randn(4, 6)):
+        given = (torch.ones_like(result), query, key, key, result, sums, 0.0, False)
+        assert not check(op, *given, attn_mask=mask).guards
+
+
+def test_which_kernel_is_not_known() -> None:
+    x = Symbols().fake(2, 2, 4, 8)
+    with pytest.raises(NotSupported, match="known when the program runs"):
+        Symbols().run(aten._fused_sdp_choice.default, x, x, x)
 
 
 def test_fast_path_of_a_module() -> None:

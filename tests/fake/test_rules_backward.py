@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.fake.checking import check, layouts_of
+from tests.fake.checking import check, check_error, layouts_of
 from tests.fake.sweep import run
 
 aten = torch.ops.aten
@@ -50,7 +50,24 @@ def test_convolution(transposed: bool) -> None:
                 check(aten.convolution_backward.default, grad, x, weight, *rest, mask)
 
 
+def test_samples_and_weight_norm() -> None:
+    """Row-major, whatever is given; the weight norm takes nothing else."""
+    x = (torch.rand(4, 3) + 1).t()
+    check(aten._standard_gamma.default, x)
+    check(aten._sample_dirichlet.default, x)
+    check(aten._standard_gamma_grad.default, x, x)
+    check(aten._dirichlet_grad.default, x, x, x)
+    v, g = torch.randn(3, 4), torch.randn(3, 1)
+    check(aten._weight_norm_interface_backward.default, v, v, g, g, 0)
+    check_error(aten._weight_norm_interface_backward.default, v, torch.rand(4, 3).t(), g, g, 0)
+
+
 SAMPLED = (
+    "nn.functional.embedding_bag",
+    "nn.functional.multilabel_margin_loss",
+    "_segment_reduce.lengths",
+    "gather",
+    "fft.fftn",
     "nn.functional.layer_norm",
     "nn.functional.group_norm",
     "nn.functional.max_pool2d",

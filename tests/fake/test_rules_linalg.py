@@ -187,6 +187,24 @@ def test_refused_as_eager_does(op: Any, args: tuple[Any, ...]) -> None:
     check_error(op, *args)
 
 
+GROUPS = torch.tensor([3, 8], dtype=torch.int32)
+GROUPED: tuple[tuple[Any, ...], ...] = (
+    (torch.rand(8, 16), torch.rand(2, 30, 16).mT, GROUPS),
+    (torch.rand(8, 16).t(), torch.rand(32, 8).t(), GROUPS),
+    (torch.rand(2, 8, 16), torch.rand(2, 16, 32)),
+    (torch.rand(2, 8, 16), torch.rand(32, 16).t(), torch.tensor([8, 32], dtype=torch.int32)),
+)
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
+def test_grouped_products(dtype: torch.dtype) -> None:
+    """Matrices and stacks of them; 30 columns of bfloat16 are padded."""
+    for a, b, *rest in GROUPED:
+        assert not check(aten._grouped_mm.default, a.to(dtype), b.to(dtype), *rest).guards
+    check_error(aten._grouped_mm.default, torch.rand(8, 16), torch.rand(3, 16, 32), GROUPS)
+    check_error(aten._grouped_mm.default, torch.rand(8, 16), torch.rand(2, 16, 32))
+
+
 def test_leading_dims_are_free() -> None:
     s = Symbols()
     b, n = s.size(2), s.size(9)

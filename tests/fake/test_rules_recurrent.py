@@ -90,3 +90,19 @@ def test_time_and_batch_are_free() -> None:
     )
     assert output.sizes == (b, n, 32) and hidden.sizes == cell.sizes == (1, b, 32)
     assert s.guards() == []
+
+
+@pytest.mark.parametrize("batch_first", (False, True))
+def test_packing(batch_first: bool) -> None:
+    """How many rows and steps there are is up to the lengths."""
+    lengths = torch.tensor([5, 3, 1])
+    for x in (torch.randn(5, 3, 2), torch.randn(5, 3), torch.randn(2, 3, 5).permute(2, 1, 0)):
+        x = x.transpose(0, 1) if batch_first else x
+        assert not check(aten._pack_padded_sequence.default, x, lengths, batch_first).guards
+        data, sizes = aten._pack_padded_sequence(x, lengths, batch_first)
+        for total in (0, -1, 7):
+            op = aten._pad_packed_sequence.default
+            assert not check(op, data, sizes, batch_first, 0.0, total).guards
+    x = torch.randn(3, 3, 2)
+    check_error(aten._pack_padded_sequence.default, x, lengths[:2], batch_first)
+    check_error(aten._pack_padded_sequence.default, x, lengths.int(), batch_first)

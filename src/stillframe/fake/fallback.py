@@ -184,6 +184,8 @@ def _run_meta(func: Any, args: list[Any], kwargs: dict[str, Any]) -> Recipe | No
     def made(value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
             return value
+        if value.layout is not torch.strided:
+            raise NotSupported(f"{func} makes a sparse tensor, which cannot be captured.")
         for i, (_, meta) in enumerate(order):
             if meta is value:
                 return Made(i, True)

@@ -7,8 +7,8 @@ of their results, or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -26,20 +26,31 @@ class Gradient:
     Attributes:
         arguments: positions of the arguments that gradients go to; None means all.
         results: positions of the results that gradients come from; None means all.
+        parts: for single results, by position, fewer arguments that gradients go to.
     """
 
     arguments: tuple[int, ...] | None = None
     results: tuple[int, ...] | None = None
+    parts: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     def flows(self, args: Sequence[Any]) -> bool:
         """Whether any of the arguments that count requires grad."""
-        assert self.arguments is not None
-        return any(
-            isinstance(t, FakeTensor) and t.requires_grad
-            for i in self.arguments
-            if i < len(args)
-            for t in (args[i] if isinstance(args[i], (list, tuple)) else (args[i],))
-        )
+        return self.arguments is None or _any_requires_grad(args, self.arguments)
+
+    def reaches(self, result: int, args: Sequence[Any]) -> bool:
+        """Whether a result requires grad, if any does."""
+        if self.results is not None and result not in self.results:
+            return False
+        return result not in self.parts or _any_requires_grad(args, self.parts[result])
+
+
+def _any_requires_grad(args: Sequence[Any], positions: Sequence[int]) -> bool:
+    return any(
+        isinstance(t, FakeTensor) and t.requires_grad
+        for i in positions
+        if i < len(args)
+        for t in (args[i] if isinstance(args[i], (list, tuple)) else (args[i],))
+    )
 
 
 _NONE = Gradient(arguments=())
@@ -84,14 +95,15 @@ GRADIENTS: dict[Any, Gradient] = {
     aten._linalg_slogdet.default: Gradient(results=(0, 1)),
     aten.linalg_lu.default: Gradient(results=(1, 2)),
     aten.lu_unpack.default: Gradient(results=(1, 2)),
+    # the second result is made of the input alone, not of the weight
+    aten._fused_rms_norm.default: Gradient(parts={1: (0,)}),
 }
 
 
-def without_gradient(gradient: Gradient, results: Any) -> None:
-    """Take ``requires_grad`` from the results that are not differentiable."""
-    assert gradient.results is not None
+def without_gradient(gradient: Gradient, args: Sequence[Any], results: Any) -> None:
+    """Take ``requires_grad`` from the results that no gradient comes from."""
     for i, result in enumerate(results):
-        if i not in gradient.results and result.requires_grad:
+        if result.requires_grad and not gradient.reaches(i, args):
             result.requires_grad = False
 
 

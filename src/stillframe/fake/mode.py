@@ -65,7 +65,7 @@ class FakeMode:
         if plain_args and not isinstance(plain_args[0], (FakeTensor, list)):
             plain_args[0] = self._number_as_tensor(func, plain_args[0])
         gradient = gradients.GRADIENTS.get(func) if ctx.requires_grad else None
-        if gradient is not None and gradient.arguments is not None:
+        if gradient is not None:
             ctx.requires_grad = gradient.flows(plain_args)
         if self._any_sparse:
             return self._wrapped(sparse.run(self, func, plain_args, plain_kwargs))
@@ -83,8 +83,8 @@ class FakeMode:
             if ctx.requires_grad and plain_args and result is plain_args[0]:
                 gradients.written(func, result)
             return result
-        if ctx.requires_grad and gradient is not None and gradient.results is not None:
-            gradients.without_gradient(gradient, result)
+        if ctx.requires_grad and gradient is not None:
+            gradients.without_gradient(gradient, plain_args, result)
         return self._wrapped(result)
 
     def _plain(self, value: Any, grad: bool) -> Any:

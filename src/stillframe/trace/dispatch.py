@@ -24,7 +24,7 @@ from stillframe.fake.mode import FakeMode
 from stillframe.fake.script_objects import FakeScriptObject
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import ShapeEnv
-from stillframe.trace import folding, higher_order, metadata, operators
+from stillframe.trace import autocast, folding, higher_order, metadata, operators
 from stillframe.trace.attributes import Attributes
 from stillframe.trace.calls import CallMode
 from stillframe.trace.dispatch_operators import HANDLERS
@@ -305,7 +305,11 @@ class DispatchRecorder(Recorder):
                 result = entry(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        if options.pre_dispatch or not _is_composite(func):
+        if options.pre_dispatch or func in autocast.KERNELS:
+            if autocast.casts_parts(func, args, kwargs):
+                return autocast.taken_apart(func, args, kwargs, self.mode)
+            return NotImplemented
+        if not _is_composite(func):
             return NotImplemented
         if self.runs_on is not None and torch_private.takes_script_object(func):
             return NotImplemented  # its parts in C++ cannot take a stand-in

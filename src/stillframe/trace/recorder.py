@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from functools import partial
 from types import FrameType
 from typing import Any, Protocol
 
@@ -24,7 +23,7 @@ from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.shapes.node import SymNode
 from stillframe.symbolic import Expr
-from stillframe.trace import folding, grad_regions, higher_order, operators
+from stillframe.trace import autocast, folding, grad_regions, higher_order, operators
 from stillframe.trace import layout_changes as _layout_changes  # noqa: F401  (register themselves)
 from stillframe.trace import transformer as _transformer  # noqa: F401
 from stillframe.trace.functions import FunctionMode
@@ -59,6 +58,7 @@ class Recorder:
         inner_symbols: symbols that were made in subgraphs; outside they mean nothing.
         notes: what a reader of the graph should know.
         is_differentiating: a subgraph is run for its gradient.
+        meets_autocast: there was an autocast region, maybe one around the run.
         written: fakes that an in-place operator changed, by identity.
         state_values: the real buffers and constants behind fakes, by identity of the fake.
         checked_values: of these, the integers that the program relies on and checks.
@@ -90,6 +90,7 @@ class Recorder:
         self._outermost = self.place
         self.notes: list[str] = []
         self.is_differentiating = False
+        self.meets_autocast = False
         self.functions = FunctionMode(self)
         self.mode = RecordingMode(self)
         self.written: dict[int, FakeTensor] = {}
@@ -110,12 +111,13 @@ class Recorder:
         """Operators of this thread are recorded inside. Restores every global it changes."""
         old_floor, self.env.stack_floor = self.env.stack_floor, self.floor
         self.scope.grad_mode = self.grad_mode
+        self.meets_autocast = torch_private.any_autocast_enabled()
         try:
             with (
                 torch_private.compiling_flags(),
                 torch_private.autocast_cache_disabled(),
                 higher_order.intercepted(self),
-                torch_private.autocast_watched(partial(self.reads.note, "autocast")),
+                torch_private.autocast_watched(self._note_autocast),
                 torch_private.autograd_functions_watched(self._note_autograd_function),
                 self.reads.watching(),
                 self.objects.answered(),
@@ -333,6 +335,8 @@ class Recorder:
             handled = facts.special(self, func, args, kwargs)
             if handled is not NotImplemented:
                 return handled
+        if self.meets_autocast and autocast.casts_parts(func, args, kwargs):
+            return autocast.taken_apart(func, args, kwargs, self.mode)
         if self.env.deferred:
             self.flush_asserts()
         self.env.may_raise = False
@@ -437,6 +441,11 @@ class Recorder:
             node = self.create(aten._assert_scalar.default, (condition, check.message), {})
             node.meta["val"] = None
         self._assert_stack = None
+
+    def _note_autocast(self) -> None:
+        """An autocast region begins."""
+        self.meets_autocast = True
+        self.reads.note("autocast")
 
     def _note_autograd_function(self, cls: type) -> None:
         """Before dispatch only the forward of an ``autograd.Function`` is seen."""

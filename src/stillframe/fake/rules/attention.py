@@ -17,6 +17,7 @@ from stillframe.fake.registry import rule
 from stillframe.fake.rules.elementwise import contiguous, dense_like
 from stillframe.fake.rules.sizing import is_one
 from stillframe.fake.tensor import FakeTensor
+from stillframe.shapes import layout
 from stillframe.shapes.env import Size
 from stillframe.symbolic import eq
 
@@ -147,6 +148,31 @@ def flash_attention(
     return dense_like(ctx, query), ctx.view(
         sums, (b, h, length), (sums.strides[0], 1, sums.strides[1]), 0
     )
+
+
+@rule(aten._scaled_dot_product_flash_attention_for_cpu_backward.default)
+def flash_attention_backward(
+    ctx: RuleContext,
+    grad: FakeTensor,
+    query: FakeTensor,
+    key: FakeTensor,
+    value: FakeTensor,
+    *_: Any,
+    **__: Any,
+) -> tuple[FakeTensor, FakeTensor, FakeTensor]:
+    """The gradients of the three, as views of ``(batch, length, heads, width)``."""
+    return _heads_inside(ctx, query), _heads_inside(ctx, key), _heads_inside(ctx, value)
+
+
+def _heads_inside(ctx: RuleContext, like: FakeTensor) -> FakeTensor:
+    strides = layout.permuted_strides(like.sizes, (3, 1, 2, 0))
+    return ctx.new(like, like.sizes, strides=strides)
+
+
+@rule(aten._fused_sdp_choice.default)
+def fused_sdp_choice(ctx: RuleContext, *_: Any, **__: Any) -> int:
+    """Which kernel attention takes depends on switches of the session that runs the program."""
+    raise ctx.unsupported("The kernel that attention takes is known when the program runs.")
 
 
 @rule(aten._scaled_dot_product_attention_math.default)

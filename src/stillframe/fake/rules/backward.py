@@ -13,6 +13,7 @@ from stillframe.fake.rules.conv import conv_format, pads_beyond_stride
 from stillframe.fake.rules.dims import in_suggested_format, wrap_dim
 from stillframe.fake.rules.elementwise import contiguous, dense_like, elementwise, fresh
 from stillframe.fake.rules.pointwise import overloads
+from stillframe.fake.rules.sizing import must
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
 
@@ -35,6 +36,28 @@ def pointwise_backward(ctx: RuleContext, grad: FakeTensor, *args: Any, **_: Any)
     """An elementwise function of the gradient and of the input (or the result)."""
     x = next(a for a in args if isinstance(a, FakeTensor))
     return elementwise(ctx, (grad, x), ctx.promote(grad, x))
+
+
+@rule(aten._standard_gamma_grad.default)
+def gamma_backward(ctx: RuleContext, x: FakeTensor, sample: FakeTensor) -> FakeTensor:
+    return contiguous(ctx, x.sizes, x.dtype, x.device)
+
+
+@rule(aten._dirichlet_grad.default)
+def dirichlet_backward(
+    ctx: RuleContext, sample: FakeTensor, alpha: FakeTensor, total: FakeTensor
+) -> FakeTensor:
+    return contiguous(ctx, sample.sizes, sample.dtype, sample.device)
+
+
+@rule(aten._weight_norm_interface_backward.default)
+def weight_norm_backward(
+    ctx: RuleContext, grad: FakeTensor, v: FakeTensor, g: FakeTensor, norms: FakeTensor, dim: int
+) -> tuple[FakeTensor, FakeTensor]:
+    """The gradients of direction and magnitude."""
+    for name, t in (("saved_v", v), ("saved_g", g), ("saved_norm", norms)):
+        must(ctx, ctx.is_contiguous(t), f"{name} must be contiguous")
+    return contiguous(ctx, v.sizes, v.dtype, v.device), contiguous(ctx, g.sizes, g.dtype, g.device)
 
 
 @rule(aten.native_dropout_backward.default)
@@ -125,6 +148,60 @@ def embedding_backward(
     ctx: RuleContext, grad: FakeTensor, indices: FakeTensor, num_weights: Size, *_: Any
 ) -> FakeTensor:
     return ctx.new(grad, (num_weights, grad.sizes[-1]))
+
+
+@rule(aten._embedding_bag_backward.default)
+def embedding_bag_backward(
+    ctx: RuleContext,
+    grad: FakeTensor,
+    indices: FakeTensor,
+    offsets: FakeTensor,
+    bag_of_index: FakeTensor,
+    bag_size: FakeTensor,
+    maximum_indices: FakeTensor,
+    num_weights: Size,
+    scale_grad_by_freq: bool,
+    mode: int,
+    sparse: bool,
+    *_: Any,
+) -> FakeTensor:
+    """One row for each row of the weight."""
+    if sparse:
+        raise ctx.unsupported("embedding_bag(sparse=True) has a sparse gradient.")
+    return ctx.new(grad, (num_weights, grad.sizes[1]))
+
+
+@rule(aten._embedding_bag_dense_backward.default)
+def embedding_bag_dense_backward(
+    ctx: RuleContext,
+    grad: FakeTensor,
+    indices: FakeTensor,
+    bag_of_index: FakeTensor,
+    bag_size: FakeTensor,
+    maximum_indices: FakeTensor,
+    num_weights: Size,
+    *_: Any,
+) -> FakeTensor:
+    return ctx.new(grad, (num_weights, grad.sizes[1]))
+
+
+@rule(aten._embedding_bag_per_sample_weights_backward.default)
+def per_sample_weights_backward(
+    ctx: RuleContext, grad: FakeTensor, weight: FakeTensor, indices: FakeTensor, *_: Any
+) -> FakeTensor:
+    return ctx.new(grad, (indices.sizes[0],))
+
+
+@rule(aten._segment_reduce_backward.default)
+def segment_reduce_backward(
+    ctx: RuleContext,
+    grad: FakeTensor,
+    output: FakeTensor,
+    data: FakeTensor,
+    reduce: str,
+    **_: Any,
+) -> FakeTensor:
+    return ctx.new(grad, data.sizes)
 
 
 # -- like the gradient or the input ----------------------------------------------------------------

@@ -138,6 +138,17 @@ def unique_dim(
     )
 
 
+@rule(aten.unique_dim_consecutive.default)
+def unique_dim_consecutive(
+    ctx: RuleContext,
+    x: FakeTensor,
+    dim: int,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+) -> tuple[FakeTensor, FakeTensor, FakeTensor]:
+    return unique_dim(ctx, x, dim)
+
+
 @rule(aten.bincount.default)
 def bincount(
     ctx: RuleContext, x: FakeTensor, weights: FakeTensor | None = None, minlength: Size = 0

@@ -24,7 +24,7 @@ from stillframe.fake.context import RuleContext
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes import layout
 from stillframe.shapes.env import Size
-from stillframe.symbolic import Expr, eq
+from stillframe.symbolic import Expr, eq, unwrap
 
 Sizes = tuple[Size, ...]
 Strides = tuple[Size, ...]
@@ -117,7 +117,19 @@ def _sorted_layout(sizes: Sizes, layouts: tuple[Layout, ...], compare: Compare) 
                 at = j
             elif verdict < 0:
                 break
+    if order != list(range(rank - 1, -1, -1)) and any(type(s) is int and s == 0 for s in sizes):
+        return _strides_of_nothing(sizes, order)
     return layout.permuted_strides(sizes, order)
+
+
+def _strides_of_nothing(sizes: Sizes, order: Sequence[int]) -> Strides:
+    """Strides of an empty result that is not row-major: the sizes are multiplied as they are."""
+    strides: list[Size] = [0] * len(sizes)
+    step: Size = 1
+    for dim in order:
+        strides[dim] = step
+        step = 0 if type(sizes[dim]) is int and sizes[dim] == 0 else unwrap(step * sizes[dim])
+    return tuple(strides)
 
 
 def _aligned(sizes: Sizes, own: Sizes, strides: Strides) -> tuple[Size, ...]:

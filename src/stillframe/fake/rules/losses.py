@@ -257,6 +257,15 @@ def multilabel_margin_loss(
     return contiguous(ctx, sizes, x.dtype, x.device)
 
 
+@rule(aten.multilabel_margin_loss_forward.default)
+def multilabel_margin_loss_forward(
+    ctx: RuleContext, x: FakeTensor, target: FakeTensor, reduction: int
+) -> tuple[FakeTensor, FakeTensor]:
+    """The loss, and for each class whether it is a target, as a number."""
+    loss = multilabel_margin_loss(ctx, x, target, reduction)
+    return loss, contiguous(ctx, target.sizes, x.dtype, x.device)
+
+
 @rule(aten.ctc_loss.IntList, aten.ctc_loss.Tensor)
 def ctc_loss(
     ctx: RuleContext,

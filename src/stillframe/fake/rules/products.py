@@ -13,7 +13,7 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.elementwise import contiguous, elementwise, fit, promoted
-from stillframe.fake.rules.sizing import is_one, must_match, product
+from stillframe.fake.rules.sizing import is_one, must_match, product, tidy
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
 from stillframe.symbolic import unwrap
@@ -313,3 +313,54 @@ def tensordot(
     rest_a = [s for d, s in enumerate(a.sizes) if d not in da]
     rest_b = [s for d, s in enumerate(b.sizes) if d not in db]
     return contiguous(ctx, (*rest_a, *rest_b), a.dtype, a.device)
+
+
+@rule(aten._grouped_mm.default)
+def grouped_mm(
+    ctx: RuleContext,
+    a: FakeTensor,
+    b: FakeTensor,
+    offs: FakeTensor | None = None,
+    bias: FakeTensor | None = None,
+    out_dtype: torch.dtype | None = None,
+) -> FakeTensor:
+    """One product for each group; ``offs`` has the ends of the groups within a dim of a matrix.
+
+    Rows of the result begin at multiples of 16 bytes.
+    """
+    _check_groups(ctx, a, b, offs, bias, out_dtype)
+    rows, columns = a.sizes[-2], b.sizes[-1]
+    groups: tuple[Size, ...] = ()
+    if len(a.sizes) == len(b.sizes):
+        groups = (a.sizes if offs is None else offs.sizes)[:1]
+    unit = 16 // a.dtype.itemsize
+    row: Any = tidy(ctx, (columns + unit - 1) // unit * unit)
+    strides = (unwrap(row * rows), row, 1)[-2 - len(groups) :]
+    return ctx.new(a, (*groups, rows, columns), strides=strides)
+
+
+def _check_groups(
+    ctx: RuleContext,
+    a: FakeTensor,
+    b: FakeTensor,
+    offs: FakeTensor | None,
+    bias: FakeTensor | None,
+    out_dtype: torch.dtype | None,
+) -> None:
+    if {len(a.sizes), len(b.sizes)} - {2, 3}:
+        raise RuntimeError("grouped_mm: the operands must have 2 or 3 dims")
+    if a.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise RuntimeError(f"grouped_mm: matrices of {a.dtype} are not supported")
+    _same_dtype("grouped_mm", a, b)
+    if (len(a.sizes) == len(b.sizes) == 3) != (offs is None):
+        raise RuntimeError("grouped_mm: offsets go with matrices of 2 dims, and only with them")
+    if offs is not None and offs.dtype is not torch.int32:
+        raise RuntimeError("grouped_mm: offsets have to be int32")
+    if bias is not None or out_dtype not in (None, a.dtype):
+        raise RuntimeError("grouped_mm: no bias, and no other dtype of the result")
+    if len(a.sizes) == 2 and len(b.sizes) == 3 and offs is not None:
+        ctx.require_same(b.sizes[0], offs.sizes[0], "grouped_mm: batch sizes have to match")
+    if len(a.sizes) == 3:
+        batch = b.sizes[0] if offs is None else offs.sizes[0]
+        ctx.require_same(a.sizes[0], batch, "grouped_mm: batch sizes have to match")
+    _inner(ctx, "grouped_mm", a, b, len(a.sizes) - 1, len(b.sizes) - 2)

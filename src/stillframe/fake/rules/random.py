@@ -9,7 +9,7 @@ import torch
 
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
-from stillframe.fake.rules.elementwise import dense_like, refuse_overlap
+from stillframe.fake.rules.elementwise import contiguous, dense_like, refuse_overlap
 from stillframe.fake.rules.pointwise import overloads
 from stillframe.fake.rules.sizing import must
 from stillframe.fake.tensor import FakeTensor
@@ -101,3 +101,9 @@ def geometric_(ctx: RuleContext, x: FakeTensor, p: Any, *, generator: Any = None
 @rule(aten.geometric.default)
 def geometric(ctx: RuleContext, x: FakeTensor, p: Any, *, generator: Any = None) -> FakeTensor:
     return dense_like(ctx, geometric_(ctx, x, p))
+
+
+@rule(aten._standard_gamma.default, aten._sample_dirichlet.default)
+def of_parameters(ctx: RuleContext, x: FakeTensor, generator: Any = None) -> FakeTensor:
+    """One sample for each parameter, in rows."""
+    return contiguous(ctx, x.sizes, x.dtype, x.device)

@@ -13,6 +13,7 @@ import torch
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import rule
 from stillframe.fake.rules.elementwise import contiguous
+from stillframe.fake.rules.sizing import must
 from stillframe.fake.rules.views import swapped
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Size
@@ -178,3 +179,52 @@ def mkldnn_layer(
     output = contiguous(ctx, (x.sizes[0], x.sizes[1], hidden_size), x.dtype, x.device)
     workspace = contiguous(ctx, (0,), torch.uint8, x.device)
     return (output, *_states(ctx, [hx, cx]), workspace)
+
+
+# -- packed sequences ------------------------------------------------------------------------------
+
+
+@rule(aten._pack_padded_sequence.default)
+def pack_padded_sequence(
+    ctx: RuleContext, x: FakeTensor, lengths: FakeTensor, batch_first: bool
+) -> tuple[FakeTensor, FakeTensor]:
+    """One row for each step of each sequence, and how many sequences have each step.
+
+    Every sequence has a step at least, so there are as many rows as sequences or more.
+    """
+    if len(lengths.sizes) != 1 or lengths.dtype is not torch.int64 or lengths.device.type != "cpu":
+        raise RuntimeError(
+            "'lengths' argument should be a 1D CPU int64 tensor, but got "
+            f"{len(lengths.sizes)}D {lengths.device} tensor of {lengths.dtype}"
+        )
+    batch = x.sizes[0] if batch_first else x.sizes[1]
+    message = "Expected `len(lengths)` to be equal to batch_size"
+    ctx.require_same(lengths.sizes[0], batch, message)
+    rows = ctx.unbacked(batch if type(batch) is int else 1)
+    return (
+        contiguous(ctx, (rows, *x.sizes[2:]), x.dtype, x.device),
+        contiguous(ctx, (ctx.unbacked(1),), torch.int64, lengths.device),
+    )
+
+
+@rule(aten._pad_packed_sequence.default)
+def pad_packed_sequence(
+    ctx: RuleContext,
+    data: FakeTensor,
+    batch_sizes: FakeTensor,
+    batch_first: bool,
+    padding_value: Any,
+    total_length: int,
+) -> tuple[FakeTensor, FakeTensor]:
+    """The sequences side by side, and their lengths; the first batch size is their number."""
+    steps: Size = batch_sizes.sizes[0]
+    if total_length > 0:
+        message = "Expected total_length to be at least the length of the longest sequence"
+        must(ctx, total_length >= steps, message)
+        steps = total_length
+    batch, rest = ctx.unbacked(1), data.sizes[1:]
+    padded = contiguous(ctx, (steps, batch, *rest), data.dtype, data.device)
+    if batch_first:
+        strides = (padded.strides[1], padded.strides[0], *padded.strides[2:])
+        padded = ctx.new(data, (batch, steps, *rest), strides=strides)
+    return padded, contiguous(ctx, (batch,), torch.int64, batch_sizes.device)

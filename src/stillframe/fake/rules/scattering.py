@@ -59,7 +59,8 @@ def _scatter(
     **__: Any,
 ) -> None:
     dim = wrap_dim(dim, len(x.sizes))
-    if index.dtype not in (torch.int64, torch.int32):
+    is_empty = any(type(n) is int and n == 0 for n in index.sizes)
+    if index.dtype not in (torch.int64, torch.int32) and not is_empty:
         raise RuntimeError("scatter(): Expected dtype int32/int64 for index")
     if isinstance(src, FakeTensor):
         if src.dtype is not x.dtype:

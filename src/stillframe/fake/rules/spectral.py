@@ -53,14 +53,32 @@ def _falling(ctx: RuleContext, x: FakeTensor, dims: Sequence[int]) -> list[int]:
     return sorted(dims, key=cmp_to_key(compare))
 
 
+def _others(rank: int, dims: Sequence[int]) -> list[int]:
+    """The dims beside ``dims``, in the order in which the kernel sorts them by stride.
+
+    It moves them to the front, and each takes the place of one of ``dims``, the last one first.
+    That shows where strides are equal, as those of an expanded tensor are.
+    """
+    order = list(range(rank))
+    low, high = 0, rank - 1
+    while low < high:
+        if order[low] not in dims:
+            low += 1
+        elif order[high] in dims:
+            high -= 1
+        else:
+            order[low], order[high] = order[high], order[low]
+            low, high = low + 1, high - 1
+    return order[: rank - len(dims)]
+
+
 def _transformed(
     ctx: RuleContext, x: FakeTensor, dims: Sequence[int], sizes: Sequence[Any], dtype: torch.dtype
 ) -> FakeTensor:
     """New memory for a transform over ``dims``, given in the order in which they lie in memory."""
     if not torch.backends.mkl.is_available():
         return ctx.new(x, sizes, dtype=dtype)
-    rest = _falling(ctx, x, [d for d in range(len(x.sizes)) if d not in dims])
-    order = [*rest, *dims]
+    order = [*_falling(ctx, x, _others(len(x.sizes), dims)), *dims]
     plain = tuple(s if type(s) is int else unwrap(s) for s in sizes)
     return ctx.new(x, plain, dtype=dtype, strides=layout.permuted_strides(plain, order[::-1]))
 
