@@ -83,30 +83,45 @@ class _Plans:
 
 
 def _fixed(tree: CallTree, bodies: Bodies) -> dict[str, dict[str, str]]:
-    """Path -> name of a child -> why nothing else can take its place."""
+    """Path -> name of a child -> why another module there would not do what it says."""
+    reasons: dict[str, str] = {}
+    for inner, around in tree.inlined:
+        for path in _paths_between(inner, around):
+            reasons.setdefault(path, f"operators of self.{inner} are part of {_text(around)}")
+    for fqn in _asked(tree.program):
+        for path in _prefixes(fqn):
+            reasons.setdefault(path, f"the program itself reads or writes self.{fqn} at every call")
+    reached = {
+        path
+        for reader, names in bodies.reads.items()
+        for name in names
+        for path in _paths_between(name, reader)
+    }
     found: dict[str, dict[str, str]] = {}
     for entry in tree.program.module_call_graph:
         path = entry.fqn.partition("@")[0]
-        reason = _reason(path, tree, bodies) if path else ""
-        if reason:
+        reason = reasons.get(path)
+        if reason is None and path not in reached:
+            reason = "nothing in the program calls it or reads what it holds"
+        if path and reason is not None:
             parent, _, name = path.rpartition(".")
             found.setdefault(parent, {})[name] = reason
     return found
 
 
-def _reason(path: str, tree: CallTree, bodies: Bodies) -> str:
-    """Why another module at ``path`` would not do what it says, or nothing."""
-    for inner, around in tree.inlined:
-        if _is_below(inner, path) and not _is_below(around, path):
-            return f"operators of self.{inner} are part of {_text(around)}"
-    for reader, names in bodies.reads.items():
-        if not _is_below(reader, path) and any(_is_below(name, path) for name in names):
-            return ""
-    return "nothing in the program calls it or reads what it holds"
+def _paths_between(path: str, around: str) -> set[str]:
+    """``path`` and the paths above it, without ``around`` and those above that."""
+    return {*_prefixes(path)} - {*_prefixes(around)}
 
 
-def _is_below(path: str, other: str) -> bool:
-    return path == other or path.startswith(f"{other}.")
+def _asked(program: ExportedProgram) -> list[str]:
+    """State that the root asks about, or copies new values to."""
+    signature = program.graph_signature
+    targets = {spec.arg.name: spec.target for spec in signature.input_specs}
+    asked = [targets.get(a.about) for a in program.assumptions]
+    written = [spec.target for spec in signature.output_specs]
+    states = {spec.target for spec in signature.input_specs}
+    return [fqn for fqn in (*asked, *written) if fqn is not None and fqn in states]
 
 
 def _text(path: str) -> str:

@@ -27,7 +27,7 @@ from stillframe.export.hierarchy.interface import (
     results_of,
 )
 from stillframe.export.promises import promise_of
-from stillframe.export.signature import ConstantArgument, InputKind, ModuleCallSignature
+from stillframe.export.signature import ConstantArgument, ModuleCallSignature
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import to_size
 from stillframe.symbolic import Expr
@@ -75,7 +75,6 @@ class Bodies:
     """The bodies of all modules, by path; the root's are not among them."""
 
     tree: CallTree
-    names: dict[Node, list[str]]
     of_module: dict[str, list[Body]] = field(default_factory=dict)
     reads: dict[str, set[str]] = field(default_factory=dict)
 
@@ -98,24 +97,9 @@ class Bodies:
 
 def make_bodies(tree: CallTree) -> tuple[torch.fx.Graph, Bodies]:
     """The graph of the root, which calls the others, and the bodies of all submodules."""
-    bodies = Bodies(tree, _state_names(tree.program))
+    bodies = Bodies(tree)
     root = _Builder(tree.root, bodies)
     return root.root_graph(), bodies
-
-
-def _state_names(program: Any) -> dict[Node, list[str]]:
-    """The names of each piece of state, its own first; tied tensors have several."""
-    tables = {**dict(program.constants), **dict(program.state_dict)}
-    groups: dict[int, list[str]] = {}
-    for fqn, value in tables.items():
-        groups.setdefault(id(value), []).append(fqn)
-    nodes = [n for n in program.graph.nodes if n.op == "placeholder"]
-    found = {}
-    for node, spec in zip(nodes, program.graph_signature.input_specs, strict=True):
-        if spec.kind is not InputKind.USER_INPUT and spec.target is not None:
-            others = groups.get(id(tables.get(spec.target)), [])
-            found[node] = [spec.target, *(fqn for fqn in others if fqn != spec.target)]
-    return found
 
 
 class _Builder:
@@ -143,7 +127,7 @@ class _Builder:
         self._run_items()
         output = next(reversed(self.tree.program.graph.nodes))
         self.graph.output(self._mapped(output.args[0])).meta = dict(output.meta)
-        self._drop_unused_sizes()
+        self._drop_unused()
         return self.graph
 
     def body(self) -> Body:
@@ -175,16 +159,16 @@ class _Builder:
             values = tuple(self._value(n) for n in gives)
             self.graph.output(values[0] if len(values) == 1 else values or None)
         (body.takes if signature is None else body.extras).extend(self.late)
-        self._drop_unused_sizes()
+        self._drop_unused()
         return body
 
     def _tensors_from_outside(self) -> list[Node]:
         """What the call uses from outside, apart from its own state, subgraphs and sizes."""
         found: dict[Node, None] = {}
         for node in self.tree.uses(self.call):
-            if node.op == "get_attr" or is_number(node) or self._own_name(node) is not None:
+            if node.op == "get_attr" or is_number(node) or self.tree.is_inside(node, self.call):
                 continue
-            if not self.tree.is_inside(node, self.call):
+            if not self.tree.has_own_name(node, self.call):
                 found[node] = None
         return list(found)
 
@@ -323,7 +307,7 @@ class _Builder:
             self.values[node] = self.graph.create_node("get_attr", node.target)
             self.values[node].meta = dict(node.meta)
             return self.values[node]  # type: ignore[no-any-return]
-        name = self._own_name(node)
+        name = self.tree.own_name(node, self.call)
         if name is not None:
             return self._state(node, name)
         if not is_number(node):
@@ -333,13 +317,6 @@ class _Builder:
             found = self._input(node)
             self.late.append(node)
         return found
-
-    def _own_name(self, node: Node) -> str | None:
-        """The name of a piece of state below this module, if it has one."""
-        names = self.bodies.names.get(node, [])
-        if not self.call.path:
-            return None
-        return next((fqn for fqn in names if fqn.startswith(self.prefix)), None)
 
     def _state(self, node: Node, fqn: str) -> Node:
         new = self.graph.create_node("get_attr", fqn.removeprefix(self.prefix), name=node.name)
@@ -371,10 +348,11 @@ class _Builder:
             n in self.values or _is_told(n, self.told) for n in node.all_input_nodes
         )
 
-    def _drop_unused_sizes(self) -> None:
+    def _drop_unused(self) -> None:
+        """Erase sizes and elements of results that nobody uses."""
         for node in reversed(self.graph.nodes):
-            is_size = node.target is aten.sym_size.int or is_arithmetic(node)
-            if node.op == "call_function" and is_size and not node.users:
+            is_light = node.target in (aten.sym_size.int, operator.getitem) or is_arithmetic(node)
+            if node.op == "call_function" and is_light and not node.users:
                 self.graph.erase_node(node)
 
     # -- containers -----------------------------------------------------------------------------

@@ -9,14 +9,14 @@ become those of the call around it.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from stillframe import torch_private
-from stillframe.export.signature import ConstantArgument, ModuleCallSignature
+from stillframe.export.signature import ConstantArgument, InputKind, ModuleCallSignature
 from stillframe.export.verifier import SYMBOLIC_TARGETS
 from stillframe.shapes.env import to_size
 from stillframe.symbolic import Expr
@@ -95,6 +95,9 @@ class CallTree:
         consumers: node -> the calls in which it is used.
         inlined: ``(path, path of the call around)`` of calls that are none of their own.
         nodes: the nodes of the program's graph by name.
+        names: placeholder of state -> its names, its own first; tied tensors have several.
+        state: result of an operator that wrote to state in place -> the placeholder of that state,
+            which is the same tensor.
         sizes_stay: whether no operator changes sizes in place, so that a size may be read early.
     """
 
@@ -104,6 +107,8 @@ class CallTree:
     consumers: dict[torch.fx.Node, set[Call]] = field(default_factory=dict)
     inlined: list[tuple[str, str]] = field(default_factory=list)
     nodes: dict[str, torch.fx.Node] = field(default_factory=dict)
+    names: dict[torch.fx.Node, list[str]] = field(default_factory=dict)
+    state: dict[torch.fx.Node, torch.fx.Node] = field(default_factory=dict)
     sizes_stay: bool = True
 
     def is_inside(self, node: torch.fx.Node, call: Call) -> bool:
@@ -114,6 +119,17 @@ class CallTree:
     def is_used_outside(self, node: torch.fx.Node, call: Call) -> bool:
         """Whether somebody around ``call`` needs ``node``."""
         return any(not c.is_within(call) for c in self.consumers.get(node, ()))
+
+    def own_name(self, node: torch.fx.Node, call: Call) -> str | None:
+        """The name of the state that ``node`` is, if it has one below the module of ``call``."""
+        if not call.path:
+            return None
+        names = self.names.get(self.state.get(node, node), ())
+        return next((fqn for fqn in names if fqn.startswith(f"{call.path}.")), None)
+
+    def has_own_name(self, node: torch.fx.Node, call: Call) -> bool:
+        """Whether ``call`` reads ``node`` from its module; it is computed elsewhere, if at all."""
+        return self.own_name(node, call) is not None and not self.is_inside(node, call)
 
     def named(self, arguments: Sequence[Any]) -> list[torch.fx.Node]:
         """The nodes that a signature speaks of."""
@@ -148,6 +164,8 @@ def call_tree(program: Any) -> CallTree:
     graph: torch.fx.Graph = program.graph
     tree = CallTree(program, _nested(graph))
     tree.nodes = {node.name: node for node in graph.nodes}
+    tree.names = _state_names(program)
+    tree.state = _written_state(graph, tree.names)
     tree.sizes_stay = not any(_changes_sizes(node) for node in graph.nodes)
     _inline_split(tree)
     _inline_unreachable(tree)
@@ -334,9 +352,17 @@ def _sign(tree: CallTree) -> None:
 
 
 def _count_consumers(tree: CallTree) -> None:
-    """Nodes are used in the calls of their users; arguments of a signature around its call."""
+    """Nodes are used in the calls of their users; arguments of a signature around its call.
+
+    Where a call, or one around it, reads the value from its own module, nobody has to bring it.
+    """
 
     def consume(node: torch.fx.Node, call: Call) -> None:
+        around: Call | None = call
+        while around is not None:
+            if tree.has_own_name(node, around):
+                return
+            around = around.parent
         tree.consumers.setdefault(node, set()).add(call)
 
     for node in tree.program.graph.nodes:
@@ -349,3 +375,47 @@ def _count_consumers(tree: CallTree) -> None:
                 consume(node, call.parent)
             for node in tree.named(call.signature.outputs):
                 consume(node, call)
+
+
+# -- state ------------------------------------------------------------------------------------------
+
+
+def _state_names(program: Any) -> dict[torch.fx.Node, list[str]]:
+    tables = {**dict(program.constants), **dict(program.state_dict)}
+    groups: dict[int, list[str]] = {}
+    for fqn, value in tables.items():
+        groups.setdefault(id(value), []).append(fqn)
+    nodes = [n for n in program.graph.nodes if n.op == "placeholder"]
+    found = {}
+    for node, spec in zip(nodes, program.graph_signature.input_specs, strict=True):
+        if spec.kind is not InputKind.USER_INPUT and spec.target is not None:
+            others = groups.get(id(tables.get(spec.target)), [])
+            found[node] = [spec.target, *(fqn for fqn in others if fqn != spec.target)]
+    return found
+
+
+def _written_state(
+    graph: torch.fx.Graph, names: Mapping[torch.fx.Node, Any]
+) -> dict[torch.fx.Node, torch.fx.Node]:
+    """``self.n.add_(1)`` is ``self.n``: in-place operators return the tensor that they wrote."""
+    found: dict[torch.fx.Node, torch.fx.Node] = {}
+    for node in graph.nodes:
+        written = _returned_argument(node)
+        state = found.get(written, written) if written is not None else None
+        if state in names:
+            found[node] = state
+    return found
+
+
+def _returned_argument(node: torch.fx.Node) -> torch.fx.Node | None:
+    """The argument that an in-place operator returns."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return None
+    schema = node.target._schema
+    if len(schema.returns) != 1 or not schema.arguments:
+        return None
+    result, first = schema.returns[0].alias_info, schema.arguments[0].alias_info
+    if result is None or first is None or not (result.is_write and first.is_write):
+        return None
+    argument = node.args[0] if node.args else None
+    return argument if isinstance(argument, torch.fx.Node) else None
