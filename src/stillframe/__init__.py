@@ -170,10 +170,12 @@ def unflatten(program: ExportedProgram) -> torch.nn.Module:
     """A program as a tree of modules, with the names of the module that it was made from.
 
     Every submodule that was called is a module with the operators captured in it, and parameters
-    and buffers are where they were. The result takes what ``program.module()`` takes, with the same
-    checks, and gives the same numbers. Submodules can be replaced (``model.encoder = other``): those of
-    ``preserve_module_call_signature`` are called as the original was, others with the flat values that
-    they use. The tensors are those of the program, not copies.
+    and buffers are where they were. The result takes what ``program.module()`` takes, with the
+    same checks, and gives the same numbers. The tensors are those of the program, not copies.
+
+    Submodules can be replaced (``model.encoder = other``): those of
+    ``preserve_module_call_signature`` are called as the original was, others with the flat values
+    that they use.
 
     Args:
         program: what :func:`export` returned; also one that was decomposed or loaded.

@@ -1,7 +1,7 @@
 """Call signatures of submodules: what a module was called with, and what it returned.
 
-:class:`SignatureCollector` listens to the module calls of a capture. A signature names graph nodes, so
-it is written at the end, when the graph is clean; until then the nodes themselves are held, and
+:class:`SignatureCollector` listens to the module calls of a capture. A signature names graph nodes,
+so it is written at the end, when the graph is clean; until then the nodes themselves are held, and
 marked so that no pass removes them. :class:`SignatureFollower` finds the same values in a graph
 that is made by running a program again.
 """
@@ -70,8 +70,8 @@ def check_paths(paths: Any, modules: Modules) -> frozenset[str]:
             near = difflib.get_close_matches(str(path), known, n=3)
             hints = [f"did you mean {' or '.join(map(repr, near))}?"] if near else []
             raise InvalidInput(
-                f"preserve_module_call_signature names {path!r}, and the module has no submodule of "
-                "that path.",
+                f"preserve_module_call_signature names {path!r}, and the module has no submodule "
+                "of that path.",
                 hints=hints,
             )
     return frozenset(paths)
@@ -197,7 +197,7 @@ class SignatureCollector:
 
 
 def _without_nodes(name: str) -> str:
-    return f"the call of self.{name} has no operators: where its signature is kept, nothing calls it"
+    return f"the call of self.{name} has no operators: an unflattened program does not call it"
 
 
 def _parameter_names(module: torch.nn.Module) -> list[str] | None:

@@ -18,7 +18,7 @@ import torch
 from stillframe.errors import InvalidInput, SpecViolationError
 from stillframe.export.hierarchy.bodies import Bodies, Body, make_bodies
 from stillframe.export.hierarchy.calls import CallTree, call_tree
-from stillframe.export.hierarchy.code import BodyCode, RootCode
+from stillframe.export.hierarchy.code import BodyCode, RootCode, first_switch
 from stillframe.export.hierarchy.parts import Part, PartPlan, RunnableBody
 from stillframe.export.program import ExportedProgram
 from stillframe.export.runner import StateEntry, _entries, _place
@@ -52,6 +52,7 @@ class _Plans:
         self.program = tree.program
         self.files: list[str] = []
         self._number = next(_counter)
+        self._first_switch = first_switch(self.program.graph)
         self._fixed = _fixed(tree, bodies)
         self._classes = {call.path: call.class_name for call in tree.root.calls()}
         self._bodies = bodies.of_module
@@ -70,7 +71,7 @@ class _Plans:
 
     def _runnable(self, body: Body) -> RunnableBody:
         file = self._file(f"{self.program.root_class}.{body.call.name}")
-        source = BodyCode(self.program, body).source(file)
+        source = BodyCode(self.program, body, self._first_switch).source(file)
         outside = tuple(n.name for n in body.extras)
         return RunnableBody(body.graph, source, body.signature, outside, bool(body.extra_gives))
 
@@ -79,7 +80,7 @@ class _Plans:
         return self.files[-1]
 
 
-# -- what cannot be replaced --------------------------------------------------------------------------
+# -- what cannot be replaced ----------------------------------------------------------------------
 
 
 def _fixed(tree: CallTree, bodies: Bodies) -> dict[str, dict[str, str]]:
@@ -128,7 +129,7 @@ def _text(path: str) -> str:
     return f"self.{path}" if path else "the whole model"
 
 
-# -- putting the modules together -----------------------------------------------------------------------
+# -- putting the modules together -----------------------------------------------------------------
 
 
 def _assembled(program: ExportedProgram, plans: _Plans) -> Part:

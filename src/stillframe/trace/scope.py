@@ -103,8 +103,8 @@ class ModuleScope:
     def stack(self) -> ModuleStack:
         """Key -> (path, qualified class name), outermost first.
 
-        The first call of a module has the key ``L__self__.path``, the next ``L__self__.path@1``, and
-        so on. One dict for each call, never changed once made: nodes share it."""
+        The first call of a module has the key ``L__self__.path``, the next ``L__self__.path@1``,
+        and so on. One dict for each call, never changed once made: nodes share it."""
         return self._stacks[-1]
 
     @property

@@ -1,9 +1,9 @@
 """One graph for each call: the nodes captured in it, and calls of the modules below.
 
 What a body takes and gives follows from data flow, unless the call signature was kept; then the
-arguments and the result are those of the user's code. State is read from the module by name where it
-has one below the module. Sizes are read off the tensors that a body has, wherever these tell them,
-so that a body takes no sizes that it can see for itself.
+arguments and the result are those of the user's code. State is read from the module by name where
+it has one below the module. Sizes are read off the tensors that a body has, wherever these tell
+them, so that a body takes no sizes that it can see for itself.
 """
 
 from __future__ import annotations
@@ -128,6 +128,9 @@ class _Builder:
         output = next(reversed(self.tree.program.graph.nodes))
         self.graph.output(self._mapped(output.args[0])).meta = dict(output.meta)
         self._drop_unused()
+        for node, names in self.tree.names.items():
+            if self.values[node].users:
+                self.bodies.note_read("", names[0])
         return self.graph
 
     def body(self) -> Body:
@@ -181,10 +184,7 @@ class _Builder:
         ]
         tensors = [n for n in used if not is_number(n)]
         told = {
-            size
-            for node in (*given, *tensors)
-            if self.tree.sizes_stay
-            for size in _sizes(node)
+            size for node in (*given, *tensors) if self.tree.sizes_stay for size in _sizes(node)
         }
         return [n for n in used if not is_number(n) or not _is_told(n, told)]
 
@@ -392,12 +392,14 @@ def _is_told(node: Node, told: Any) -> bool:
     size = to_size(node.meta.get("val"))
     if isinstance(size, Expr) and size in told:
         return True
-    return is_arithmetic(node) and not node.kwargs and all(
-        _is_told(n, told) for n in node.all_input_nodes
+    return (
+        is_arithmetic(node)
+        and not node.kwargs
+        and all(_is_told(n, told) for n in node.all_input_nodes)
     )
 
 
-# -- equal bodies -----------------------------------------------------------------------------------
+# -- equal bodies ---------------------------------------------------------------------------------
 
 
 def _form(body: Body, tree: CallTree) -> list[Any]:

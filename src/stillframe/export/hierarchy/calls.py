@@ -1,9 +1,9 @@
 """The tree of module calls in a program's graph, and who uses which value.
 
-A node's ``nn_module_stack`` says which calls it was recorded in. :func:`call_tree` turns the flat list
-of nodes into a tree of :class:`Call`: in the order of the graph, so that running the tree depth
-first runs the nodes as the program does. A call that cannot be one piece is inlined: its nodes
-become those of the call around it.
+A node's ``nn_module_stack`` says which calls it was recorded in. :func:`call_tree` turns the flat
+list of nodes into a tree of :class:`Call`, in the order of the graph: running the tree depth first
+runs the nodes as the program does. A call that cannot be one piece is inlined: its nodes become
+those of the call around it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Call:
     Attributes:
         name: its path, and ``@1`` and so on from the second call on; empty for the root.
         path: of the module.
-        class_name: qualified, of the module.
+        class_name: qualified, of the module; the root's is that of the program.
         parent: the call around it; None for the root.
         items: nodes and calls, in order.
         signature: how it was called, where that was kept.
@@ -50,7 +50,7 @@ class Call:
 
     name: str
     path: str
-    class_name: str
+    class_name: str = ""
     parent: Call | None = None
     items: list[torch.fx.Node | Call] = field(default_factory=list)
     signature: ModuleCallSignature | None = None
@@ -93,7 +93,8 @@ class CallTree:
         root: the outermost call.
         owner: node -> the call that it is a node of.
         consumers: node -> the calls in which it is used.
-        inlined: ``(path, path of the call around)`` of calls that are none of their own.
+        inlined: ``(path, path of the call around)`` of calls that are none of their own: those in
+            subgraphs among them.
         nodes: the nodes of the program's graph by name.
         names: placeholder of state -> its names, its own first; tied tensors have several.
         state: result of an operator that wrote to state in place -> the placeholder of that state,
@@ -173,6 +174,7 @@ def call_tree(program: Any) -> CallTree:
     if tree.sizes_stay:
         _sizes_first(tree)
     _own(tree)
+    _note_subgraphs(tree)
     _sign(tree)
     _count_consumers(tree)
     return tree
@@ -188,8 +190,7 @@ def _nested(graph: torch.fx.Graph) -> Call:
     """The nodes in calls, by their module stacks. Inputs, outputs and subgraphs belong nowhere."""
     nodes = [n for n in graph.nodes if n.op == "call_function"]
     stacks = _stacks(nodes)
-    first = next((n.meta["nn_module_stack"] for n in nodes if n.meta.get("nn_module_stack")), {})
-    root = Call("", "", next((str(cls) for _, cls in first.values()), ""))
+    root = Call("", "")
     open_calls = [root]
     for node, frames in zip(nodes, stacks, strict=True):
         depth = _common(frames, [(c.name, c.path, c.class_name) for c in open_calls[1:]])
@@ -239,7 +240,7 @@ def _common(a: Sequence[Frame], b: Sequence[Frame]) -> int:
     return count
 
 
-# -- calls that cannot be one piece -----------------------------------------------------------------
+# -- calls that cannot be one piece ---------------------------------------------------------------
 
 
 def _inline(tree: CallTree, call: Call) -> None:
@@ -298,12 +299,38 @@ def _inline_unbalanced(tree: CallTree) -> None:
             _inline(tree, call)
 
 
-# -- sizes ------------------------------------------------------------------------------------------
+def _note_subgraphs(tree: CallTree) -> None:
+    """Modules that are called in functions of higher-order operators are no calls of their own."""
+    for node in tree.program.graph.nodes:
+        if node.op != "get_attr":
+            continue
+        inner = getattr(tree.program.graph_module, str(node.target))
+        paths = dict.fromkeys(_paths_in(inner))
+        around = {tree.owner[user].path for user in node.users}
+        tree.inlined += [(path, outer) for path in paths for outer in around]
+
+
+def _paths_in(module: torch.fx.GraphModule) -> Iterator[str]:
+    """The paths of the module calls in a subgraph, and in its own subgraphs."""
+    for node in module.graph.nodes:
+        for path, _ in (node.meta.get("nn_module_stack") or {}).values():
+            if path:
+                yield path
+        if node.op == "get_attr":
+            yield from _paths_in(getattr(module, str(node.target)))
+
+
+# -- sizes ----------------------------------------------------------------------------------------
+
+
+_NEW_LAYOUTS = ("aten::resize_", "aten::resize_as_", "aten::set_")
 
 
 def _changes_sizes(node: torch.fx.Node) -> bool:
     target = node.target
-    return isinstance(target, torch._ops.OpOverload) and torch.Tag.inplace_view in target.tags
+    if not isinstance(target, torch._ops.OpOverload):
+        return False
+    return torch.Tag.inplace_view in target.tags or target._schema.name in _NEW_LAYOUTS
 
 
 def _sizes_first(tree: CallTree) -> None:
@@ -328,7 +355,7 @@ def _sizes_first(tree: CallTree) -> None:
             call.parent.items.remove(call)
 
 
-# -- who uses what ----------------------------------------------------------------------------------
+# -- who uses what --------------------------------------------------------------------------------
 
 
 def _own(tree: CallTree) -> None:
@@ -377,7 +404,7 @@ def _count_consumers(tree: CallTree) -> None:
                 consume(node, call)
 
 
-# -- state ------------------------------------------------------------------------------------------
+# -- state ----------------------------------------------------------------------------------------
 
 
 def _state_names(program: Any) -> dict[torch.fx.Node, list[str]]:
@@ -401,9 +428,8 @@ def _written_state(
     found: dict[torch.fx.Node, torch.fx.Node] = {}
     for node in graph.nodes:
         written = _returned_argument(node)
-        state = found.get(written, written) if written is not None else None
-        if state in names:
-            found[node] = state
+        if written is not None and found.get(written, written) in names:
+            found[node] = found.get(written, written)
     return found
 
 

@@ -22,6 +22,7 @@ from stillframe.export.signature import ExportGraphSignature, InputKind
 from stillframe.fake.tensor import FakeTensor
 from stillframe.symbolic import Expr
 
+
 @dataclass(frozen=True)
 class Source:
     """A function: its text, and the function itself.
@@ -95,11 +96,17 @@ class _NoDoor:
 
 
 class BodyCode(_HierarchyCode):
-    """One body of a submodule as a function of flat values."""
+    """One body of a submodule as a function of flat values.
 
-    def __init__(self, program: Any, body: Body) -> None:
+    Args:
+        program: the whole program.
+        body: the body.
+        first_switch: see :func:`first_switch`.
+    """
+
+    def __init__(self, program: Any, body: Body, first_switch: bool) -> None:
         super().__init__(_NoDoor(body.graph, program.graph_module))
-        self._first_switch = first_switch(program.graph)
+        self._first_switch = first_switch
 
     def source(self, filename: str) -> Source:
         """The function."""

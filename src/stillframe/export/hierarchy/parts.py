@@ -86,12 +86,12 @@ def flat_arguments(
 class Part(Holder, Captures):
     """A submodule of a program.
 
-    ``graph`` is the graph of its first call, ``code`` the same as Python, ``graphs`` those of all its
-    bodies; they are hidden where the original module has attributes of these names. Parts are
+    ``graph`` is the graph of its first call, ``code`` the same as Python, ``graphs`` those of all
+    its bodies; they are hidden where the original module has attributes of these names. Parts are
     indexed like the lists and dicts of modules that they stand for: ``model.layers[0]``.
 
-    A part can be replaced: ``model.encoder = other``. Its place is then called with the arguments of
-    the user's code where its call signature was kept, else with the flat values that it used.
+    A part can be replaced: ``model.encoder = other``. Its place is then called with the arguments
+    of the user's code where its call signature was kept, else with the flat values that it used.
     """
 
     _part_path: str = ""
@@ -109,8 +109,8 @@ class Part(Holder, Captures):
         body = bodies[captured.body]
         if len(captured.values) != len(body.outside):
             raise NotSupported(
-                f"self.{self._part_path} cannot be called on its own: its code uses values that are no "
-                f"arguments of it ({', '.join(body.outside)}).",
+                f"self.{self._part_path} cannot be called on its own: its code uses values that "
+                f"are no arguments of it ({', '.join(body.outside)}).",
                 hints=["call the whole model", "make them arguments of its forward"],
             )
         return body.run(self, args, kwargs, captured)
