@@ -139,7 +139,7 @@ class _Builder:
         body = Body(call, self.graph, signature)
         tensors = self._tensors_from_outside()
         if signature is not None:
-            body.takes = self.tree.named(signature.inputs)
+            body.takes = self.tree.arguments(call)
             for node in body.takes:
                 self._input(node)
             body.extras = [n for n in tensors if n not in self.values]
@@ -300,6 +300,7 @@ class _Builder:
 
     def _value(self, node: Node) -> Node:
         """What stands for a value of the program here."""
+        node = self.tree.resolved(node, self.call)
         known: Node | None = self.values.get(node)
         if known is not None:
             return known

@@ -9,7 +9,7 @@ those of the call around it.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,6 +99,7 @@ class CallTree:
         names: placeholder of state -> its names, its own first; tied tensors have several.
         state: result of an operator that wrote to state in place -> the placeholder of that state,
             which is the same tensor.
+        instead: ``(node, call that uses it)`` -> the node that it uses instead.
         sizes_stay: whether no operator changes sizes in place, so that a size may be read early.
     """
 
@@ -110,7 +111,12 @@ class CallTree:
     nodes: dict[str, torch.fx.Node] = field(default_factory=dict)
     names: dict[torch.fx.Node, list[str]] = field(default_factory=dict)
     state: dict[torch.fx.Node, torch.fx.Node] = field(default_factory=dict)
+    instead: dict[tuple[torch.fx.Node, Call], torch.fx.Node] = field(default_factory=dict)
     sizes_stay: bool = True
+
+    def resolved(self, node: torch.fx.Node, call: Call) -> torch.fx.Node:
+        """What ``call`` uses where its nodes name ``node``."""
+        return self.instead.get((node, call), node)
 
     def is_inside(self, node: torch.fx.Node, call: Call) -> bool:
         """Whether ``node`` is computed in ``call``."""
@@ -140,14 +146,19 @@ class CallTree:
         """The values that a call uses, in order: those of its signature, then of its nodes."""
         signature = call.signature
         if signature is not None:
-            yield from self.named(signature.inputs)
+            yield from self.arguments(call)
         for item in call.items:
             if isinstance(item, Call):
                 yield from self.uses(item)
             else:
-                yield from item.all_input_nodes
+                yield from (self.resolved(n, call) for n in item.all_input_nodes)
         if signature is not None:
-            yield from self.named(signature.outputs)
+            yield from (self.resolved(n, call) for n in self.named(signature.outputs))
+
+    def arguments(self, call: Call) -> list[torch.fx.Node]:
+        """The values that a call with a signature is called with."""
+        assert call.signature is not None and call.parent is not None
+        return [self.resolved(n, call.parent) for n in self.named(call.signature.inputs)]
 
 
 def is_number(node: torch.fx.Node) -> bool:
@@ -384,24 +395,105 @@ def _count_consumers(tree: CallTree) -> None:
     Where a call, or one around it, reads the value from its own module, nobody has to bring it.
     """
 
-    def consume(node: torch.fx.Node, call: Call) -> None:
-        around: Call | None = call
-        while around is not None:
-            if tree.has_own_name(node, around):
-                return
-            around = around.parent
-        tree.consumers.setdefault(node, set()).add(call)
-
-    for node in tree.program.graph.nodes:
-        for user in node.users:
-            consume(node, tree.owner.get(user, tree.root))
+    uses = [
+        (node, tree.owner.get(user, tree.root))
+        for node in tree.program.graph.nodes
+        for user in node.users
+    ]
     for call in tree.root.calls():
         if call.signature is not None:
             assert call.parent is not None
-            for node in tree.named(call.signature.inputs):
-                consume(node, call.parent)
-            for node in tree.named(call.signature.outputs):
-                consume(node, call)
+            uses += [(node, call.parent) for node in tree.named(call.signature.inputs)]
+            uses += [(node, call) for node in tree.named(call.signature.outputs)]
+    tree.instead = instead_of_echoes(uses, tree.owner)
+    for node, user in uses:
+        _consume(tree, tree.resolved(node, user), user)
+
+
+def _consume(tree: CallTree, node: torch.fx.Node, call: Call) -> None:
+    around: Call | None = call
+    while around is not None:
+        if tree.has_own_name(node, around):
+            return
+        around = around.parent
+    tree.consumers.setdefault(node, set()).add(call)
+
+
+# -- values that an operator hands back ---------------------------------------------------------
+
+
+_DROPOUTS = frozenset(
+    {
+        aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default,
+        aten.feature_alpha_dropout.default,
+    }
+)  # fmt: skip
+_CONVERSIONS = frozenset(getattr(aten.to, name) for name in aten.to.overloads())
+
+
+def echoed(node: torch.fx.Node) -> torch.fx.Node | None:
+    """The argument that an operator hands back as it is: ``x.to(x.dtype)`` is ``x``."""
+    source = node.args[0] if node.args else None
+    if not isinstance(source, torch.fx.Node):
+        return None
+    if node.target in _DROPOUTS:
+        return source if node.args[2:] == (False,) else None
+    if node.target not in _CONVERSIONS:
+        return None
+    before, after = source.meta.get("val"), node.meta.get("val")
+    if not isinstance(before, torch.Tensor) or not isinstance(after, torch.Tensor):
+        return None
+    same = before.dtype == after.dtype and before.device == after.device
+    as_it_is = True not in node.args and not {"copy", "memory_format"} & set(node.kwargs)
+    return source if same and as_it_is else None
+
+
+Use = tuple[torch.fx.Node, Call]
+
+
+def instead_of_echoes(uses: Sequence[Use], owner: Mapping[torch.fx.Node, Call]) -> dict[Use, Any]:
+    """``(node, call)`` -> what the call uses instead of ``node``.
+
+    A tensor that was converted to the dtype that it has is known to the capture by its new node,
+    from then on, also to those who hold the old one: ``x.to(x.dtype)`` in a submodule is then what
+    the modules around it use for ``x``. They use ``x``, unless the submodule returns the new node:
+    its signature says so, or nothing else comes out of it.
+    """
+    found: dict[Use, torch.fx.Node] = {}
+    others: set[Call] = set()  # something comes out of them that is no echo
+    for node, call in uses:
+        source: torch.fx.Node | None = node
+        while source is not None and not _is_visible(source, call, owner):
+            source = echoed(source)
+        if source is None:
+            others.update(_left(node, call, owner))
+        elif source is not node:
+            found[node, call] = source
+    return {
+        (node, call): source
+        for (node, call), source in found.items()
+        if not _returns(_left(node, call, owner)[-1], node, others)
+    }
+
+
+def _is_visible(node: torch.fx.Node, call: Call, owner: Mapping[torch.fx.Node, Call]) -> bool:
+    return node not in owner or call.is_within(owner[node])
+
+
+def _left(node: torch.fx.Node, user: Call, owner: Mapping[torch.fx.Node, Call]) -> list[Call]:
+    """The calls that ``node`` comes out of on its way to ``user``, inner ones first."""
+    found = []
+    call: Call | None = owner[node]
+    while call is not None and not user.is_within(call):
+        found.append(call)
+        call = call.parent
+    return found
+
+
+def _returns(call: Call, node: torch.fx.Node, others: Set[Call]) -> bool:
+    if call.signature is None:
+        return call not in others
+    return any(getattr(a, "name", "") == node.name for a in call.signature.outputs)
 
 
 # -- state ----------------------------------------------------------------------------------------
