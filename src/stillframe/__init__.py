@@ -52,7 +52,7 @@ _HOMES = {
     ),
 }  # fmt: skip
 
-__all__ = ["__version__", "export", *_HOMES]
+__all__ = ["__version__", "export", "unflatten", *_HOMES]
 
 if TYPE_CHECKING:
     import torch
@@ -133,7 +133,8 @@ def export(
             then declares what it admits.
         strict: run the module's Python on the frame machine, which sees every read and write of
             globals, closures and objects: a change outside of the program is refused by its path.
-        preserve_module_call_signature: not supported yet.
+        preserve_module_call_signature: paths of submodules whose way of being called is kept in
+            ``program.module_call_graph``: :func:`unflatten` gives them their own arguments.
         assume: relations between the dims that hold for every call, and are checked then:
             ``[b % 2 == 0, h == w, s <= 4 * b]``, or the same as text.
         prefer_deferred_runtime_asserts_over_guards: a condition that the program needs beyond what
@@ -163,6 +164,29 @@ def export(
         prefer_deferred_runtime_asserts_over_guards=prefer_deferred_runtime_asserts_over_guards,
         verify=verify,
     )
+
+
+def unflatten(program: ExportedProgram) -> torch.nn.Module:
+    """A program as a tree of modules, with the names of the module that it was made from.
+
+    Every submodule that was called is a module with the operators captured in it, and parameters
+    and buffers are where they were. The result takes what ``program.module()`` takes, with the
+    same checks, and gives the same numbers. The tensors are those of the program, not copies.
+
+    Submodules can be replaced (``model.encoder = other``): those of
+    ``preserve_module_call_signature`` are called as the original was, others with the flat values
+    that they use.
+
+    Args:
+        program: what :func:`export` returned; also one that was decomposed or loaded.
+
+    Raises:
+        InvalidInput: ``program`` is no program.
+        NotSupported: as for ``program.module()``.
+    """
+    from stillframe.export.unflatten import unflatten as run
+
+    return run(program)
 
 
 def __getattr__(name: str) -> Any:

@@ -67,11 +67,6 @@ def test_unknown_leaf_is_named(net: Net) -> None:
         sf.export(net, (object(),))
 
 
-def test_not_supported_says_what(net: Net) -> None:
-    with pytest.raises(sf.NotSupported, match="preserve_module_call_signature"):
-        sf.export(net, example(), preserve_module_call_signature=("body",))
-
-
 def test_sparse_input_is_refused_by_path() -> None:
     with pytest.raises(sf.NotSupported, match="x.*layout torch.sparse_csc"):
         sf.export(lambda x: x * 2, (torch.eye(3).to_sparse_csc(),))

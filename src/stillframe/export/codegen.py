@@ -46,6 +46,9 @@ TABLES: dict[InputKind, tuple[str, str]] = {
     InputKind.CUSTOM_OBJ: ("__dict__", "obj"),
 }
 
+# Kinds of nodes whose results are let go after their last use.
+_MAKES_VALUES = ("call_function", "call_module")
+
 _GRADIENTS = (OutputKind.GRADIENT_TO_PARAMETER, OutputKind.GRADIENT_TO_USER_INPUT)
 
 _INFIX: dict[Any, str] = {
@@ -281,7 +284,7 @@ class ProgramCode:
             for used in node.all_input_nodes:
                 if used not in seen:
                     seen.add(used)
-                    if used.op == "call_function" and not _is_number(used.meta.get("val")):
+                    if used.op in _MAKES_VALUES and not _is_number(used.meta.get("val")):
                         found.setdefault(node, []).append(used)
             seen.add(node)
         return found

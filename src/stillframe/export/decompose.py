@@ -20,6 +20,7 @@ from stillframe import torch_private
 from stillframe.errors import InvalidInput, NotSupported
 from stillframe.export import passes
 from stillframe.export.door import Door
+from stillframe.export.module_calls import SignatureFollower
 from stillframe.export.naming import Names
 from stillframe.export.program import CORE, FUNCTIONAL, ExportedProgram
 from stillframe.export.signature import (
@@ -116,6 +117,7 @@ class Rerun:
         )
         self.names = Names()
         self.tokens: TokenThread | None = None
+        self.calls = SignatureFollower(program.module_call_graph, program.graph, self._node_now)
 
     def run(self, dialect: str) -> ExportedProgram:
         """The whole of it, from placeholders to the new program."""
@@ -136,7 +138,7 @@ class Rerun:
             forbid_gradients(graph)
         self.recorder.finish()
         passes.run(graph)
-        notes = list(self.program.notes)
+        notes = [*self.program.notes, *self.calls.notes()]
         for op in _left_whole(graph) if dialect == CORE else ():
             dialect = FUNCTIONAL
             why = self.recorder.left_whole.get(op, "its decomposition declines")
@@ -145,6 +147,7 @@ class Rerun:
             graph_module=torch_private.lazy_graph_module(graph),
             graph_signature=ExportGraphSignature(self.input_specs, specs),
             constants=self.constants,
+            module_call_graph=self.calls.entries(),
             dialect=dialect,
             notes=notes,
         )
@@ -159,6 +162,7 @@ class Rerun:
                 )
             _refuse_sparse(node)
             if node.op == "call_function":
+                self.calls.before(node)
                 self._run_node(node)
         self.recorder.flush_asserts()
 
@@ -261,6 +265,12 @@ class Rerun:
     def _run_node(self, node: torch.fx.Node) -> None:
         with self.recorder.run_of(node):
             self.values[node] = self._value_of(node)
+            self.calls.after(node)
+
+    def _node_now(self, node: torch.fx.Node) -> Any:
+        """The node of the new graph that computes what ``node`` stands for at present."""
+        value = self.values[node]
+        return value if isinstance(value, torch.fx.Node) else self.recorder.operand(value)
 
     def _value_of(self, node: torch.fx.Node) -> Any:
         target, val = node.target, node.meta["val"]

@@ -15,11 +15,14 @@ from stillframe.trace.operators import has_effect
 
 Pass = Callable[[torch.fx.Graph], None]
 
+#: Metadata of nodes that stay although nobody uses them: a call signature speaks of them.
+KEPT = "kept"
+
 
 def remove_dead_nodes(graph: torch.fx.Graph) -> None:
-    """Erase nodes whose result nobody uses, unless they write, check, or draw random numbers."""
+    """Erase nodes whose result nobody uses, unless they write, check, draw, or are kept."""
     for node in reversed(graph.nodes):
-        if not node.users and not has_effect(node):
+        if not node.users and KEPT not in node.meta and not has_effect(node):
             graph.erase_node(node)
 
 

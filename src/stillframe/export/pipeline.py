@@ -25,6 +25,7 @@ from stillframe.export import strict as strict_capture
 from stillframe.export.assumptions import Assumption, assumptions
 from stillframe.export.call_spec import CallSpec
 from stillframe.export.inputs import FakeInputs, InputMaker
+from stillframe.export.module_calls import SYMBOLIC_ARGUMENTS, SignatureCollector, check_paths
 from stillframe.export.naming import Names
 from stillframe.export.ownership import own_tensors
 from stillframe.export.program import ExportedProgram
@@ -39,9 +40,6 @@ from stillframe.export.signature import (
     ModuleCallSignature,
     OutputKind,
     OutputSpec,
-    SymBoolArgument,
-    SymFloatArgument,
-    SymIntArgument,
     TensorArgument,
 )
 from stillframe.export.state import (
@@ -103,8 +101,6 @@ def export(
         )
     if kwargs is not None and not isinstance(kwargs, dict):
         raise InvalidInput(f"kwargs must be a dict by name, got {type(kwargs).__name__}.")
-    if preserve_module_call_signature:
-        raise NotSupported("preserve_module_call_signature is not supported yet.")
     root = mod if isinstance(mod, torch.nn.Module) else _FunctionModule(mod)
     _refuse_script_modules(root)
     finish_code(root)
@@ -117,6 +113,7 @@ def export(
         prefer_deferred_runtime_asserts_over_guards,
         sys._getframe(1),
         strict,
+        check_paths(preserve_module_call_signature, module_paths(root)),
     )
     with torch_private.ambient_modes_off():
         program = _most_general(request)
@@ -164,6 +161,7 @@ class Request:
         prefer_asserts: conditions on declared dims become checks of the program.
         floor: the frame that called; stacks end below it.
         strict: the frame machine runs the module's Python.
+        preserved: paths of the submodules whose call signatures are kept.
     """
 
     root: torch.nn.Module
@@ -174,6 +172,7 @@ class Request:
     prefer_asserts: bool
     floor: FrameType
     strict: bool = False
+    preserved: frozenset[str] = frozenset()
 
 
 def _most_general(request: Request) -> ExportedProgram:
@@ -283,6 +282,9 @@ class _Capture:
         self.object_names = script_objects.named_objects(self.modules)
         self.objects: dict[str, torch.ScriptObject] = {}
         script_objects.refuse_stand_ins(self.modules, self.leaves)
+        self.calls = SignatureCollector(self.modules, request.preserved, self.recorder)
+        if request.preserved:
+            self.recorder.scope.observer = self.calls
         self._first_user_node: torch.fx.Node | None = None
         self.inputs = InputMaker(self.env, request.leaf_specs, request.assume, moved).make()
         self._take_objects()
@@ -467,7 +469,7 @@ class _Capture:
             elif isinstance(to_size(value), Expr):
                 node = self.recorder.operand(value)
                 operands.append(node)
-                argument = _SYMBOLIC_ARGUMENTS[to_size(value).sort](node.name)
+                argument = SYMBOLIC_ARGUMENTS[to_size(value).sort](node.name)
                 specs.append(OutputSpec(OutputKind.USER_OUTPUT, argument, None))
             elif value is None or isinstance(value, (int, float, bool, str)):
                 operands.append(value)
@@ -600,6 +602,7 @@ class _Capture:
             notes=[
                 *self.notes,
                 *self.recorder.notes,
+                *self.calls.notes(self.recorder.graph),
                 *static_dims(self.verdicts),
                 *effects.notes(constants, self.lifted),
             ],
@@ -626,15 +629,8 @@ class _Capture:
 
     def _module_call_graph(self, out_spec: pytree.TreeSpec) -> list[ModuleCallEntry]:
         signature = ModuleCallSignature([], [], self.in_spec, out_spec)
-        entries = [ModuleCallEntry(path, None) for path, _ in self.modules[1:]]
-        return [ModuleCallEntry("", signature), *entries]
-
-
-_SYMBOLIC_ARGUMENTS: dict[str, Any] = {
-    "int": SymIntArgument,
-    "float": SymFloatArgument,
-    "bool": SymBoolArgument,
-}
+        paths = [path for path, _ in self.modules[1:]]
+        return [ModuleCallEntry("", signature), *self.calls.entries(paths)]
 
 
 def _input_argument(name: str, leaf: Any) -> Any:
@@ -644,7 +640,7 @@ def _input_argument(name: str, leaf: Any) -> Any:
         return script_objects.argument(name, leaf)
     size = to_size(leaf)
     if isinstance(size, Expr):
-        return _SYMBOLIC_ARGUMENTS[size.sort](name)
+        return SYMBOLIC_ARGUMENTS[size.sort](name)
     return ConstantArgument(name, leaf)
 
 

@@ -37,7 +37,7 @@ from stillframe.frames import Machine, Policy, places
 from stillframe.frames.frame import NULL, Frame
 from stillframe.frames.lookup import python_special, type_lookup
 from stillframe.frames.machine import deep_recursion, frame_of_loop, loop_code
-from stillframe.trace.scope import inside
+from stillframe.trace.scope import in_scope
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _STILLFRAME = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -338,8 +338,7 @@ class StrictPolicy(Policy):
         code = getattr(getattr(forward, "__func__", forward), "__code__", None)
         if _has_hooks(module) or code is None or not _is_users(code):
             return module(*args, **kwargs)
-        with inside(module):
-            return self.call(forward, args, kwargs)
+        return in_scope(module, lambda *a, **k: self.call(forward, a, k), args, kwargs)
 
 
 #: Their operators are C code, or torch's own Python over it, and are recorded as they run.

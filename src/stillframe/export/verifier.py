@@ -21,6 +21,7 @@ import torch
 
 from stillframe import torch_private
 from stillframe.errors import SpecViolationError
+from stillframe.export.module_calls import named_nodes
 from stillframe.export.naming import PREFIXES
 from stillframe.export.signature import ConstantArgument, InputKind, OutputKind
 from stillframe.trace.decompositions import default_table, is_core
@@ -67,6 +68,7 @@ def check(program: ExportedProgram) -> None:
     _check_inputs(program)
     _check_outputs(program)
     _check_assumptions(program)
+    _check_module_calls(program)
     for rule in dialect:
         for node in program.graph.nodes:
             if node.op == "call_function":
@@ -116,6 +118,25 @@ def _check_assumptions(program: ExportedProgram) -> None:
             raise SpecViolationError(f"an assumption asks for {what!r}, which is no question.")
         if about and not isinstance(placeholders.get(about), torch.Tensor):
             raise SpecViolationError(f"an assumption is about {about!r}, which is no tensor input.")
+
+
+def _check_module_calls(program: ExportedProgram) -> None:
+    """Call signatures of submodules speak of nodes of the graph, and fit their structures."""
+    names = {n.name for n in program.graph.nodes}
+    for entry in program.module_call_graph:
+        signature = entry.signature
+        if signature is None or not entry.fqn:
+            continue
+        leaves = (signature.in_spec.num_leaves, signature.out_spec.num_leaves)
+        if leaves != (len(signature.inputs), len(signature.outputs)):
+            raise SpecViolationError(
+                f"the call signature of {entry.fqn} does not fit its structures."
+            )
+        for name in named_nodes(signature):
+            if name not in names:
+                raise SpecViolationError(
+                    f"the call signature of {entry.fqn} names {name}, which is no node."
+                )
 
 
 def _check_graph(graph: torch.fx.Graph, owner: torch.nn.Module) -> None:

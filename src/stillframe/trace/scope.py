@@ -11,13 +11,17 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 
 from stillframe.errors import InternalError
 
 ModuleStack = dict[str, tuple[str, str]]
+
+#: The key of the root's call in a module stack.
+ROOT_KEY = "L__self__"
 
 _local = threading.local()
 _lock = threading.Lock()
@@ -44,6 +48,32 @@ def module_paths(root: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
     return found
 
 
+def key_of_call(name: str) -> str:
+    """The key in a module stack for a call named ``path`` or ``path@n``."""
+    return f"{ROOT_KEY}.{name}" if name else ROOT_KEY
+
+
+def name_of_call(key: str) -> str:
+    """The name of a call whose key this is: ``""`` for the root's."""
+    return key.removeprefix(ROOT_KEY).removeprefix(".")
+
+
+class Observer(Protocol):
+    """Is told what certain modules are called with and what they return."""
+
+    def wants(self, module: torch.nn.Module) -> bool:
+        """Whether calls of ``module`` are of interest."""
+        ...
+
+    def called(self, module: torch.nn.Module, args: Any, kwargs: Any) -> Any:
+        """A call is about to begin; what this returns is given to :meth:`returned`."""
+        ...
+
+    def returned(self, name: str, call: Any, result: Any) -> None:
+        """The call of that name, still open, has this result."""
+        ...
+
+
 class ModuleScope:
     """The stack of module calls in progress, with the path by which each was reached.
 
@@ -53,9 +83,11 @@ class ModuleScope:
     Attributes:
         grad_mode: gives a tensor that tells a program, when it runs, whether gradients are enabled;
             None where a capture is only for the mode that it runs in.
+        observer: is told of the calls of some modules; None for nobody.
     """
 
     grad_mode: Callable[[], torch.Tensor] | None = None
+    observer: Observer | None = None
 
     def __init__(self, modules: Sequence[tuple[str, torch.nn.Module]]) -> None:
         self._paths: dict[int, list[str]] = {}
@@ -65,12 +97,14 @@ class ModuleScope:
         root = {"L__self__": ("", self._class_name(type(modules[0][1])))} if modules else {}
         self._stacks: list[ModuleStack] = [root]
         self._open: list[str] = [""]
+        self._calls: dict[str, int] = {}
 
     @property
     def stack(self) -> ModuleStack:
         """Key -> (path, qualified class name), outermost first.
 
-        One dict for each module call, never changed once made: nodes share it."""
+        The first call of a module has the key ``L__self__.path``, the next ``L__self__.path@1``,
+        and so on. One dict for each call, never changed once made: nodes share it."""
         return self._stacks[-1]
 
     @property
@@ -86,9 +120,8 @@ class ModuleScope:
             self._open.append(self._open[-1])
             return
         path = paths[0] if len(paths) == 1 else self._reached_by(paths)
-        key = f"L__self__.{path}" if path else "L__self__"
         stack = dict(self._stacks[-1])
-        stack[key] = (path, self._class_name(type(module)))
+        stack[self._key(path)] = (path, self._class_name(type(module)))
         self._stacks.append(stack)
         self._open.append(path)
 
@@ -96,6 +129,18 @@ class ModuleScope:
         """The innermost module call ends."""
         self._stacks.pop()
         self._open.pop()
+
+    @property
+    def call_name(self) -> str:
+        """The innermost module call: its path, and ``@1`` and so on from the second call on."""
+        return name_of_call(next(reversed(self.stack)))
+
+    def _key(self, path: str) -> str:
+        if not path:
+            return ROOT_KEY
+        count = self._calls.get(path, 0)
+        self._calls[path] = count + 1
+        return key_of_call(f"{path}@{count}" if count else path)
 
     def _reached_by(self, paths: list[str]) -> str:
         """Of the names of a shared module, the first one below the caller that is on the stack."""
@@ -138,30 +183,35 @@ _CALL: Place = (torch.nn.Module, "__call__")
 
 
 def _call(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-    scope: ModuleScope | None = getattr(_local, "scope", None)
     call = _originals[_CALL]
-    if scope is None:
+    if current() is None:
         return call(self, *args, **kwargs)
-    scope.enter(self)
-    try:
-        return call(self, *args, **kwargs)
-    finally:
-        scope.leave()
+    return in_scope(self, partial(call, self), args, kwargs)
 
 
 replace_while_capturing(*_CALL, _call)
 
 
-@contextlib.contextmanager
-def inside(module: torch.nn.Module) -> Iterator[None]:
-    """A call of ``module`` that does not go through ``Module.__call__``."""
-    scope: ModuleScope | None = getattr(_local, "scope", None)
+def in_scope(
+    module: torch.nn.Module, run: Callable[..., Any], args: Any, kwargs: dict[str, Any]
+) -> Any:
+    """``run(*args, **kwargs)`` as a call of ``module``, reported to the capture of this thread."""
+    scope = current()
     if scope is None:
-        yield
-        return
+        return run(*args, **kwargs)
+    observer = scope.observer
+    if observer is None or not observer.wants(module):
+        scope.enter(module)
+        try:
+            return run(*args, **kwargs)
+        finally:
+            scope.leave()
+    call = observer.called(module, args, kwargs)
     scope.enter(module)
     try:
-        yield
+        result = run(*args, **kwargs)
+        observer.returned(scope.call_name, call, result)
+        return result
     finally:
         scope.leave()
 
