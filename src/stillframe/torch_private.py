@@ -364,6 +364,12 @@ def is_functorch_wrapper(tensor: torch.Tensor) -> bool:
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
 
 
+def is_innermost_function_mode(mode: Any) -> bool:
+    """Whether ``mode`` sees the next call of a torch function in this thread first."""
+    modes = torch.overrides._get_current_function_mode_stack()
+    return bool(modes) and modes[-1] is mode
+
+
 def inside_transform() -> bool:
     """Whether code runs inside ``torch.vmap``, ``torch.func.grad`` or the like."""
     return torch._C._functorch.peek_interpreter_stack() is not None

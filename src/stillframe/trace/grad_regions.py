@@ -45,10 +45,12 @@ class _Regions:
 
     def enter(self, original: Callable[..., Any], region: Any) -> Any:
         """``region.__enter__()``."""
-        before = torch.is_grad_enabled()
-        switches = self.recorder.functions.switches
+        functions = self.recorder.functions
+        if not torch_private.is_innermost_function_mode(functions):
+            return original(region)  # inside of an operator
+        before, switches = torch.is_grad_enabled(), functions.switches
         result = original(region)
-        unseen = self.recorder.functions.switches == switches and not torch.is_grad_enabled()
+        unseen = functions.switches == switches and not torch.is_grad_enabled()
         takes_effect = getattr(region, "mode", True)  # inference_mode(False) does not
         if unseen and takes_effect and self.open is None and before == self.ambient:
             self.open = region
