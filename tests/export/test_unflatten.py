@@ -258,9 +258,8 @@ def test_a_module_that_is_called_by_one_that_does_not_hold_it() -> None:
     tree = assert_same(exported(Both()))
     with pytest.raises(sf.NotSupported, match="operators of self.lin are part of self.borrower"):
         tree.lin = nn.Identity()
-    tree.borrower = Flat(lambda x, *weights: x)
-    expected = torch.nn.functional.linear(x := example(), tree.lin.weight, tree.lin.bias) + x
-    torch.testing.assert_close(tree(x), expected)
+    with pytest.raises(sf.NotSupported, match=r"takes \(x, p_lin_weight, p_lin_bias\) and gives"):
+        tree.borrower = nn.Identity()
 
 
 class Flat(nn.Module):
@@ -648,6 +647,56 @@ def test_calls_of_a_kept_signature_are_checked() -> None:
     tree.encoder = Flat(lambda *args, **kwargs: (1, 2))
     with pytest.raises(sf.CallError, match="self.encoder returned another structure"):
         tree(x)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_values_that_an_operator_hands_back_do_not_come_from_inside(kept: bool) -> None:
+    class Norm(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x.to(torch.float32)
+            return x / x.square().sum()
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = Norm()
+            self.drop = nn.Dropout()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.drop(self.norm(x)) * x
+
+    module = nn.Sequential(Layer(), Block(), Block()).eval()
+    names = ("1.norm", "1.drop") if kept else ()
+    tree = assert_same(exported(module, preserve_module_call_signature=names))
+    x = example(5)
+    for name in ("norm", "drop"):
+        for model in (tree, module):
+            setattr(model[1], name, nn.Softplus())
+        torch.testing.assert_close(tree(x), module(x))
+
+
+def test_a_module_of_several_values_is_replaced_by_its_signature_only() -> None:
+    class Second(nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return y * 2 - x
+
+    class Uses(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ModuleList([Second()])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.parts[0](x, x + 1)
+
+    module = Uses()
+    tree = sf.unflatten(exported(module))
+    for replace in (lambda: setattr(tree, "parts", module.parts),
+                    lambda: tree.parts.__setitem__(0, module.parts[0])):  # fmt: skip
+        with pytest.raises(sf.NotSupported, match=r"signature=\('parts.0',\), and it is called"):
+            replace()
+    tree = sf.unflatten(exported(module, preserve_module_call_signature=("parts.0",)))
+    tree.parts = module.parts
+    torch.testing.assert_close(tree(x := example()), module(x))
 
 
 def test_modules_are_replaced_one_by_one() -> None:

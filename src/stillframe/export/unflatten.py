@@ -92,6 +92,11 @@ def _fixed(tree: CallTree, bodies: Bodies) -> dict[str, dict[str, str]]:
     for fqn in _asked(tree.program):
         for path in _prefixes(fqn):
             reasons.setdefault(path, f"the program itself reads or writes self.{fqn} at every call")
+    for body in bodies.flat:
+        call = body.call
+        assert call.parent is not None
+        for path in _paths_between(call.path, call.parent.path):
+            reasons.setdefault(path, _flat_text(body))
     reached = {
         path
         for reader, names in bodies.reads.items()
@@ -108,6 +113,15 @@ def _fixed(tree: CallTree, bodies: Bodies) -> dict[str, dict[str, str]]:
             parent, _, name = path.rpartition(".")
             found.setdefault(parent, {})[name] = reason
     return found
+
+
+def _flat_text(body: Body) -> str:
+    path = body.call.path
+    takes, gives = (", ".join(n.name for n in nodes) for nodes in (body.takes, body.gives))
+    return (
+        f"self.{path} takes ({takes}) and gives ({gives}) in the order of the graph; export with "
+        f"preserve_module_call_signature=({path!r},), and it is called as the original is"
+    )
 
 
 def _paths_between(path: str, around: str) -> set[str]:

@@ -116,7 +116,9 @@ class CallTree:
 
     def resolved(self, node: torch.fx.Node, call: Call) -> torch.fx.Node:
         """What ``call`` uses where its nodes name ``node``."""
-        return self.instead.get((node, call), node)
+        while (node, call) in self.instead:
+            node = self.instead[node, call]
+        return node
 
     def is_inside(self, node: torch.fx.Node, call: Call) -> bool:
         """Whether ``node`` is computed in ``call``."""
@@ -461,14 +463,17 @@ def instead_of_echoes(uses: Sequence[Use], owner: Mapping[torch.fx.Node, Call]) 
     """
     found: dict[Use, torch.fx.Node] = {}
     others: set[Call] = set()  # something comes out of them that is no echo
-    for node, call in uses:
-        source: torch.fx.Node | None = node
-        while source is not None and not _is_visible(source, call, owner):
-            source = echoed(source)
+    pending = list(uses)
+    for node, call in pending:
+        left = _left(node, call, owner)
+        if not left or (node, call) in found:
+            continue
+        source = _source_outside(node, left[-1], owner)
         if source is None:
-            others.update(_left(node, call, owner))
-        elif source is not node:
+            others.update(left)
+        else:
             found[node, call] = source
+            pending.append((source, call))
     return {
         (node, call): source
         for (node, call), source in found.items()
@@ -476,14 +481,23 @@ def instead_of_echoes(uses: Sequence[Use], owner: Mapping[torch.fx.Node, Call]) 
     }
 
 
-def _is_visible(node: torch.fx.Node, call: Call, owner: Mapping[torch.fx.Node, Call]) -> bool:
-    return node not in owner or call.is_within(owner[node])
+def _source_outside(
+    node: torch.fx.Node, around: Call, owner: Mapping[torch.fx.Node, Call]
+) -> torch.fx.Node | None:
+    """The value from outside of a call that is handed back by nodes inside, down to ``node``."""
+    source: torch.fx.Node | None = node
+    while source is not None:
+        home = owner.get(source)
+        if home is None or not home.is_within(around):
+            return source
+        source = echoed(source)
+    return None
 
 
 def _left(node: torch.fx.Node, user: Call, owner: Mapping[torch.fx.Node, Call]) -> list[Call]:
     """The calls that ``node`` comes out of on its way to ``user``, inner ones first."""
     found = []
-    call: Call | None = owner[node]
+    call = owner.get(node)
     while call is not None and not user.is_within(call):
         found.append(call)
         call = call.parent
