@@ -574,6 +574,29 @@ def test_other_forms_of_programs(form: str, tmp_path: Any) -> None:
     assert any(n.op == "call_module" for n in tree.stack.graph.nodes)
 
 
+def test_a_joint_graph_with_a_kept_signature() -> None:
+    class Loss(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = Model()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.model(x).square().sum()
+
+    names = ("model", "model.encoder")
+    program = exported(Loss(), preserve_module_call_signature=names).joint(0)
+    tree = assert_same(program)
+    with pytest.raises(sf.NotSupported, match="computes the gradient of self.model.encoder.lin"):
+        tree.model = nn.Identity()
+
+
+def test_names_that_no_module_can_have_are_refused() -> None:
+    program = exported(Stack())
+    program.module_call_graph.append(sf.ModuleCallEntry("layers.forward"))
+    with pytest.raises(sf.SpecViolationError, match="no module may be called 'forward'"):
+        sf.unflatten(program)
+
+
 def test_an_unflattened_program_is_exported_again() -> None:
     program = exported(Stack())
     again = exported(sf.unflatten(program))
@@ -697,6 +720,26 @@ def test_a_module_of_several_values_is_replaced_by_its_signature_only() -> None:
     tree = sf.unflatten(exported(module, preserve_module_call_signature=("parts.0",)))
     tree.parts = module.parts
     torch.testing.assert_close(tree(x := example()), module(x))
+
+
+def test_state_that_every_call_needs_keeps_its_module() -> None:
+    class Asks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.lin(x) if self.lin.weight.requires_grad else x
+
+    tree = sf.unflatten(exported(Asks()))
+    with pytest.raises(sf.NotSupported, match="every call asks for .* of self.lin.weight"):
+        tree.lin = nn.Identity()
+    norm = nn.Sequential(Layer(), nn.BatchNorm1d(4)).train()
+    dims = ({0: sf.Dim("batch", min=2)},)
+    program = sf.export(norm, (example(),), dynamic_shapes=dims).run_decompositions()
+    tree = sf.unflatten(program)
+    with pytest.raises(sf.NotSupported, match="every call copies a new value to self.1.running"):
+        tree[1] = nn.Identity()
 
 
 def test_modules_are_replaced_one_by_one() -> None:

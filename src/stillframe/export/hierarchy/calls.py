@@ -30,9 +30,9 @@ _SIZE_QUERIES = frozenset(
         aten.sym_storage_offset.default,
     }
 )  # fmt: skip
-_NO_ARITHMETIC = frozenset(
-    {operator.getitem, torch_private.set_grad_enabled, torch.is_grad_enabled}
-)
+_ARITHMETIC = SYMBOLIC_TARGETS - {
+    operator.getitem, torch_private.set_grad_enabled, torch.is_grad_enabled,
+}  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -170,7 +170,7 @@ def is_number(node: torch.fx.Node) -> bool:
 
 def is_arithmetic(node: torch.fx.Node) -> bool:
     """Whether a node computes a number from numbers, and does nothing else."""
-    return is_number(node) and node.target in SYMBOLIC_TARGETS - _NO_ARITHMETIC
+    return node.target in _ARITHMETIC and is_number(node)
 
 
 def call_tree(program: Any) -> CallTree:
