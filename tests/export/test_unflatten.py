@@ -698,6 +698,39 @@ def test_values_that_an_operator_hands_back_do_not_come_from_inside(kept: bool) 
         torch.testing.assert_close(tree(x), module(x))
 
 
+def test_arguments_that_a_module_writes_in_place() -> None:
+    class Writes(nn.Module):
+        def __init__(self, amount: float) -> None:
+            super().__init__()
+            self.amount = amount
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x.add_(self.amount)
+            return x * 2
+
+    class Uses(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = Writes(1.0)
+            self.act = nn.ReLU(inplace=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.act(self.one(x) + x)
+
+    module = Uses()
+    program = exported(module)
+    tree = assert_same(program)
+    x, same = (t := example(5)), t.clone()
+    torch.testing.assert_close(tree(x), module(same))
+    torch.testing.assert_close(x, same)  # what the caller sees
+    assert_same(program.run_decompositions())
+    tree.one, module.one = Writes(3.0), Writes(3.0)
+    torch.testing.assert_close(tree(x), module(same))
+    tree.act, module.act = nn.Softplus(), nn.Softplus()
+    torch.testing.assert_close(tree(x), module(same))
+    torch.testing.assert_close(x, same)
+
+
 def test_a_module_of_several_values_is_replaced_by_its_signature_only() -> None:
     class Second(nn.Module):
         def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -434,7 +434,10 @@ _CONVERSIONS = frozenset(getattr(aten.to, name) for name in aten.to.overloads())
 
 
 def echoed(node: torch.fx.Node) -> torch.fx.Node | None:
-    """The argument that an operator hands back as it is: ``x.to(x.dtype)`` is ``x``."""
+    """The argument that an operator hands back: ``x.to(x.dtype)`` and ``x.add_(1)`` are ``x``."""
+    written = _returned_argument(node)
+    if written is not None:
+        return written
     source = node.args[0] if node.args else None
     if not isinstance(source, torch.fx.Node):
         return None
@@ -458,7 +461,8 @@ def instead_of_echoes(uses: Sequence[Use], owner: Mapping[torch.fx.Node, Call]) 
 
     A tensor that was converted to the dtype that it has is known to the capture by its new node,
     from then on, also to those who hold the old one: ``x.to(x.dtype)`` in a submodule is then what
-    the modules around it use for ``x``. They use ``x``, unless the submodule returns the new node:
+    the modules around it use for ``x``, and so it is for tensors written in place. They use ``x``,
+    which is the same tensor, unless the submodule returns the new node:
     its signature says so, or nothing else comes out of it.
     """
     found: dict[Use, torch.fx.Node] = {}
