@@ -174,8 +174,8 @@ def unflatten(program: ExportedProgram) -> torch.nn.Module:
     same checks, and gives the same numbers. The tensors are those of the program, not copies.
 
     Submodules can be replaced (``model.encoder = other``): those of
-    ``preserve_module_call_signature`` are called as the original was, others with the flat values
-    that they use.
+    ``preserve_module_call_signature`` are called as the original was, others if they take one
+    value and give one.
 
     Args:
         program: what :func:`export` returned; also one that was decomposed or loaded.

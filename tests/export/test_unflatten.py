@@ -258,9 +258,8 @@ def test_a_module_that_is_called_by_one_that_does_not_hold_it() -> None:
     tree = assert_same(exported(Both()))
     with pytest.raises(sf.NotSupported, match="operators of self.lin are part of self.borrower"):
         tree.lin = nn.Identity()
-    tree.borrower = Flat(lambda x, *weights: x)
-    expected = torch.nn.functional.linear(x := example(), tree.lin.weight, tree.lin.bias) + x
-    torch.testing.assert_close(tree(x), expected)
+    with pytest.raises(sf.NotSupported, match=r"takes \(x, p_lin_weight, p_lin_bias\) and gives"):
+        tree.borrower = nn.Identity()
 
 
 class Flat(nn.Module):
@@ -575,6 +574,29 @@ def test_other_forms_of_programs(form: str, tmp_path: Any) -> None:
     assert any(n.op == "call_module" for n in tree.stack.graph.nodes)
 
 
+def test_a_joint_graph_with_a_kept_signature() -> None:
+    class Loss(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = Model()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.model(x).square().sum()
+
+    names = ("model", "model.encoder")
+    program = exported(Loss(), preserve_module_call_signature=names).joint(0)
+    tree = assert_same(program)
+    with pytest.raises(sf.NotSupported, match="computes the gradient of self.model.encoder.lin"):
+        tree.model = nn.Identity()
+
+
+def test_names_that_no_module_can_have_are_refused() -> None:
+    program = exported(Stack())
+    program.module_call_graph.append(sf.ModuleCallEntry("layers.forward"))
+    with pytest.raises(sf.SpecViolationError, match="no module may be called 'forward'"):
+        sf.unflatten(program)
+
+
 def test_an_unflattened_program_is_exported_again() -> None:
     program = exported(Stack())
     again = exported(sf.unflatten(program))
@@ -648,6 +670,109 @@ def test_calls_of_a_kept_signature_are_checked() -> None:
     tree.encoder = Flat(lambda *args, **kwargs: (1, 2))
     with pytest.raises(sf.CallError, match="self.encoder returned another structure"):
         tree(x)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_values_that_an_operator_hands_back_do_not_come_from_inside(kept: bool) -> None:
+    class Norm(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x.to(torch.float32)
+            return x / x.square().sum()
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = Norm()
+            self.drop = nn.Dropout()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.drop(self.norm(x)) * x
+
+    module = nn.Sequential(Layer(), Block(), Block()).eval()
+    names = ("1.norm", "1.drop") if kept else ()
+    tree = assert_same(exported(module, preserve_module_call_signature=names))
+    x = example(5)
+    for name in ("norm", "drop"):
+        for model in (tree, module):
+            setattr(model[1], name, nn.Softplus())
+        torch.testing.assert_close(tree(x), module(x))
+
+
+def test_arguments_that_a_module_writes_in_place() -> None:
+    class Writes(nn.Module):
+        def __init__(self, amount: float) -> None:
+            super().__init__()
+            self.amount = amount
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x.add_(self.amount)
+            return x * 2
+
+    class Uses(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = Writes(1.0)
+            self.act = nn.ReLU(inplace=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.act(self.one(x) + x)
+
+    module = Uses()
+    program = exported(module)
+    tree = assert_same(program)
+    x, same = (t := example(5)), t.clone()
+    torch.testing.assert_close(tree(x), module(same))
+    torch.testing.assert_close(x, same)  # what the caller sees
+    assert_same(program.run_decompositions())
+    tree.one, module.one = Writes(3.0), Writes(3.0)
+    torch.testing.assert_close(tree(x), module(same))
+    tree.act, module.act = nn.Softplus(), nn.Softplus()
+    torch.testing.assert_close(tree(x), module(same))
+    torch.testing.assert_close(x, same)
+
+
+def test_a_module_of_several_values_is_replaced_by_its_signature_only() -> None:
+    class Second(nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return y * 2 - x
+
+    class Uses(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ModuleList([Second()])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.parts[0](x, x + 1)
+
+    module = Uses()
+    tree = sf.unflatten(exported(module))
+    for replace in (lambda: setattr(tree, "parts", module.parts),
+                    lambda: tree.parts.__setitem__(0, module.parts[0])):  # fmt: skip
+        with pytest.raises(sf.NotSupported, match=r"signature=\('parts.0',\), and it is called"):
+            replace()
+    tree = sf.unflatten(exported(module, preserve_module_call_signature=("parts.0",)))
+    tree.parts = module.parts
+    torch.testing.assert_close(tree(x := example()), module(x))
+
+
+def test_state_that_every_call_needs_keeps_its_module() -> None:
+    class Asks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.lin(x) if self.lin.weight.requires_grad else x
+
+    tree = sf.unflatten(exported(Asks()))
+    with pytest.raises(sf.NotSupported, match="every call asks for .* of self.lin.weight"):
+        tree.lin = nn.Identity()
+    norm = nn.Sequential(Layer(), nn.BatchNorm1d(4)).train()
+    dims = ({0: sf.Dim("batch", min=2)},)
+    program = sf.export(norm, (example(),), dynamic_shapes=dims).run_decompositions()
+    tree = sf.unflatten(program)
+    with pytest.raises(sf.NotSupported, match="every call copies a new value to self.1.running"):
+        tree[1] = nn.Identity()
 
 
 def test_modules_are_replaced_one_by_one() -> None:

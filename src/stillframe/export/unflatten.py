@@ -22,6 +22,7 @@ from stillframe.export.hierarchy.code import BodyCode, RootCode, first_switch
 from stillframe.export.hierarchy.parts import Part, PartPlan, RunnableBody
 from stillframe.export.program import ExportedProgram
 from stillframe.export.runner import StateEntry, _entries, _place
+from stillframe.export.signature import OutputKind
 
 _counter = itertools.count(1)
 
@@ -89,9 +90,14 @@ def _fixed(tree: CallTree, bodies: Bodies) -> dict[str, dict[str, str]]:
     for inner, around in tree.inlined:
         for path in _paths_between(inner, around):
             reasons.setdefault(path, f"operators of self.{inner} are part of {_text(around)}")
-    for fqn in _asked(tree.program):
+    for fqn, reason in _used_by_root(tree.program):
         for path in _prefixes(fqn):
-            reasons.setdefault(path, f"the program itself reads or writes self.{fqn} at every call")
+            reasons.setdefault(path, reason)
+    for body in bodies.flat:
+        call = body.call
+        assert call.parent is not None
+        for path in _paths_between(call.path, call.parent.path):
+            reasons.setdefault(path, _flat_text(body))
     reached = {
         path
         for reader, names in bodies.reads.items()
@@ -101,13 +107,21 @@ def _fixed(tree: CallTree, bodies: Bodies) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for entry in tree.program.module_call_graph:
         path = entry.fqn.partition("@")[0]
-        reason = reasons.get(path)
-        if reason is None and path not in reached:
-            reason = "nothing in the program calls it or reads what it holds"
-        if path and reason is not None:
+        if path and path not in reached:
+            reasons.setdefault(path, "nothing in the program calls it or reads what it holds")
+        if path in reasons:
             parent, _, name = path.rpartition(".")
-            found.setdefault(parent, {})[name] = reason
+            found.setdefault(parent, {})[name] = reasons[path]
     return found
+
+
+def _flat_text(body: Body) -> str:
+    path = body.call.path
+    takes, gives = (", ".join(n.name for n in nodes) for nodes in (body.takes, body.gives))
+    return (
+        f"self.{path} takes ({takes}) and gives ({gives}) in the order of the graph; export with "
+        f"preserve_module_call_signature=({path!r},), and it is called as the original is"
+    )
 
 
 def _paths_between(path: str, around: str) -> set[str]:
@@ -115,14 +129,20 @@ def _paths_between(path: str, around: str) -> set[str]:
     return {*_prefixes(path)} - {*_prefixes(around)}
 
 
-def _asked(program: ExportedProgram) -> list[str]:
-    """State that the root asks about, or copies new values to."""
+def _used_by_root(program: ExportedProgram) -> Iterator[tuple[str, str]]:
+    """State that the program itself needs at every call: its name, and what for."""
     signature = program.graph_signature
     targets = {spec.arg.name: spec.target for spec in signature.input_specs}
-    asked = [targets.get(a.about) for a in program.assumptions]
-    written = [spec.target for spec in signature.output_specs]
+    for assumption in program.assumptions:
+        fqn = targets.get(assumption.about)
+        if fqn is not None:
+            yield fqn, f"every call asks for {assumption.what} of self.{fqn}"
     states = {spec.target for spec in signature.input_specs}
-    return [fqn for fqn in (*asked, *written) if fqn is not None and fqn in states]
+    for spec in signature.output_specs:
+        if spec.target is not None and spec.target in states:
+            gradient = spec.kind is OutputKind.GRADIENT_TO_PARAMETER
+            what = "computes the gradient of" if gradient else "copies a new value to"
+            yield spec.target, f"every call {what} self.{spec.target}"
 
 
 def _text(path: str) -> str:
@@ -152,6 +172,8 @@ def _part(root: Part, path: str, plans: _Plans) -> Any:
         name = prefix.rpartition(".")[2]
         child = part._modules.get(name)
         if child is None:
+            if hasattr(Part, name):  # torch refuses these names, too
+                raise SpecViolationError(f"self.{prefix}: no module may be called {name!r}.")
             child = part._modules[name] = plans.of(prefix).make()
         part = child
     return part

@@ -72,22 +72,31 @@ class Body:
 
 @dataclass
 class Bodies:
-    """The bodies of all modules, by path; the root's are not among them."""
+    """The bodies of all modules; the root's is not among them.
+
+    Attributes:
+        tree: the calls.
+        of_module: path -> the bodies of the module.
+        reads: path -> names of state and modules that the bodies there read and call.
+        flat: bodies of several flat arguments or results, whose order is that of the graph.
+    """
 
     tree: CallTree
     of_module: dict[str, list[Body]] = field(default_factory=dict)
     reads: dict[str, set[str]] = field(default_factory=dict)
+    flat: list[Body] = field(default_factory=list)
+    _forms: dict[str, list[Any]] = field(default_factory=dict)
 
     def add(self, body: Body) -> Body:
-        """``body``, or the same one of an earlier call of the module."""
-        known = self.of_module.setdefault(body.call.path, [])
+        """Give a body its number: that of an equal one of the module, if there is one."""
+        forms = self._forms.setdefault(body.call.path, [])
         form = _form(body, self.tree)
-        for other in known:
-            if _form(other, self.tree) == form:
-                body.index = other.index
-                return body
-        body.index = len(known)
-        known.append(body)
+        if form in forms:
+            body.index = forms.index(form)
+            return body
+        body.index = len(forms)
+        forms.append(form)
+        self.of_module.setdefault(body.call.path, []).append(body)
         return body
 
     def note_read(self, path: str, name: str) -> None:
@@ -215,6 +224,8 @@ class _Builder:
         body = self.bodies.add(_Builder(call, self.bodies).body())
         target = call.path.removeprefix(self.prefix)
         self.bodies.note_read(self.call.path, call.path)
+        if body.signature is None and (len(body.takes) > 1 or len(body.gives) > 1):
+            self.bodies.flat.append(body)
         args, kwargs = self._arguments(body)
         if not body.is_captured:
             node = self.graph.call_module(target, args, kwargs)

@@ -30,9 +30,9 @@ _SIZE_QUERIES = frozenset(
         aten.sym_storage_offset.default,
     }
 )  # fmt: skip
-_NO_ARITHMETIC = frozenset(
-    {operator.getitem, torch_private.set_grad_enabled, torch.is_grad_enabled}
-)
+_ARITHMETIC = SYMBOLIC_TARGETS - {
+    operator.getitem, torch_private.set_grad_enabled, torch.is_grad_enabled,
+}  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -116,7 +116,9 @@ class CallTree:
 
     def resolved(self, node: torch.fx.Node, call: Call) -> torch.fx.Node:
         """What ``call`` uses where its nodes name ``node``."""
-        return self.instead.get((node, call), node)
+        while (node, call) in self.instead:
+            node = self.instead[node, call]
+        return node
 
     def is_inside(self, node: torch.fx.Node, call: Call) -> bool:
         """Whether ``node`` is computed in ``call``."""
@@ -168,7 +170,7 @@ def is_number(node: torch.fx.Node) -> bool:
 
 def is_arithmetic(node: torch.fx.Node) -> bool:
     """Whether a node computes a number from numbers, and does nothing else."""
-    return is_number(node) and node.target in SYMBOLIC_TARGETS - _NO_ARITHMETIC
+    return node.target in _ARITHMETIC and is_number(node)
 
 
 def call_tree(program: Any) -> CallTree:
@@ -432,7 +434,10 @@ _CONVERSIONS = frozenset(getattr(aten.to, name) for name in aten.to.overloads())
 
 
 def echoed(node: torch.fx.Node) -> torch.fx.Node | None:
-    """The argument that an operator hands back as it is: ``x.to(x.dtype)`` is ``x``."""
+    """The argument that an operator hands back: ``x.to(x.dtype)`` and ``x.add_(1)`` are ``x``."""
+    written = _returned_argument(node)
+    if written is not None:
+        return written
     source = node.args[0] if node.args else None
     if not isinstance(source, torch.fx.Node):
         return None
@@ -456,19 +461,23 @@ def instead_of_echoes(uses: Sequence[Use], owner: Mapping[torch.fx.Node, Call]) 
 
     A tensor that was converted to the dtype that it has is known to the capture by its new node,
     from then on, also to those who hold the old one: ``x.to(x.dtype)`` in a submodule is then what
-    the modules around it use for ``x``. They use ``x``, unless the submodule returns the new node:
+    the modules around it use for ``x``, and so it is for tensors written in place. They use ``x``,
+    which is the same tensor, unless the submodule returns the new node:
     its signature says so, or nothing else comes out of it.
     """
     found: dict[Use, torch.fx.Node] = {}
     others: set[Call] = set()  # something comes out of them that is no echo
-    for node, call in uses:
-        source: torch.fx.Node | None = node
-        while source is not None and not _is_visible(source, call, owner):
-            source = echoed(source)
+    pending = list(uses)
+    for node, call in pending:
+        left = _left(node, call, owner)
+        if not left or (node, call) in found:
+            continue
+        source = _source_outside(node, left[-1], owner)
         if source is None:
-            others.update(_left(node, call, owner))
-        elif source is not node:
+            others.update(left)
+        else:
             found[node, call] = source
+            pending.append((source, call))
     return {
         (node, call): source
         for (node, call), source in found.items()
@@ -476,14 +485,23 @@ def instead_of_echoes(uses: Sequence[Use], owner: Mapping[torch.fx.Node, Call]) 
     }
 
 
-def _is_visible(node: torch.fx.Node, call: Call, owner: Mapping[torch.fx.Node, Call]) -> bool:
-    return node not in owner or call.is_within(owner[node])
+def _source_outside(
+    node: torch.fx.Node, around: Call, owner: Mapping[torch.fx.Node, Call]
+) -> torch.fx.Node | None:
+    """The value from outside of a call that is handed back by nodes inside, down to ``node``."""
+    source: torch.fx.Node | None = node
+    while source is not None:
+        home = owner.get(source)
+        if home is None or not home.is_within(around):
+            return source
+        source = echoed(source)
+    return None
 
 
 def _left(node: torch.fx.Node, user: Call, owner: Mapping[torch.fx.Node, Call]) -> list[Call]:
     """The calls that ``node`` comes out of on its way to ``user``, inner ones first."""
     found = []
-    call: Call | None = owner[node]
+    call = owner.get(node)
     while call is not None and not user.is_within(call):
         found.append(call)
         call = call.parent

@@ -91,7 +91,7 @@ class Part(Holder, Captures):
     indexed like the lists and dicts of modules that they stand for: ``model.layers[0]``.
 
     A part can be replaced: ``model.encoder = other``. Its place is then called with the arguments
-    of the user's code where its call signature was kept, else with the flat values that it used.
+    of the user's code where its call signature was kept, else with the one value that it takes.
     """
 
     _part_path: str = ""
