@@ -308,6 +308,16 @@ def refuse_state(name: str, assumption: Assumption, found: Any) -> None:
     raise _other_answer(name, assumption, found, assumption.value)
 
 
+def refuse_mode(training: bool) -> None:
+    """Refuse a call because the module is not in the mode of the capture.
+
+    Raises:
+        CallError: always.
+    """
+    captured, found = ("train", "eval") if training else ("eval", "train")
+    raise CallError(f"it was captured in {captured} mode, and the module is in {found} mode.")
+
+
 def _other_answer(name: str, assumption: Assumption, found: Any, wanted: Any) -> CallError:
     return CallError(
         f"{name}: {assumption.what} is {found}, the program was captured with {wanted}.",

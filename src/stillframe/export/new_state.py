@@ -1,0 +1,171 @@
+"""``with_state_dict``: other weights for a program.
+
+What fits is that which ``load_state_dict`` of the module would take. Tensors are taken over as they
+are where they can be, so that a program may share its weights with a module: they are copied where
+the program writes them, where their strides are others than the program's, and where two names
+that are separate in the program show one memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from stillframe.errors import InvalidInput
+from stillframe.export.door import share_memory
+from stillframe.export.sharing import is_equal, is_same_tensor, tensors_of, written_state
+from stillframe.export.state import memory_of
+
+if TYPE_CHECKING:
+    from stillframe.export.program import ExportedProgram
+
+Tensors = Mapping[str, Any]
+
+
+def with_state_dict(
+    programs: Sequence[ExportedProgram], given: Any, strict: bool
+) -> list[ExportedProgram]:
+    """The programs, which share their state, with the tensors of ``given``.
+
+    Raises:
+        InvalidInput: tells all that does not fit.
+    """
+    if not isinstance(given, Mapping):
+        raise InvalidInput(f"state_dict must be a dict by name, got {type(given).__name__}.")
+    everything: dict[str, Any] = {}
+    for program in programs:
+        everything |= tensors_of(program)
+    old = {fqn: everything[fqn] for program in programs for fqn in program.state_dict}
+    _check_fits(old, given, strict)
+    _refuse_views(old, everything, given)
+    written = {fqn for program in programs for fqn in written_state(program)}
+    new = _new_tensors(old, given, written)
+    return [
+        program._replaced(state_dict={fqn: new[fqn] for fqn in program.state_dict})
+        for program in programs
+    ]
+
+
+# -- what does not fit ----------------------------------------------------------------------------
+
+
+def _check_fits(old: Tensors, given: Tensors, strict: bool) -> None:
+    problems = []
+    if strict:
+        problems += [f"{fqn}: is missing" for fqn in old if fqn not in given]
+        problems += [f"{fqn}: the program has no such tensor" for fqn in given if fqn not in old]
+    for fqn, value in given.items():
+        if fqn in old:
+            problems += [f"{fqn}: {text}" for text in _misfits(old[fqn], value)]
+    if not problems:
+        problems = [
+            f"{', '.join(names)}: tied in the program, and different tensors here"
+            for names in _ties(old)
+            if not _agree([given[fqn] for fqn in names if fqn in given])
+        ]
+    if problems:
+        raise InvalidInput(
+            "The state_dict does not fit the program.",
+            why="\n    ".join(["", *problems]),
+            hints=["strict=False takes what there is, and leaves out what is unknown"]
+            if strict and not all(p.partition(": ")[0] in old and p.partition(": ")[0] in given
+                                  for p in problems)
+            else [],
+        )  # fmt: skip
+
+
+def _misfits(old: torch.Tensor, value: Any) -> Iterator[str]:
+    if not isinstance(value, torch.Tensor):
+        yield f"is a {type(value).__name__}, not a tensor"
+        return
+    for what, found, wanted in (
+        ("shape", tuple(value.shape), tuple(old.shape)),
+        ("dtype", value.dtype, old.dtype),
+        ("device", value.device, old.device),
+        ("layout", value.layout, old.layout),
+    ):
+        if found != wanted:
+            yield f"{what} is {found}, the program has {wanted}"
+
+
+def _agree(values: Sequence[torch.Tensor]) -> bool:
+    """Whether tensors that are given for one tensor are the same, or equal."""
+    pairs = itertools.pairwise(v.detach() for v in values)
+    return all(is_same_tensor(a, b) or is_equal(*map(_dense, (a, b))) for a, b in pairs)
+
+
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor if tensor.layout is not torch.strided else tensor.contiguous()
+
+
+def _refuse_views(old: Tensors, everything: Tensors, given: Tensors) -> None:
+    """Tensors that overlap without being one cannot be replaced one by one."""
+    by_memory: dict[int, list[str]] = {}
+    for fqn, value in everything.items():
+        if isinstance(value, torch.Tensor) and value.layout is torch.strided:
+            by_memory.setdefault(memory_of(value), []).append(fqn)
+    for names in by_memory.values():
+        for a, b in itertools.combinations(names, 2):
+            one, other = everything[a], everything[b]
+            if not (a in given or b in given) or not (a in old or b in old):
+                continue
+            tied = is_same_tensor(one, other) and a in old and b in old
+            if not tied and share_memory(one, other):
+                raise InvalidInput(
+                    f"{a} and {b} show the same memory in the program, and cannot be replaced "
+                    "one by one.",
+                    hints=["load the state_dict into the module, and export it again"],
+                )
+
+
+# -- the new tensors ------------------------------------------------------------------------------
+
+
+def _ties(old: Tensors) -> list[list[str]]:
+    """The names, those of one tensor together."""
+    groups: dict[Any, list[str]] = {}
+    for fqn, value in old.items():
+        strided = value.layout is torch.strided and value.numel() > 0
+        key = (value.data_ptr(), value.shape, value.stride()) if strided else id(value)
+        groups.setdefault(key, []).append(fqn)
+    return list(groups.values())
+
+
+def _new_tensors(old: Tensors, given: Tensors, written: set[str]) -> dict[str, Any]:
+    """The tensor of each name; tied names get one."""
+    new: dict[str, Any] = {}
+    in_memory: dict[int, list[torch.Tensor]] = {}
+    for names in _ties(old):
+        source = next((given[fqn] for fqn in names if fqn in given), None)
+        first = old[names[0]]
+        value = first if source is None else _fitted(first, source, in_memory, names, written)
+        if value.layout is torch.strided:
+            in_memory.setdefault(memory_of(value), []).append(value)
+        new |= dict.fromkeys(names, value)
+    return new
+
+
+def _fitted(
+    old: torch.Tensor,
+    source: torch.Tensor,
+    in_memory: Mapping[int, list[torch.Tensor]],
+    names: Sequence[str],
+    written: set[str],
+) -> torch.Tensor:
+    """``source`` in the form of ``old``: itself, or a copy where it has to be one."""
+    value = source.detach()
+    if old.layout is torch.strided:
+        others = in_memory.get(memory_of(value), ())
+        is_shared = any(share_memory(value, other) for other in others)
+        if is_shared or value.stride() != old.stride() or written.intersection(names):
+            value = torch.empty_strided(
+                old.shape, old.stride(), dtype=old.dtype, device=old.device
+            ).copy_(value)
+    if not isinstance(old, torch.nn.Parameter):
+        return value.requires_grad_(old.requires_grad)
+    if isinstance(source, torch.nn.Parameter) and value.data_ptr() == source.data_ptr():
+        return source
+    return torch.nn.Parameter(value, requires_grad=old.requires_grad)
