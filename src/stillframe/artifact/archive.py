@@ -193,7 +193,7 @@ class ArchiveReader:
         """Where each member's bytes begin."""
         places: dict[str, int] = {}
         wanted = [m.name for m in manifest.members]
-        if sorted(wanted) != sorted(schema.MEMBERS):
+        if sorted(wanted) not in map(sorted, schema.MEMBERS):
             raise ArtifactError(f"{self.path} is damaged: its manifest lists {wanted}.")
         for member in manifest.members:
             info = infos.get(member.name)
@@ -217,6 +217,9 @@ class ArchiveReader:
                 raise ArtifactError(f"{self.path} is truncated: {member.name} does not fit in it.")
             places[member.name] = begin
         return places
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
 
     def place(self, name: str) -> tuple[int, int]:
         """``(begin, end)`` of a member's bytes in :attr:`memory`."""

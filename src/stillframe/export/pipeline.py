@@ -85,8 +85,8 @@ def export(
     if preserve_module_call_signature:
         raise NotSupported("preserve_module_call_signature is not supported yet.")
     method = mod if _is_method(mod) else None
-    root = mod.__self__ if _is_method(mod) else mod
-    root = root if isinstance(root, torch.nn.Module) else _FunctionModule(root)
+    owner: Any = mod if method is None else method.__self__
+    root = owner if isinstance(owner, torch.nn.Module) else _FunctionModule(owner)
     _refuse_script_modules(root)
     finish_code(root)
     request = Request(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -146,11 +146,13 @@ class ExportedProgram:
         (program,) = with_state_dict([self], state_dict, strict)
         return program
 
-    def verify(self, mod: torch.nn.Module, samples: int = 3, seed: int = 0) -> VerificationReport:
+    def verify(
+        self, mod: Callable[..., Any], samples: int = 3, seed: int = 0
+    ) -> VerificationReport:
         """Run the program and ``mod`` on inputs of other sizes inside the declared ranges.
 
         Args:
-            mod: the module that was exported.
+            mod: the module, or the method of it, that was exported.
             samples: how many sets of sizes to try, besides the example's.
             seed: of the sizes and values drawn.
 

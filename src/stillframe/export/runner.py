@@ -14,7 +14,7 @@ import linecache
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import CodeType, FunctionType
+from types import CodeType
 from typing import Any, NoReturn
 
 import torch
@@ -160,9 +160,9 @@ def state_entries(program: Any) -> Iterable[StateEntry]:
         if spec.kind in kept and spec.target is not None:
             seen.add(spec.target)
             yield StateEntry(spec.target, spec.kind, spec.persistent is not False)
-    for fqn, value in program.state_dict.items():
+    for fqn in program.state_dict:
         if fqn not in seen:
-            is_parameter = isinstance(value, torch.nn.Parameter)
+            is_parameter = isinstance(program.state_dict[fqn], torch.nn.Parameter)
             yield StateEntry(fqn, InputKind.PARAMETER if is_parameter else InputKind.BUFFER)
 
 
@@ -358,7 +358,7 @@ def _run_text(graph: GraphCode, module: ProgramModule) -> dict[str, Any]:
     return namespace
 
 
-def _define(cls: type, name: str, function: FunctionType) -> None:
+def _define(cls: type, name: str, function: Any) -> None:
     function.__name__ = name
     function.__qualname__ = f"{cls.__name__}.{name}"
     function.__module__ = __name__
@@ -384,7 +384,7 @@ class NoneFits:
             reasons.append(f"graph {number}: {reason}")
         raise CallError(
             f"{self.method}: no graph of this program takes the call.",
-            why="\n    ".join(["", *reasons]),
+            why="\n    ".join(["none of its graphs fits", *reasons]),
         )
 
 

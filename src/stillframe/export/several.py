@@ -21,6 +21,7 @@ from stillframe.export.door import same_constant
 from stillframe.export.program import ExportedProgram
 from stillframe.export.runner import ProgramModule, StateEntry, build_module_of, state_entries
 from stillframe.export.sharing import shared_state
+from stillframe.export.verify import VerificationReport
 
 
 def combine(
@@ -48,7 +49,7 @@ def combine(
     """
     named: dict[str, list[ExportedProgram]] = {"forward": list(programs)} if programs else {}
     for name, given in methods.items():
-        several = list(given) if isinstance(given, (list, tuple)) else [given]
+        several: Any = given if isinstance(given, (list, tuple)) else [given]
         named.setdefault(name, []).extend(several)
     for name, found in named.items():
         for program in found:
@@ -119,13 +120,40 @@ class ProgramSet:
         programs = iter(new_state.with_state_dict(self.programs, state_dict, strict))
         return ProgramSet({n: [next(programs) for _ in ps] for n, ps in self.methods.items()})
 
+    def verify(
+        self, mod: torch.nn.Module, samples: int = 3, seed: int = 0
+    ) -> dict[str, VerificationReport]:
+        """:meth:`ExportedProgram.verify` of each program, by title; ``mod`` in the mode of each.
+
+        Raises:
+            VerificationError: a program and the module differ.
+            InvalidInput: the module has no such method.
+        """
+        reports = {}
+        flags = [(part, part.training) for part in mod.modules()]
+        try:
+            for title, (name, program) in self._titled().items():
+                method = mod if name == "forward" else getattr(mod, name, None)
+                if not callable(method):
+                    raise InvalidInput(f"The module has no method {name!r}.")
+                if mod.training != program.training:
+                    mod.train(program.training)
+                reports[title] = program.verify(method, samples, seed)
+        finally:
+            for part, training in flags:
+                part.training = training
+        return reports
+
     def titles(self) -> dict[str, ExportedProgram]:
         """Each program by a name for people: ``forward``, or ``forward, graph 1 of 2``."""
+        return {title: program for title, (_, program) in self._titled().items()}
+
+    def _titled(self) -> dict[str, tuple[str, ExportedProgram]]:
         found = {}
         for name, programs in self.methods.items():
             for number, program in enumerate(programs, 1):
                 of = f", graph {number} of {len(programs)}" if len(programs) > 1 else ""
-                found[name + of] = program
+                found[name + of] = (name, program)
         return found
 
     def __str__(self) -> str:

@@ -184,4 +184,12 @@ def _renamed(program: ExportedProgram, names: Mapping[str, str]) -> ExportedProg
     return program._replaced(
         graph_signature=replace(signature, input_specs=specs),
         constants={names.get(fqn, fqn): value for fqn, value in program.constants.items()},
+        notes=[_with_new_names(note, names) for note in program.notes],
     )
+
+
+def _with_new_names(note: str, names: Mapping[str, str]) -> str:
+    for old, new in names.items():
+        if note.startswith(f"constant {old}:"):
+            return note.replace(old, new, 1)
+    return note

@@ -92,7 +92,7 @@ def run(
         SideEffectError: the program changes something outside of it.
         FrameError: the program uses something that the machine does not run.
     """
-    root = callee.__self__ if isinstance(callee, MethodType) else callee
+    root: Any = callee.__self__ if isinstance(callee, MethodType) else callee
     policy = StrictPolicy(root, modules)
     machine = Machine(policy)
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ class VerificationReport:
 
 
 def verify(
-    program: ExportedProgram, mod: torch.nn.Module, samples: int = 3, seed: int = 0
+    program: ExportedProgram, mod: Callable[..., Any], samples: int = 3, seed: int = 0
 ) -> VerificationReport:
     """Compare ``program`` with ``mod`` on the example and on ``samples`` other sets of sizes.
 
@@ -128,7 +129,7 @@ def _resized(
 
 
 def _compare(
-    program: ExportedProgram, mod: torch.nn.Module, args: Any, kwargs: Any, sizes: Sizes
+    program: ExportedProgram, mod: Callable[..., Any], args: Any, kwargs: Any, sizes: Sizes
 ) -> float:
     expected = _run(copy.deepcopy(mod) if program.training else mod, args, kwargs)
     actual = _run(
@@ -147,7 +148,7 @@ def _compare(
     return worst
 
 
-def _run(mod: torch.nn.Module, args: Any, kwargs: Any) -> Any:
+def _run(mod: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     own = pytree.tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, (args, kwargs))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
