@@ -72,7 +72,7 @@ class ProgramSet:
 
     def __init__(self, methods: Mapping[str, Sequence[ExportedProgram]]) -> None:
         self.methods = {name: tuple(programs) for name, programs in methods.items()}
-        if not self.methods:
+        if not self.methods or not all(self.methods.values()):
             raise InvalidInput("combine needs at least one program.")
         _check_one_module(self.programs)
         for name, programs in self.methods.items():
