@@ -187,3 +187,21 @@ def test_several_graphs_get_the_same_tensors() -> None:
     assert torch.equal(module(X), reference(X))
     assert torch.equal(module(X[:1]), reference(X[:1]))
     assert torch.equal(programs.state_dict["count"], torch.zeros(4))
+
+
+def test_two_tensors_over_one_memory_are_no_tie() -> None:
+    """Each has its own gradient, so they are not made one."""
+
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Parameter(torch.ones(2))
+            self.b = nn.Parameter(self.a.data)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.a + self.b
+
+    mod = Shared()
+    program = sf.export(mod, (torch.ones(2),))
+    with pytest.raises(sf.InvalidInput, match="a and b show the same memory"):
+        program.with_state_dict(mod.state_dict())

@@ -20,13 +20,14 @@ import torch
 from torch.utils import _pytree as pytree
 
 from stillframe import torch_private
-from stillframe.errors import CallError, NotSupported, SpecViolationError
+from stillframe.errors import NotSupported, SpecViolationError
 from stillframe.export import bindings
 from stillframe.export.assumptions import Assumption
-from stillframe.export.door import Door, share_memory
+from stillframe.export.door import Door
 from stillframe.export.door_code import DoorCode
+from stillframe.export.memory import any_shared, laid_out
 from stillframe.export.promises import check_result, promise_of
-from stillframe.export.refusal import Refusal, refuse_mode, refuse_state
+from stillframe.export.refusal import Refusal, check_state, refuse_mode, refuse_state
 from stillframe.export.signature import ConstantArgument, InputKind, JointResult, OutputKind
 from stillframe.export.source_text import Namespace, one_line
 from stillframe.fake.tensor import FakeTensor
@@ -539,30 +540,6 @@ class ProgramCode:
 
 
 HOOK_TABLES = 9
-
-
-def any_shared(inputs: tuple[torch.Tensor, ...], written: tuple[torch.Tensor, ...]) -> bool:
-    """Whether an input shares memory with state that the program writes."""
-    return any(share_memory(tensor, state) for tensor in inputs for state in written)
-
-
-def check_state(inputs: tuple[torch.Tensor, ...], written: tuple[torch.Tensor, ...]) -> None:
-    """Refuse an input that shares memory with state that the program writes."""
-    if any_shared(inputs, written):
-        raise CallError(
-            "An input shares memory with state that this program writes.",
-            why="a functional program copies new values back when it is done",
-            hints=["pass a clone of it"],
-        )
-
-
-def laid_out(tensor: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:
-    """``tensor``, or a copy of it, with its dims dense in memory in that order, fastest first."""
-    outward = [*reversed(order)]
-    permuted = tensor.permute(outward)
-    if permuted.is_contiguous():
-        return tensor
-    return permuted.contiguous().permute([outward.index(d) for d in range(len(outward))])
 
 
 def _is_number(value: Any) -> bool:

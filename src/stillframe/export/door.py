@@ -236,18 +236,3 @@ def same_constant(value: Any, expected: Any) -> bool:
     if isinstance(value, (int, str, complex, torch.device, torch.dtype, torch.layout)):
         return bool(value == expected)
     return False
-
-
-def share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether the memory of two tensors may overlap, by their first and last elements."""
-    if a.numel() == 0 or b.numel() == 0:
-        return False
-    (first_a, last_a), (first_b, last_b) = _extent(a), _extent(b)
-    return first_a <= last_b and first_b <= last_a
-
-
-def _extent(tensor: torch.Tensor) -> tuple[int, int]:
-    steps = zip(tensor.shape, tensor.stride(), strict=True)
-    count = 1 + sum((size - 1) * stride for size, stride in steps)
-    first = tensor.data_ptr()
-    return first, first + count * tensor.element_size() - 1

@@ -25,8 +25,8 @@ from stillframe.export.door import (
     Door,
     LeafRule,
     same_constant,
-    share_memory,
 )
+from stillframe.export.memory import share_memory
 from stillframe.export.source_text import EXPRESSION_NAMES, Namespace
 from stillframe.symbolic import Expr, evaluate, substitute, symbol, to_python
 from stillframe.trace.reads import OF_TENSORS

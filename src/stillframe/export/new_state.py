@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from stillframe.errors import InvalidInput
-from stillframe.export.door import share_memory
+from stillframe.export.memory import overlaps, share_memory
 from stillframe.export.sharing import is_equal, is_same_tensor, tensors_of, written_state
 from stillframe.export.state import memory_of
 
@@ -103,22 +103,17 @@ def _dense(tensor: torch.Tensor) -> torch.Tensor:
 
 def _refuse_views(old: Tensors, everything: Tensors, given: Tensors) -> None:
     """Tensors that overlap without being one cannot be replaced one by one."""
-    by_memory: dict[int, list[str]] = {}
-    for fqn, value in everything.items():
-        if isinstance(value, torch.Tensor) and value.layout is torch.strided:
-            by_memory.setdefault(memory_of(value), []).append(fqn)
-    for names in by_memory.values():
-        for a, b in itertools.combinations(names, 2):
-            one, other = everything[a], everything[b]
-            if not (a in given or b in given) or not (a in old or b in old):
-                continue
-            tied = is_same_tensor(one, other) and a in old and b in old
-            if not tied and share_memory(one, other):
-                raise InvalidInput(
-                    f"{a} and {b} show the same memory in the program, and cannot be replaced "
-                    "one by one.",
-                    hints=["load the state_dict into the module, and export it again"],
-                )
+    replaced = {id(old[fqn]): fqn for fqn in given if fqn in old}
+    names = {id(value): fqn for fqn, value in everything.items()} | replaced
+    tensors = {id(v): v for v in everything.values() if isinstance(v, torch.Tensor)}
+    for pair in overlaps(tensors.values()):
+        if any(id(tensor) in replaced for tensor in pair):
+            a, b = (names[id(tensor)] for tensor in pair)
+            raise InvalidInput(
+                f"{a} and {b} show the same memory in the program, and cannot be replaced "
+                "one by one.",
+                hints=["load the state_dict into the module, and export it again"],
+            )
 
 
 # -- the new tensors ------------------------------------------------------------------------------
@@ -126,11 +121,9 @@ def _refuse_views(old: Tensors, everything: Tensors, given: Tensors) -> None:
 
 def _ties(old: Tensors) -> list[list[str]]:
     """The names, those of one tensor together."""
-    groups: dict[Any, list[str]] = {}
+    groups: dict[int, list[str]] = {}
     for fqn, value in old.items():
-        strided = value.layout is torch.strided and value.numel() > 0
-        key = (value.data_ptr(), value.shape, value.stride()) if strided else id(value)
-        groups.setdefault(key, []).append(fqn)
+        groups.setdefault(id(value), []).append(fqn)
     return list(groups.values())
 
 

@@ -63,7 +63,13 @@ def written_state(program: ExportedProgram) -> set[str]:
         for spec, node in zip(signature.input_specs, placeholders, strict=True)
         if isinstance(value := node.meta["val"], FakeTensor) and value.storage_.written
     }
-    return {fqn for fqn in copied_back | in_place if fqn is not None}
+    memories = {
+        fqn: memory_of(value)
+        for fqn, value in tensors_of(program).items()
+        if isinstance(value, torch.Tensor) and value.layout is torch.strided
+    }
+    written = {memories.get(fqn) for fqn in copied_back | in_place if fqn is not None}
+    return {fqn for fqn, memory in memories.items() if memory in written}
 
 
 # -- comparing ------------------------------------------------------------------------------------
