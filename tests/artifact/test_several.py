@@ -309,6 +309,16 @@ def test_both_kinds_in_one_file_are_refused(original: Path, tmp_path: Path) -> N
         sf.load(forged(original, tmp_path / "f.still", manifest=both))
 
 
+def test_members_of_a_newer_version(original: Path, tmp_path: Path) -> None:
+    def newer(doc: dict[str, Any]) -> None:
+        doc["minor"] = schema.MINOR + 1
+        doc["members"][0]["name"] = "kernels.json"
+
+    with pytest.raises(sf.ArtifactError, match="does not know") as caught:
+        sf.load(forged(original, tmp_path / "f.still", manifest=newer))
+    assert "kernels.json" in str(caught.value) and "update stillframe" in str(caught.value)
+
+
 def test_large_files_are_verified_at_first_use(
     original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,13 @@ class ArchiveReader:
         places: dict[str, int] = {}
         wanted = [m.name for m in manifest.members]
         if sorted(wanted) not in map(sorted, schema.MEMBERS):
+            if manifest.minor > schema.MINOR:
+                raise ArtifactError(
+                    f"{self.path} holds something that this stillframe does not know.",
+                    why=f"its format version is {manifest.major}.{manifest.minor}, and it has "
+                    f"{', '.join(wanted)}",
+                    hints=["update stillframe"],
+                )
             raise ArtifactError(f"{self.path} is damaged: its manifest lists {wanted}.")
         for member in manifest.members:
             info = infos.get(member.name)
