@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import random
 from typing import Any
 
 import pytest
@@ -171,6 +172,73 @@ def test_inputs_that_share_memory_go_to_the_graph_that_reads() -> None:
     with pytest.raises(sf.CallError, match=r"graph 1: x and y share memory"):
         module(t, t, True)
     assert torch.equal(t, torch.ones(2))
+
+
+class Branches(nn.Module):
+    """Another result in each branch; the buffer counts the calls that were not quiet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.arange(3.0))
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(
+        self, x: torch.Tensor, y: torch.Tensor | None = None, *, quiet: bool = False
+    ) -> torch.Tensor:
+        out = x * self.weight if x.dtype is torch.float32 else x.float() + 7
+        out = out + 1 if x.shape[0] == 1 else out - 1 if x.shape[0] % 2 else out
+        out = out if y is None else out * y.sum() if y.dim() == 2 else out + y
+        if not quiet:
+            self.calls += 1
+        return out - self.calls if self.training else out
+
+
+def random_call(rng: random.Random) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    x = torch.randn(rng.choice([1, 2, 3, 4]), 3)
+    y = rng.choice([None, None, torch.randn(3), torch.randn(2, 3)])
+    x = x.double() if rng.random() < 0.2 else x
+    return (x, y), {"quiet": rng.random() < 0.3}
+
+
+def test_any_set_of_graphs_takes_what_one_of_them_takes() -> None:
+    """Random captures in random order: a call gives what eager gives, or no graph takes it."""
+    rng = random.Random(3)
+    torch.manual_seed(3)
+    taken = refused = 0
+    for _ in range(10):
+        mod = Branches()
+        programs = []
+        for _ in range(rng.randrange(2, 9)):
+            args, kwargs = random_call(rng)
+            mod.train(rng.random() < 0.5)
+            shapes = {"x": {0: sf.Dim.AUTO}, "y": None, "quiet": None}
+            programs.append(sf.export(mod, args, kwargs, dynamic_shapes=shapes))
+        module = sf.combine(*programs).module()
+        alone = [(p.training, copy.deepcopy(p).module()) for p in programs]
+        for _ in range(25):
+            args, kwargs = random_call(rng)
+            training = rng.choice(alone)[0]
+            module.train(training)
+            reference = copy.deepcopy(mod).train(training)
+            reference.load_state_dict(module.state_dict())
+            if any(accepts(single, args, kwargs) for mode, single in alone if mode == training):
+                expected = reference(*args, **kwargs)
+                torch.testing.assert_close(module(*args, **kwargs), expected, rtol=0, atol=0)
+                assert torch.equal(module.get_buffer("calls"), reference.calls)
+                taken += 1
+            else:
+                with pytest.raises(sf.CallError):
+                    module(*args, **kwargs)
+                refused += 1
+    assert min(taken, refused) > 30, (taken, refused)
+
+
+def accepts(module: nn.Module, args: Any, kwargs: Any) -> bool:
+    try:
+        module(*args, **kwargs)
+    except sf.CallError:
+        return False
+    return True
 
 
 def test_a_refusal_says_of_each_graph_why(model: Model) -> None:

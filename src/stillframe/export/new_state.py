@@ -53,28 +53,27 @@ def with_state_dict(
 
 
 def _check_fits(old: Tensors, given: Tensors, strict: bool) -> None:
-    problems = []
-    if strict:
-        problems += [f"{fqn}: is missing" for fqn in old if fqn not in given]
-        problems += [f"{fqn}: the program has no such tensor" for fqn in given if fqn not in old]
-    for fqn, value in given.items():
-        if fqn in old:
-            problems += [f"{fqn}: {text}" for text in _misfits(old[fqn], value)]
-    if not problems:
-        problems = [
-            f"{', '.join(names)}: tied in the program, and different tensors here"
-            for names in _ties(old)
-            if not _agree([given[fqn] for fqn in names if fqn in given])
-        ]
+    names = [f"{fqn}: is missing" for fqn in old if fqn not in given]
+    names += [f"{fqn}: the program has no such tensor" for fqn in given if fqn not in old]
+    wrong_names = names if strict else []
+    wrong_tensors = [
+        f"{fqn}: {text}"
+        for fqn, value in given.items()
+        if fqn in old
+        for text in _misfits(old[fqn], value)
+    ]
+    problems = [*wrong_names, *wrong_tensors] or [
+        f"{', '.join(tied)}: tied in the program, and different tensors here"
+        for tied in _ties(old)
+        if not _agree([given[fqn] for fqn in tied if fqn in given])
+    ]
     if problems:
+        hint = "strict=False leaves missing tensors as they are, and ignores unknown ones"
         raise InvalidInput(
             "The state_dict does not fit the program.",
-            why="\n    ".join(["", *problems]),
-            hints=["strict=False takes what there is, and leaves out what is unknown"]
-            if strict and not all(p.partition(": ")[0] in old and p.partition(": ")[0] in given
-                                  for p in problems)
-            else [],
-        )  # fmt: skip
+            why="\n    ".join(["in these places", *problems]),
+            hints=[hint] if wrong_names else [],
+        )
 
 
 def _misfits(old: torch.Tensor, value: Any) -> Iterator[str]:

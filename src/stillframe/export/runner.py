@@ -150,7 +150,7 @@ def _prefixes(path: str) -> Iterable[str]:
 
 
 def state_entries(program: Any) -> Iterable[StateEntry]:
-    """The state of a program's module: what the graph takes, then what only its names remain of."""
+    """The state of a program's module: what the graph takes, then the rest of its state_dict."""
     signature = program.graph_signature
     kept = (
         InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR, InputKind.CUSTOM_OBJ,
