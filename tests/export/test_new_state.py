@@ -147,6 +147,24 @@ def test_what_is_not_tied_does_not_become_a_tie() -> None:
     assert torch.equal(shared, torch.ones(2))
 
 
+def test_tensors_that_the_program_keeps_do_not_become_ties() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Parameter(torch.zeros(2))
+            self.b = nn.Parameter(torch.ones(2))
+            self.c = torch.full((2,), 3.0)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.a + self.b * self.c
+
+    program = sf.export(Two(), (torch.ones(2),))
+    for source in (program.state_dict["b"], program.constants["c"]):
+        new = program.with_state_dict({"a": source}, strict=False)
+        assert torch.equal(new.state_dict["a"], source)
+        assert new.state_dict["a"].data_ptr() != source.data_ptr()
+
+
 def test_views_are_not_replaced_one_by_one() -> None:
     class Views(nn.Module):
         def __init__(self) -> None:

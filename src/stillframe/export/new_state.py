@@ -9,13 +9,13 @@ that are separate in the program show one memory.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from stillframe.errors import InvalidInput
-from stillframe.export.memory import overlaps, share_memory
+from stillframe.export.memory import any_shared, overlaps
 from stillframe.export.sharing import is_equal, is_same_tensor, tensors_of, written_state
 from stillframe.export.state import memory_of
 
@@ -42,7 +42,9 @@ def with_state_dict(
     _check_fits(old, given, strict)
     _refuse_views(old, everything, given)
     written = {fqn for program in programs for fqn in written_state(program)}
-    new = _new_tensors(old, given, written)
+    replaced = {id(old[fqn]) for fqn in given if fqn in old}
+    kept = [v for v in everything.values() if isinstance(v, torch.Tensor) and id(v) not in replaced]
+    new = _new_tensors(old, given, kept, written)
     return [
         program._replaced(state_dict={fqn: new[fqn] for fqn in program.state_dict})
         for program in programs
@@ -126,33 +128,54 @@ def _ties(old: Tensors) -> list[list[str]]:
     return list(groups.values())
 
 
-def _new_tensors(old: Tensors, given: Tensors, written: set[str]) -> dict[str, Any]:
-    """The tensor of each name; tied names get one."""
+def _new_tensors(
+    old: Tensors, given: Tensors, kept: Iterable[torch.Tensor], written: set[str]
+) -> dict[str, Any]:
+    """The tensor of each name; tied names get one.
+
+    Args:
+        old: what the program has.
+        given: what is to be in its place.
+        kept: all tensors of the program that are not replaced.
+        written: the names of those that the program writes.
+    """
     new: dict[str, Any] = {}
-    in_memory: dict[int, list[torch.Tensor]] = {}
+    places = _Places(kept)
     for names in _ties(old):
         source = next((given[fqn] for fqn in names if fqn in given), None)
-        first = old[names[0]]
-        value = first if source is None else _fitted(first, source, in_memory, names, written)
-        if value.layout is torch.strided:
-            in_memory.setdefault(memory_of(value), []).append(value)
+        value = old[names[0]]
+        if source is not None:
+            value = _fitted(value, source, places.is_taken(source) or written.intersection(names))
+            places.take(value)
         new |= dict.fromkeys(names, value)
     return new
 
 
-def _fitted(
-    old: torch.Tensor,
-    source: torch.Tensor,
-    in_memory: Mapping[int, list[torch.Tensor]],
-    names: Sequence[str],
-    written: set[str],
-) -> torch.Tensor:
+class _Places:
+    """Memory that tensors of the program have."""
+
+    def __init__(self, tensors: Iterable[torch.Tensor]) -> None:
+        self._tensors: dict[int, list[torch.Tensor]] = {}
+        for tensor in tensors:
+            self.take(tensor)
+
+    def take(self, tensor: torch.Tensor) -> None:
+        """From now on this is the memory of ``tensor``."""
+        if tensor.layout is torch.strided:
+            self._tensors.setdefault(memory_of(tensor), []).append(tensor)
+
+    def is_taken(self, tensor: torch.Tensor) -> bool:
+        """Whether another tensor has some of this one's memory."""
+        if tensor.layout is not torch.strided:
+            return False
+        return any_shared(self._tensors.get(memory_of(tensor), ()), (tensor,))
+
+
+def _fitted(old: torch.Tensor, source: torch.Tensor, copied: Any) -> torch.Tensor:
     """``source`` in the form of ``old``: itself, or a copy where it has to be one."""
-    value = source.detach()
+    value = source.detach().resolve_conj().resolve_neg()
     if old.layout is torch.strided:
-        others = in_memory.get(memory_of(value), ())
-        is_shared = any(share_memory(value, other) for other in others)
-        if is_shared or value.stride() != old.stride() or written.intersection(names):
+        if copied or value.stride() != old.stride():
             value = torch.empty_strided(
                 old.shape, old.stride(), dtype=old.dtype, device=old.device
             ).copy_(value)
