@@ -24,6 +24,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ExportedProgram": "stillframe.export.program",
+    "ProgramSet": "stillframe.export.several",
+    "combine": "stillframe.export.several",
     "VerificationReport": "stillframe.export.verify",
     "save": "stillframe.artifact",
     "load": "stillframe.artifact",
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from stillframe.export.program import ExportedProgram
+    from stillframe.export.several import ProgramSet, combine
     from stillframe.export.signature import (
         ConstantArgument,
         CustomObjArgument,
@@ -123,7 +126,7 @@ def export(
     operators stay in place.
 
     Args:
-        mod: the module (or a function of tensors).
+        mod: the module, a method of it (``model.encode``), or a function of tensors.
         args: positional example inputs, a tuple.
         kwargs: keyword example inputs.
         dynamic_shapes: which dims may vary, in the format of ``torch.export``: by argument name

@@ -27,6 +27,9 @@ class Scale(torch.nn.Module):
         torch.nn.init.constant_(self.linear.weight, factor / 8)
         self.register_buffer("shift", torch.ones(4))
 
+    def encode(self, x):
+        return self.linear(x)
+
     def forward(self, x, mask=None, scale=1.0):
         y = torch.relu(self.linear(x)) * scale + self.shift
         return {"y": y if mask is None else y * mask, "sum": y.sum()}
@@ -261,3 +264,73 @@ def test_verify_agrees(program: str) -> None:
     )
     sys.modules.pop("models", None)
     assert "agree" in call("verify", program, "models:same", "-n", "2").stdout
+
+
+# -- several graphs and methods -------------------------------------------------------------------
+
+
+@pytest.fixture
+def several(folder: Path) -> str:
+    sys.path.insert(0, str(folder))
+    from models import Scale
+
+    torch.manual_seed(0)
+    model, x = Scale(), torch.randn(3, 8)
+    large = {"x": {0: stillframe.Dim("batch", min=2)}}
+    programs = stillframe.combine(
+        stillframe.export(model, (x[:1],)),
+        stillframe.export(model, (x,), dynamic_shapes=large),
+        encode=stillframe.export(model.encode, (x,), dynamic_shapes=large),
+    )
+    stillframe.save(programs, folder / "s.still")
+    return "s.still"
+
+
+def test_inspect_names_methods_and_graphs(several: str) -> None:
+    shown = call("inspect", several).stdout
+    for text in (
+        "programs of Scale",
+        "forward, graph 1 of 2",
+        "forward, graph 2 of 2  train  batch 2..",
+        "encode",
+        "f32[1, 8]",
+        "f32[batch, 8]",
+    ):
+        assert text in shown
+    found = json.loads(call("inspect", several, "--json").stdout)
+    assert found["root_class"] == "Scale" and found["file_bytes"] > 0
+    assert [len(graphs) for graphs in found["methods"].values()] == [2, 1]
+    assert found["methods"]["encode"][0]["inputs"] == [{"name": "x", "type": "f32[batch, 8]"}]
+
+
+def test_explain_goes_through_the_graphs(several: str) -> None:
+    shown = call("explain", several).stdout
+    assert "forward, graph 1 of 2:" in shown and "x.size(0): static, 1" in shown
+    only = call("explain", several, "--about", "batch").stdout
+    assert "graph 1" not in only and "graph 2" in only and "encode:" in only
+    assert "nothing" in call("explain", several, "--about", "nothing", exits=2).stderr
+
+
+def test_run_chooses_the_graph_and_the_method(folder: Path, several: str) -> None:
+    module = stillframe.load(folder / several).module()
+    for rows in (1, 3):
+        x = torch.randn(rows, 8)
+        safetensors.torch.save_file({"x": x}, folder / "in.safetensors")
+        call("run", several, "-i", "in.safetensors", "-o", "out.safetensors")
+        found = safetensors.torch.load_file(folder / "out.safetensors")
+        torch.testing.assert_close(found["y"], module(x)["y"])
+    call("run", several, "-i", "in.safetensors", "-o", "out.safetensors", "--method", "encode")
+    found = safetensors.torch.load_file(folder / "out.safetensors")
+    torch.testing.assert_close(found["output"], module.encode(x))
+    result = call(
+        "run", several, "-i", "in.safetensors", "-o", "o.safetensors", "--method", "no", exits=2
+    )
+    assert "no method 'no'" in result.stderr and "forward, encode" in result.stderr
+
+
+def test_verify_goes_through_the_graphs(several: str) -> None:
+    torch.manual_seed(0)
+    shown = call("verify", several, "models:module", "--samples", "1").stdout
+    assert "forward, graph 2 of 2: 2 samples agree" in shown and "encode: 2 samples" in shown
+    shown = call("verify", several, "models:other", "--samples", "1", exits=1)
+    assert "differs" in shown.stderr

@@ -204,7 +204,7 @@ def test_tracebacks_show_the_generated_line() -> None:
 
 def test_nothing_is_left_behind() -> None:
     run = sf.export(torch.relu, (torch.ones(2),)).module()
-    filename = run._plan.filename
+    filename = run._plan.graphs[0].filename
     x = torch.full((2,), 3.0)
     gone = weakref.ref(x)
     with pytest.raises(sf.CallError):

@@ -193,7 +193,14 @@ class ArchiveReader:
         """Where each member's bytes begin."""
         places: dict[str, int] = {}
         wanted = [m.name for m in manifest.members]
-        if sorted(wanted) != sorted(schema.MEMBERS):
+        if sorted(wanted) not in map(sorted, schema.MEMBERS):
+            if manifest.minor > schema.MINOR:
+                raise ArtifactError(
+                    f"{self.path} holds something that this stillframe does not know.",
+                    why=f"its format version is {manifest.major}.{manifest.minor}, and it has "
+                    f"{', '.join(wanted)}",
+                    hints=["update stillframe"],
+                )
             raise ArtifactError(f"{self.path} is damaged: its manifest lists {wanted}.")
         for member in manifest.members:
             info = infos.get(member.name)
@@ -217,6 +224,9 @@ class ArchiveReader:
                 raise ArtifactError(f"{self.path} is truncated: {member.name} does not fit in it.")
             places[member.name] = begin
         return places
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
 
     def place(self, name: str) -> tuple[int, int]:
         """``(begin, end)`` of a member's bytes in :attr:`memory`."""

@@ -1,4 +1,4 @@
-"""``load``: a program from a ``.still`` file.
+"""``load``: a program, or several of one module, from a ``.still`` file.
 
 The file is mapped, not read: tensors are its pages, shared with other processes until they are
 written. The JSON and all headers are verified at once, the tensors when they are first looked at
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import torch
@@ -27,6 +27,7 @@ from stillframe.export.assumptions import Assumption
 from stillframe.export.call_spec import KINDS, CallParameter, CallSpec, GivenArgument
 from stillframe.export.containers import rebuild_spec
 from stillframe.export.program import ExportedProgram
+from stillframe.export.several import ProgramSet
 from stillframe.export.signature import (
     ExportGraphSignature,
     InputKind,
@@ -40,11 +41,13 @@ from stillframe.export.verdicts import Reason, Verdict
 from stillframe.shapes.env import Guard, ShapeEnv, SymbolInfo
 from stillframe.symbolic import Contradiction, Expr, Range, symbol
 
+_Doc = TypeVar("_Doc")
+
 EAGER_BYTES = 32 << 20  # smaller files are verified when they are loaded
 
 
-def load(path: str | os.PathLike[str]) -> ExportedProgram:
-    """The program in the file at ``path``.
+def load(path: str | os.PathLike[str]) -> ExportedProgram | ProgramSet:
+    """The program in the file at ``path``, or the :class:`~stillframe.ProgramSet`, as it was saved.
 
     Loading runs no code of the file. Large weights are mapped and verified when they are first
     used, by ``program.module()`` or a look into ``program.state_dict``.
@@ -67,24 +70,73 @@ def load(path: str | os.PathLike[str]) -> ExportedProgram:
         raise InvalidInput(f"{place} cannot be read: {e.strerror}.") from None
     if archive.size <= EAGER_BYTES:
         archive.verify()
+    if schema.PROGRAMS in archive:
+        return _programs(archive)
+    document = _decoded(archive, schema.PROGRAM, schema.ProgramDoc)
+    return _Reader(document, _Objects(archive, document)).program()
+
+
+def _decoded(archive: ArchiveReader, member: str, kind: type[_Doc]) -> _Doc:
     try:
-        document = msgspec.json.decode(archive.read(schema.PROGRAM), type=schema.ProgramDoc)
+        return msgspec.json.decode(archive.read(member), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise ArtifactError(
-            f"{place} is damaged: its program cannot be read.", why=str(e)
+            f"{archive.path} is damaged: its program cannot be read.", why=str(e)
         ) from None
-    return _Reader(archive, document).program()
+
+
+def _programs(archive: ArchiveReader) -> ProgramSet:
+    """Several programs, over one table of tensors."""
+    document = _decoded(archive, schema.PROGRAMS, schema.ProgramSetDoc)
+    objects = _Objects(archive, document)
+    numbers: dict[str, int] = {}
+    for doc in document.programs:
+        for fqn, number in (*doc.state, *doc.constants):
+            if numbers.setdefault(fqn, number) != number:
+                raise ArtifactError(
+                    f"{archive.path} is damaged: its programs have different tensors for {fqn}."
+                )
+    places = {place for method in document.methods for place in method.programs}
+    names = {method.name for method in document.methods}
+    if places != {*range(len(document.programs))} or len(names) < len(document.methods):
+        raise ArtifactError(f"{archive.path} is damaged: its methods make no sense.")
+    programs = [_Reader(doc, objects).program() for doc in document.programs]
+    try:
+        return ProgramSet({m.name: [programs[i] for i in m.programs] for m in document.methods})
+    except InvalidInput as e:
+        raise ArtifactError(
+            f"{archive.path} does not hold programs that can be used here: {e.what}", why=e.why
+        ) from None
+
+
+class _Objects:
+    """The tensors of a file, each made once."""
+
+    def __init__(
+        self, archive: ArchiveReader, document: schema.ProgramDoc | schema.ProgramSetDoc
+    ) -> None:
+        self.archive = archive
+        self._descriptions = document.objects
+        self._reader = TensorReader(archive, document.stored)
+        self._made: dict[int, torch.Tensor] = {}
+
+    def __getitem__(self, number: int) -> torch.Tensor:
+        known = self._made.get(number)
+        if known is None:
+            if not 0 <= number < len(self._descriptions):
+                raise ArtifactError(f"there is no tensor {number} in the file.")
+            known = self._made[number] = self._reader.make(self._descriptions[number])
+        return known
 
 
 class _Reader:
-    """One file being read."""
+    """One program being read."""
 
-    def __init__(self, archive: ArchiveReader, document: schema.ProgramDoc) -> None:
-        self.archive = archive
+    def __init__(self, document: schema.ProgramDoc, objects: _Objects) -> None:
+        self.archive = objects.archive
         self.document = document
-        self.tensors = TensorReader(archive, document.stored)
-        self.objects: dict[int, torch.Tensor] = {}
-        self.decoder = Decoder(tensor=self._tensor)
+        self.objects = objects
+        self.decoder = Decoder(tensor=objects.__getitem__)
 
     def program(self) -> ExportedProgram:
         """The whole program, checked."""
@@ -132,16 +184,8 @@ class _Reader:
 
     # -- tensors ------------------------------------------------------------------------------
 
-    def _tensor(self, index: int) -> torch.Tensor:
-        known = self.objects.get(index)
-        if known is None:
-            if not 0 <= index < len(self.document.objects):
-                raise ArtifactError(f"there is no tensor {index} in the file.")
-            known = self.objects[index] = self.tensors.make(self.document.objects[index])
-        return known
-
     def _table(self, rows: list[tuple[str, int]]) -> dict[str, Any]:
-        return {fqn: self._tensor(index) for fqn, index in rows}
+        return {fqn: self.objects[index] for fqn, index in rows}
 
     def _example(self) -> Any:
         example = self.document.example

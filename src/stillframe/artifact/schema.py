@@ -1,4 +1,4 @@
-"""What is in ``program.json`` and ``manifest.json``: typed, versioned, checked when read.
+"""What is in the JSON members of a file: typed, versioned, checked when read.
 
 Version log (major.minor; a reader takes every minor of its major):
 
@@ -7,6 +7,8 @@ Version log (major.minor; a reader takes every minor of its major):
   and of torch's modes.
 - 1.2: subgraphs of higher-order operators: rows of kind ``g`` and the table ``graphs``; the dialect
   of the graph; outputs that are copied back into parameters.
+- 1.3: several programs of one module in a file: the member ``programs.json`` in place of
+  ``program.json``.
 
 A newer minor may add fields: objects with unknown keys and rows with more columns than known are
 read, the surplus is ignored. Small things that occur often are rows (``array_like``). Sizes are
@@ -23,12 +25,13 @@ import msgspec
 from stillframe.export.containers import StructureNode
 
 FORMAT = "stillframe"
-MAJOR, MINOR = 1, 2
+MAJOR, MINOR = 1, 3
 
-PROGRAM, WEIGHTS, CONSTANTS, MANIFEST = (
-    "program.json", "weights.safetensors", "constants.safetensors", "manifest.json",
+PROGRAM, PROGRAMS, WEIGHTS, CONSTANTS, MANIFEST = (
+    "program.json", "programs.json", "weights.safetensors", "constants.safetensors",
+    "manifest.json",
 )  # fmt: skip
-MEMBERS = (PROGRAM, WEIGHTS, CONSTANTS)
+MEMBERS = ((PROGRAM, WEIGHTS, CONSTANTS), (PROGRAMS, WEIGHTS, CONSTANTS))
 
 Size = int | str
 
@@ -313,6 +316,22 @@ class ProgramDoc(msgspec.Struct, frozen=True):
     proposed_spec: str = ""
     graphs: list[list[NodeRow]] = []
     dialect: str = "training"
+
+
+class MethodDoc(msgspec.Struct, frozen=True):
+    """A method of a module, and its programs by their place in ``programs``, in order."""
+
+    name: str
+    programs: list[int]
+
+
+class ProgramSetDoc(msgspec.Struct, frozen=True):
+    """All of ``programs.json``. The programs' tensors are in one table, here."""
+
+    methods: list[MethodDoc]
+    programs: list[ProgramDoc]
+    stored: list[StoredTensor]
+    objects: list[TensorObject]
 
 
 class MemberDoc(msgspec.Struct, frozen=True):

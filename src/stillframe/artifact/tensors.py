@@ -9,6 +9,7 @@ memory that it covers and keeps its strides; one that covers far more memory tha
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -35,7 +36,7 @@ _PADDING = "__padding__"
 
 
 class TensorTable:
-    """Collects the tensors of a program for writing.
+    """Collects the tensors of a program, or of several, for writing.
 
     Attributes:
         stored: the pieces of memory.
@@ -84,10 +85,17 @@ class TensorTable:
             else:
                 flat = tensor.contiguous()
                 strides = flat.stride()
-        self._flat.setdefault(member, {})[name] = flat
-        self.stored.append(StoredTensor(member, name, dtype, sizes, list(strides), device))
+        key_in_file = self._new_key(member, name)
+        self._flat[member][key_in_file] = flat
+        self.stored.append(StoredTensor(member, key_in_file, dtype, sizes, list(strides), device))
         self._kept.append(tensor)
         return place
+
+    def _new_key(self, member: str, name: str) -> str:
+        """``name``, or a name like it if the member has another tensor of that name."""
+        taken = self._flat.setdefault(member, {})
+        keys = (f"{name}{f'.{i}' if i else ''}" for i in itertools.count())
+        return next(key for key in keys if key not in taken)
 
     def write(self, archive: ArchiveWriter, member: str) -> None:
         """Write all bytes that belong to ``member``."""

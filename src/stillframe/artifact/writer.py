@@ -1,4 +1,4 @@
-"""``save``: a program to a ``.still`` file.
+"""``save``: a program, or several of one module, to a ``.still`` file.
 
 The file is written beside its place and moved there when it is complete, so that a failure leaves
 what was there before, and nothing else.
@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch.utils import _pytree as pytree
 
@@ -26,34 +27,40 @@ from stillframe.errors import ArtifactError, InvalidInput
 from stillframe.export.call_spec import CallSpec
 from stillframe.export.containers import describe_spec
 from stillframe.export.program import ExportedProgram
+from stillframe.export.several import ProgramSet
+from stillframe.export.sharing import tensors_of, written_state
 from stillframe.export.signature import ModuleCallEntry
 from stillframe.export.verdicts import Verdict
 from stillframe.shapes.env import ShapeEnv
 from stillframe.symbolic import Range, to_python
 
 
-def save(program: ExportedProgram, path: str | os.PathLike[str]) -> None:
+def save(program: ExportedProgram | ProgramSet, path: str | os.PathLike[str]) -> None:
     """Write ``program`` to ``path``. An existing file is replaced.
 
     The file holds the graph, the state, the signature and the example inputs. It holds no code.
+    Of a :class:`~stillframe.ProgramSet` it holds all graphs, and each tensor once.
 
     Raises:
         InvalidInput: ``program`` is no exported program, or ``path`` cannot be a file.
         ArtifactError: the program holds something that a file cannot; the message names it. What
             was at ``path`` before is untouched.
     """
-    if not isinstance(program, ExportedProgram):
+    if not isinstance(program, (ExportedProgram, ProgramSet)):
         raise InvalidInput(
             f"save takes an ExportedProgram, got {type(program).__name__}.",
             hints=["program = stillframe.export(module, args)"],
         )
     target = _checked_path(path)
     tensors = TensorTable()
-    document = schema.encode(_document(program, tensors))
+    if isinstance(program, ProgramSet):
+        member, document = schema.PROGRAMS, schema.encode(_set_document(program, tensors))
+    else:
+        member, document = schema.PROGRAM, schema.encode(_document(program, tensors))
     with _replacing(target) as file:
         archive = ArchiveWriter(file)
         try:
-            archive.add(schema.PROGRAM, [document], len(document))
+            archive.add(member, [document], len(document))
             tensors.write(archive, schema.CONSTANTS)
             tensors.write(archive, schema.WEIGHTS)
             archive.finish()
@@ -106,12 +113,27 @@ def _umask() -> int:
 # -- the document ---------------------------------------------------------------------------------
 
 
+def _set_document(programs: ProgramSet, tensors: TensorTable) -> schema.ProgramSetDoc:
+    unique = list({id(program): program for program in programs.programs}.values())
+    places = {id(program): i for i, program in enumerate(unique)}
+    methods = [
+        schema.MethodDoc(name, [places[id(program)] for program in graphs])
+        for name, graphs in programs.methods.items()
+    ]
+    documents = [
+        msgspec.structs.replace(_document(program, tensors), stored=[], objects=[])
+        for program in unique
+    ]
+    _refuse_shared_writes(unique)
+    return schema.ProgramSetDoc(methods, documents, tensors.stored, tensors.objects)
+
+
 def _document(program: ExportedProgram, tensors: TensorTable) -> schema.ProgramDoc:
     graph = GraphWriter(program.graph_module)
     rows = graph.write()
     encoder = Encoder()
     constants = _constants(program)
-    _refuse_shared_writes(program)
+    _refuse_shared_writes([program])
     return schema.ProgramDoc(
         producer=_producer(),
         root_class=program.root_class,
@@ -175,19 +197,16 @@ def _constants(program: ExportedProgram) -> Mapping[str, Any]:
     return program.constants
 
 
-def _refuse_shared_writes(program: ExportedProgram) -> None:
-    """Different tensors over one memory, of which the program writes one, cannot be kept apart.
+def _refuse_shared_writes(programs: Sequence[ExportedProgram]) -> None:
+    """Different tensors over one memory, of which a program writes one, cannot be kept apart.
 
     Tensors that cover exactly the same memory are written once and stay shared.
     """
-    written = {
-        spec.target
-        for spec, node in zip(
-            program.graph_signature.input_specs, program.graph.nodes, strict=False
-        )
-        if spec.target is not None and node.meta["val"].storage_.written
-    }
-    tables = {**program.constants, **program.state_dict}
+    written: set[str] = set()
+    tables: dict[str, Any] = {}
+    for program in programs:
+        written |= written_state(program)
+        tables |= tensors_of(program)
     by_storage: dict[int, list[str]] = {}
     for fqn, value in tables.items():
         if value.layout is torch.strided and value.numel():

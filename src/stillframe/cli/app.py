@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,9 +18,10 @@ from stillframe.artifact import load, save
 from stillframe.cli import factory, tensors
 from stillframe.cli.dynamic import dynamic_spec, parse_dynamic
 from stillframe.cli.guarded import Traceback, guarded
-from stillframe.errors import ArtifactError, InvalidInput, StillframeError
+from stillframe.errors import ArtifactError, CallError, InvalidInput, StillframeError
+from stillframe.export.several import ProgramSet
 from stillframe.report.facts import program_facts
-from stillframe.report.tables import program_report, summary_table
+from stillframe.report.tables import methods_table, program_report, summary_table
 
 if TYPE_CHECKING:
     from stillframe.export.program import ExportedProgram
@@ -156,8 +158,11 @@ def inspect(
 ) -> None:
     """Show a program: signature, dims with their ranges, operators, sizes, top of the graph."""
     loaded = _load(program)
-    facts = program_facts(loaded, graph_limit=lines or None)
     size = program.stat().st_size
+    if isinstance(loaded, ProgramSet):
+        _inspect_all(loaded, size, as_json, lines or None)
+        return
+    facts = program_facts(loaded, graph_limit=lines or None)
     if as_json:
         print(json.dumps({**facts.as_json(), "file_bytes": size}, indent=2))
     else:
@@ -175,8 +180,9 @@ def explain(
     traceback: Traceback = False,
 ) -> None:
     """Say why each size of a program is as it is: what was declared, and which lines decided."""
-    explanation = _load(program).explain(about)
-    Console().print(str(explanation), soft_wrap=True, highlight=False, markup=False)
+    loaded = _load(program)
+    text = _explain_all(loaded, about) if isinstance(loaded, ProgramSet) else loaded.explain(about)
+    Console().print(str(text), soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command()
@@ -190,14 +196,16 @@ def run(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="SAFETENSORS", help="Where the results go.")
     ],
+    method: Annotated[
+        str, typer.Option("--method", metavar="NAME", help="Of several methods, the one to call.")
+    ] = "forward",
     traceback: Traceback = False,
 ) -> None:
     """Call a program on tensors of a file and write the results to another."""
     _check_writable(out)
     loaded = _load(program)
-    args, kwargs = tensors.program_inputs(loaded, tensors.read_tensors(inputs))
     with torch.no_grad():
-        result = loaded.module()(*args, **kwargs)
+        result = _call(loaded, method, tensors.read_tensors(inputs))
     results = tensors.output_tensors(result)
     tensors.write_tensors(results, out)
     for name, tensor in results.items():
@@ -220,6 +228,10 @@ def verify(
     """
     loaded = _load(program)
     made = factory.make(target)
+    if isinstance(loaded, ProgramSet):
+        for title, found in loaded.verify(made.module, samples=samples).items():
+            Console().print(f"{title}: {found}", soft_wrap=True, highlight=False)
+        return
     if loaded.example_inputs is None and made.args is not None:
         loaded.example_inputs = (made.args, made.kwargs)
     report = loaded.verify(made.module, samples=samples)
@@ -229,10 +241,62 @@ def verify(
 # -- steps ----------------------------------------------------------------------------------------
 
 
-def _load(path: Path) -> ExportedProgram:
+def _load(path: Path) -> ExportedProgram | ProgramSet:
     if not path.is_file():
         raise ArtifactError(f"There is no file {path}.")
     return load(path)
+
+
+def _inspect_all(programs: ProgramSet, size: int, as_json: bool, limit: int | None) -> None:
+    """Methods and graphs with their reports, one after the other."""
+    if as_json:
+        methods = {
+            name: [program_facts(p, graph_limit=limit).as_json() for p in graphs]
+            for name, graphs in programs.methods.items()
+        }
+        about = {"root_class": programs.root_class, "methods": methods, "file_bytes": size}
+        print(json.dumps(about, indent=2))
+        return
+    console = Console()
+    console.print(methods_table(programs, size))
+    for title, program in programs.titles().items():
+        console.print()
+        console.print(program_report(program_facts(program, graph_limit=limit), title=title))
+
+
+def _explain_all(programs: ProgramSet, about: str | None) -> str:
+    """What :meth:`explain` says of each graph that knows the name."""
+    texts, errors = [], []
+    for title, program in programs.titles().items():
+        try:
+            texts.append(f"{title}:\n{program.explain(about)}")
+        except InvalidInput as error:  # that graph has nothing of the name
+            errors.append(error)
+    if not texts:
+        raise errors[0]
+    return "\n\n".join(texts)
+
+
+def _call(
+    loaded: ExportedProgram | ProgramSet, method: str, given: Mapping[str, torch.Tensor]
+) -> Any:
+    """The result for tensors by name. Of several graphs, the names fit one, or the next."""
+    methods = loaded.methods if isinstance(loaded, ProgramSet) else {"forward": (loaded,)}
+    if method not in methods:
+        raise InvalidInput(f"The program has no method {method!r}.", hints=[", ".join(methods)])
+    module = loaded.module()
+    errors: list[StillframeError] = []
+    for program in methods[method]:
+        try:
+            args, kwargs = tensors.program_inputs(program, given)
+            return (
+                module(*args, **kwargs)
+                if method == "forward"
+                else getattr(module, method)(*args, **kwargs)
+            )
+        except (InvalidInput, CallError) as error:
+            errors.append(error)
+    raise errors[-1]
 
 
 def _check_writable(path: Path) -> None:

@@ -20,12 +20,14 @@ import torch
 from torch.utils import _pytree as pytree
 
 from stillframe import torch_private
-from stillframe.errors import CallError, NotSupported, SpecViolationError
+from stillframe.errors import NotSupported, SpecViolationError
 from stillframe.export import bindings
-from stillframe.export.door import Door, share_memory
+from stillframe.export.assumptions import Assumption
+from stillframe.export.door import Door
 from stillframe.export.door_code import DoorCode
+from stillframe.export.memory import any_shared, laid_out
 from stillframe.export.promises import check_result, promise_of
-from stillframe.export.refusal import Refusal, refuse_state
+from stillframe.export.refusal import Refusal, check_state, refuse_mode, refuse_state
 from stillframe.export.signature import ConstantArgument, InputKind, JointResult, OutputKind
 from stillframe.export.source_text import Namespace, one_line
 from stillframe.export.tokens import after
@@ -78,8 +80,12 @@ class Generated:
         preamble: the globals as a person would write them, for reading.
         values: the globals, apart from state.
         tables: the globals that are tables of state, to be bound for each module.
+        forward: name of the function that checks a call and runs it.
         hooked: name of the global that must be bound to a function ``(self, values)``.
         hooks: names of globals that must be bound to the tables of hooks.
+        otherwise: of one graph of several: name of the global that must be bound to what is called
+            with calls that do not fit.
+        misfit: of one graph of several: name of the function that raises where a call does not fit.
     """
 
     text: str
@@ -89,13 +95,26 @@ class Generated:
     forward: str
     hooked: str
     hooks: str
+    otherwise: str = ""
+    misfit: str = ""
 
 
 class ProgramCode:
-    """Writes the code of one program."""
+    """Writes the code of one program.
 
-    def __init__(self, program: Any) -> None:
+    Args:
+        program: the program.
+        one_of_several: a call that does not fit is passed on to the next graph, not refused.
+        in_mode: whether a call fits only while the module is in the mode of the capture; there is
+            another graph for the other mode.
+    """
+
+    def __init__(
+        self, program: Any, *, one_of_several: bool = False, in_mode: bool = False
+    ) -> None:
         self.program = program
+        self.one_of_several = one_of_several
+        self.in_mode = in_mode
         self.graph: torch.fx.Graph = program.graph
         self.names = Namespace()
         self.door = Door.of(program)
@@ -117,18 +136,27 @@ class ProgramCode:
             NotSupported: a kind of input or output that is not run yet.
             SpecViolationError: the graph and the signature disagree.
         """
-        refusal = Refusal(self.door, self.program.root_class)
-        door_lines = self.door_code.lines(refusal)
+        self.door_code.check()
+        refusing = self.door_code.refusing(Refusal(self.door, self.program.root_class))
         self._name_placeholders()
-        door_lines += self._asked_elsewhere()
+        refusing += self._asked_elsewhere()
         laid_out = self._lay_out_inputs() if self.program.dialect != "training" else []
-        body = [*self._check_state(), *laid_out, *self._body(self.graph)]
+        refusing += self._check_state()
+        otherwise = misfit = ""
+        functions: list[str] = []
+        checks = refusing
+        if self.one_of_several:
+            otherwise, misfit = self.names.local("next_graph"), self.names.local("misfit")
+            functions = self._misfit(misfit, refusing)
+            checks = self._choosing(otherwise)
+        body = [*checks, *laid_out, *self._body(self.graph)]
         signature = self.door_code.signature()
         hooked, hooks, run = (self.names.local(n) for n in ("call_with_hooks", "hooks", "run"))
         lines = [
             *self.functions,
+            *functions,
             f"def {run}({signature}):",
-            *(f"    {line}" for line in [*door_lines, *body]),
+            *(f"    {line}" for line in body),
             "",
             f"def {run}_unhooked({signature}):",
             f"    if {' or '.join(f'{hooks}_{i}' for i in range(HOOK_TABLES))}:",
@@ -137,7 +165,7 @@ class ProgramCode:
         ]
         return Generated(
             "\n".join(lines) + "\n", self._preamble(), self.names.values,
-            tuple(self.tables.values()), run, hooked, hooks,
+            tuple(self.tables.values()), run, hooked, hooks, otherwise, misfit,
         )  # fmt: skip
 
     def _preamble(self) -> str:
@@ -164,8 +192,41 @@ class ProgramCode:
             else:
                 raise NotSupported(f"Programs with {spec.kind.name} inputs are not run yet.")
 
+    # -- one graph of several -----------------------------------------------------------------
+
+    def _choosing(self, otherwise: str) -> list[str]:
+        """The lines that pass a call that does not fit on to the next graph."""
+        more = [f"{asked} == {wanted}" for asked, wanted, _ in self._questions()]
+        shared = self._inputs_and_written_state()
+        if shared:
+            more.append(f"not {self.names.bind('any_shared', any_shared)}({shared})")
+        lines = self.door_code.choosing(otherwise, more)
+        if self.in_mode:
+            passed_on = f"{otherwise}({self.door_code.forwarded()})"
+            lines.insert(0, f"if {self._other_mode()}: return {passed_on}")
+        return lines
+
+    def _misfit(self, name: str, refusing: list[str]) -> list[str]:
+        """The function that takes a call as the graph does, and only says why it does not fit."""
+        lines = [*refusing, "return None"]
+        if self.in_mode:
+            refuse = self.names.bind("refuse_mode", partial(refuse_mode, self.program.training))
+            lines.insert(0, f"if {self._other_mode()}: {refuse}()")
+        signature = self.door_code.signature()
+        return [f"def {name}({signature}):", *(f"    {line}" for line in lines), ""]
+
+    def _other_mode(self) -> str:
+        return f"{self.door_code.receiver}.training is not {bool(self.program.training)}"
+
+    # -- state --------------------------------------------------------------------------------
+
     def _check_state(self) -> list[str]:
         """The line that refuses inputs over memory of state that is copied back at the end."""
+        shared = self._inputs_and_written_state()
+        return [f"{self.names.bind('check_state', check_state)}({shared})"] if shared else []
+
+    def _inputs_and_written_state(self) -> str:
+        """Two tuples as text: tensor inputs, and state that is copied back; or nothing."""
         kinds = {
             OutputKind.BUFFER_MUTATION: InputKind.BUFFER,
             OutputKind.PARAMETER_MUTATION: InputKind.PARAMETER,
@@ -181,9 +242,8 @@ class ProgramCode:
             if n.name in self.inputs and isinstance(n.meta["val"], FakeTensor)
         ]
         if not written or not tensors:
-            return []
-        check = self.names.bind("check_state", check_state)
-        return [f"{check}(({', '.join(tensors)},), ({', '.join(written)},))"]
+            return ""
+        return f"({', '.join(tensors)},), ({', '.join(written)},)"
 
     def _lay_out_inputs(self) -> list[str]:
         """Lines that bring inputs into the memory order of the example, which views rely on.
@@ -220,19 +280,23 @@ class ProgramCode:
 
     def _asked_elsewhere(self) -> list[str]:
         """The lines that ask state and torch's modes what forward asked them."""
-        texts = {node.name: text for node, text in self.text.items()}
         specs = self.program.graph_signature.input_specs
         names = {spec.arg.name: f"self.{spec.target}" for spec in specs}
         lines = []
+        for asked, wanted, assumption in self._questions():
+            name = names.get(assumption.about, "torch")
+            refuse = self.names.bind("refuse_state", partial(refuse_state, name, assumption))
+            lines.append(f"if {asked} != {wanted}: {refuse}({asked})")
+        return lines
+
+    def _questions(self) -> Iterator[tuple[str, str, Assumption]]:
+        """What is asked of state and of torch's modes, as text: the question, and the answer."""
+        texts = {node.name: text for node, text in self.text.items()}
         for assumption in self.door.asked_elsewhere:
             questions: Any = OF_TENSORS if assumption.about else OF_MODES
             ask = self.names.bind("ask", questions[assumption.what])
-            name = names.get(assumption.about, "torch")
-            refuse = self.names.bind("refuse_state", partial(refuse_state, name, assumption))
             wanted = self.names.constant(assumption.value)
-            asked = f"{ask}({texts.get(assumption.about, '')})"
-            lines.append(f"if {asked} != {wanted}: {refuse}({asked})")
-        return lines
+            yield f"{ask}({texts.get(assumption.about, '')})", wanted, assumption
 
     # -- the body -----------------------------------------------------------------------------
 
@@ -494,27 +558,6 @@ class ProgramCode:
 
 
 HOOK_TABLES = 9
-
-
-def check_state(inputs: tuple[torch.Tensor, ...], written: tuple[torch.Tensor, ...]) -> None:
-    """Refuse an input that shares memory with state that the program writes."""
-    for tensor in inputs:
-        for state in written:
-            if share_memory(tensor, state):
-                raise CallError(
-                    "An input shares memory with state that this program writes.",
-                    why="a functional program copies new values back when it is done",
-                    hints=["pass a clone of it"],
-                )
-
-
-def laid_out(tensor: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:
-    """``tensor``, or a copy of it, with its dims dense in memory in that order, fastest first."""
-    outward = [*reversed(order)]
-    permuted = tensor.permute(outward)
-    if permuted.is_contiguous():
-        return tensor
-    return permuted.contiguous().permute([outward.index(d) for d in range(len(outward))])
 
 
 def _is_number(value: Any) -> bool:

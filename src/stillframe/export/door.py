@@ -248,29 +248,3 @@ def is_object_of(value: Any, class_name: str) -> bool:
         return bool(value.script_class_name == class_name)
     found = torch_private.is_script_object(value)
     return found and torch_private.script_class_name(value) == class_name
-
-
-def share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether the memory of two tensors may overlap, by their first and last elements."""
-    if a.layout is not torch.strided or b.layout is not torch.strided:
-        return any(share_memory(p, q) for p in _parts(a) for q in _parts(b))
-    if a.numel() == 0 or b.numel() == 0:
-        return False
-    (first_a, last_a), (first_b, last_b) = _extent(a), _extent(b)
-    return first_a <= last_b and first_b <= last_a
-
-
-def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
-    """The strided tensors that a tensor is made of."""
-    if tensor.layout is torch.sparse_coo:
-        return [tensor._indices(), tensor._values()]
-    if tensor.layout is torch.sparse_csr:
-        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
-    return [tensor]
-
-
-def _extent(tensor: torch.Tensor) -> tuple[int, int]:
-    steps = zip(tensor.shape, tensor.stride(), strict=True)
-    count = 1 + sum((size - 1) * stride for size, stride in steps)
-    first = tensor.data_ptr()
-    return first, first + count * tensor.element_size() - 1

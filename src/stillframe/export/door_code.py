@@ -27,8 +27,8 @@ from stillframe.export.door import (
     LeafRule,
     is_object_of,
     same_constant,
-    share_memory,
 )
+from stillframe.export.memory import share_memory
 from stillframe.export.source_text import EXPRESSION_NAMES, Namespace
 from stillframe.symbolic import Expr, evaluate, substitute, symbol, to_python
 from stillframe.trace.reads import OF_TENSORS
@@ -97,8 +97,8 @@ class DoorCode:
 
     # -- the checks ---------------------------------------------------------------------------
 
-    def lines(self, refuse: Any) -> list[str]:
-        """The body that checks a call; :attr:`leaves` and :attr:`sizes` are known afterwards."""
+    def check(self) -> None:
+        """Work out what is checked; :attr:`leaves` and :attr:`sizes` are known afterwards."""
         self._stars()
         self._open_arguments()
         for index, leaf in enumerate(self.door.leaves):
@@ -113,23 +113,47 @@ class DoorCode:
         for i, j in self.door.separate:
             share = self.names.bind("share_memory", share_memory)
             self._conditions.append(f"not {share}({self.leaves[i]}, {self.leaves[j]})")
-        return self._assembled(
-            self.names.bind("refuse", refuse, "explains why a call does not fit")
-        )
 
-    def _assembled(self, refuse: str) -> list[str]:
+    def refusing(self, refuse: Any) -> list[str]:
+        """The lines that refuse a call that does not fit: ``refuse`` gets its values."""
+        name = self.names.bind("refuse", refuse, "explains why a call does not fit")
         if not self._statements and not self._conditions:
             return []
         lines = ["try:", *(f"    {s}" for s in self._statements)]
         if self._conditions:
             lines.append("    if not (")
-            lines.append(f"        {self._conditions[0]}")
-            lines.extend(f"        and {c}" for c in self._conditions[1:])
+            lines += self._conjunction(self._conditions, "        ")
             lines.append("    ):")
             lines.append(f"        raise {self.names.builtin(ValueError)}")
         exception = self.names.builtin(Exception)
-        lines += [f"except {exception}:", f"    {refuse}({self.values()})", "    raise"]
+        lines += [f"except {exception}:", f"    {name}({self.values()})", "    raise"]
         return lines
+
+    def choosing(self, otherwise: str, more: list[str]) -> list[str]:
+        """The lines that pass a call that does not fit on to the function ``otherwise``.
+
+        Args:
+            otherwise: takes what this function takes.
+            more: further conditions of a call, as text.
+        """
+        conditions = [*self._conditions, *more]
+        if not self._statements and not conditions:
+            return []
+        fits = self.names.local("fits")
+        return [
+            "try:",
+            *(f"    {s}" for s in self._statements),
+            f"    {fits} = (",
+            *self._conjunction(conditions or ["True"], "        "),
+            "    )",
+            f"except {self.names.builtin(Exception)}:",
+            f"    {fits} = False",
+            f"if not {fits}:",
+            f"    return {otherwise}({self.forwarded()})",
+        ]
+
+    def _conjunction(self, conditions: list[str], indent: str) -> list[str]:
+        return [indent + conditions[0], *(f"{indent}and {c}" for c in conditions[1:])]
 
     def _stars(self) -> None:
         """How many values and which keywords; defaults that the export left alone."""

@@ -12,8 +12,8 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any
+from types import FrameType, MethodType
+from typing import Any, TypeGuard
 
 import torch
 from torch.utils import _pytree as pytree
@@ -101,25 +101,33 @@ def export(
         )
     if kwargs is not None and not isinstance(kwargs, dict):
         raise InvalidInput(f"kwargs must be a dict by name, got {type(kwargs).__name__}.")
-    root = mod if isinstance(mod, torch.nn.Module) else _FunctionModule(mod)
+    method = mod if _is_method(mod) else None
+    owner: Any = mod if method is None else method.__self__
+    root = owner if isinstance(owner, torch.nn.Module) else _FunctionModule(owner)
     _refuse_script_modules(root)
     finish_code(root)
     request = Request(
         root,
         args,
         kwargs or {},
-        resolve_spec(root, args, kwargs, dynamic_shapes),
+        resolve_spec(method or root, args, kwargs, dynamic_shapes),
         tuple(assume) if isinstance(assume, list) else assume,
         prefer_deferred_runtime_asserts_over_guards,
         sys._getframe(1),
         strict,
         check_paths(preserve_module_call_signature, module_paths(root)),
+        method,
     )
     with torch_private.ambient_modes_off():
         program = _most_general(request)
     if verify:
-        program.verify(root, samples=3 if verify is True else int(verify))
+        program.verify(request.callee, samples=3 if verify is True else int(verify))
     return program
+
+
+def _is_method(mod: Any) -> TypeGuard[MethodType]:
+    """Whether ``mod`` is a method of a module: ``model.encode``."""
+    return isinstance(mod, MethodType) and isinstance(mod.__self__, torch.nn.Module)
 
 
 def _refuse_script_modules(root: torch.nn.Module) -> None:
@@ -162,6 +170,7 @@ class Request:
         floor: the frame that called; stacks end below it.
         strict: the frame machine runs the module's Python.
         preserved: paths of the submodules whose call signatures are kept.
+        method: the method of the module that is captured; None for the module's own call.
     """
 
     root: torch.nn.Module
@@ -173,6 +182,12 @@ class Request:
     floor: FrameType
     strict: bool = False
     preserved: frozenset[str] = frozenset()
+    method: MethodType | None = None
+
+    @property
+    def callee(self) -> Any:
+        """What is called: the module, or its method."""
+        return self.root if self.method is None else self.method
 
 
 def _most_general(request: Request) -> ExportedProgram:
@@ -261,7 +276,7 @@ class _Capture:
         request, moved = self.request, self.moved
         self.root = root = request.root
         self.args, self.kwargs = args, kwargs = request.args, request.kwargs
-        self.call_spec = CallSpec.from_call(root.forward, args, kwargs)
+        self.call_spec = CallSpec.from_call(request.method or root.forward, args, kwargs)
         self.leaves, self.in_spec = pytree.tree_flatten((args, kwargs))
         self.modules = module_paths(root)
         self.parameters, self.buffers = named_state(self.modules)
@@ -320,7 +335,7 @@ class _Capture:
         random_state = RandomState()
         with (
             script_objects.swapped_objects(self.modules, self.recorder.objects),
-            swapped_state(self.modules, fakes) as watch,
+            swapped_state(self.modules, fakes, self.request.method) as watch,
         ):
             try:
                 leftovers.set_stale(self.modules, self.stale)
@@ -364,7 +379,7 @@ class _Capture:
         """A spec by argument name with ``entry(index)`` at each leaf."""
         index = {spec.path: i for i, spec in enumerate(self.request.leaf_specs)}
         return spec_from_leaves(
-            self.root, self.args, self.kwargs, lambda path, _: entry(index[path])
+            self.request.callee, self.args, self.kwargs, lambda path, _: entry(index[path])
         )
 
     def _make_placeholders(self, inputs: FakeInputs, fakes: dict[int, FakeTensor]) -> None:
@@ -414,14 +429,15 @@ class _Capture:
         with self.recorder.recording(), effects.seeds_refused(self.request.floor):
             args, kwargs = pytree.tree_unflatten(inputs.leaves, self.in_spec)
             watched = effects.InputWatch(args, kwargs)
-            if not kwargs and says_where_from(self.root):
+            callee = self.request.callee
+            if callee is self.root and not kwargs and says_where_from(self.root):
                 result = run_graph(self.root, self.recorder, args)
             elif self.request.strict:
                 modules = [module for _, module in self.modules]
-                result, notes = strict_capture.run(self.root, args, kwargs, modules)
+                result, notes = strict_capture.run(callee, args, kwargs, modules)
                 self.notes += notes
             else:
-                result = self.root(*args, **kwargs)
+                result = callee(*args, **kwargs)
             self.notes += watched.check(result)
             return pytree.tree_flatten(result)
 

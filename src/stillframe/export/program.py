@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -112,17 +112,47 @@ class ExportedProgram:
         """
         from stillframe.export.runner import build_module
 
-        verify_weights = getattr(self.state_dict, "verify_weights", None)
-        if verify_weights is not None:
-            verify_weights()
+        self.verify_weights()
         module: torch.nn.Module = build_module(self)
         return module
 
-    def verify(self, mod: torch.nn.Module, samples: int = 3, seed: int = 0) -> VerificationReport:
+    def verify_weights(self) -> None:
+        """Check the tensors of a loaded program against their digests, once.
+
+        Raises:
+            ArtifactError: the file was altered.
+        """
+        verify = getattr(self.state_dict, "verify_weights", None)
+        if verify is not None:
+            verify()
+
+    def with_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True
+    ) -> ExportedProgram:
+        """The same graph with other weights. This program is not changed.
+
+        Tensors are taken over, not copied, unless the program writes them or their strides are
+        others; names that are tied stay so.
+
+        Args:
+            state_dict: parameters and persistent buffers by FQN, of the same shapes and dtypes.
+            strict: all names must be there, and no others; else missing ones keep their tensors.
+
+        Raises:
+            InvalidInput: names, shapes, dtypes or ties do not fit; tells all of them.
+        """
+        from stillframe.export.new_state import with_state_dict
+
+        (program,) = with_state_dict([self], state_dict, strict)
+        return program
+
+    def verify(
+        self, mod: Callable[..., Any], samples: int = 3, seed: int = 0
+    ) -> VerificationReport:
         """Run the program and ``mod`` on inputs of other sizes inside the declared ranges.
 
         Args:
-            mod: the module that was exported.
+            mod: the module, or the method of it, that was exported.
             samples: how many sets of sizes to try, besides the example's.
             seed: of the sizes and values drawn.
 

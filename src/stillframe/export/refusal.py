@@ -25,8 +25,8 @@ from stillframe.export.door import (
     LeafRule,
     is_object_of,
     same_constant,
-    share_memory,
 )
+from stillframe.export.memory import any_shared, share_memory
 from stillframe.shapes.containers import children_of, describe, key_text
 from stillframe.symbolic import Expr, evaluate, substitute, symbol, to_python
 from stillframe.trace.reads import OF_TENSORS
@@ -315,6 +315,30 @@ def refuse_state(name: str, assumption: Assumption, found: Any) -> None:
         CallError: always.
     """
     raise _other_answer(name, assumption, found, assumption.value)
+
+
+def check_state(inputs: tuple[torch.Tensor, ...], written: tuple[torch.Tensor, ...]) -> None:
+    """Refuse an input that shares memory with state that the program writes.
+
+    Raises:
+        CallError: one does.
+    """
+    if any_shared(inputs, written):
+        raise CallError(
+            "An input shares memory with state that this program writes.",
+            why="a functional program copies new values back when it is done",
+            hints=["pass a clone of it"],
+        )
+
+
+def refuse_mode(training: bool) -> None:
+    """Refuse a call because the module is not in the mode of the capture.
+
+    Raises:
+        CallError: always.
+    """
+    captured, found = ("train", "eval") if training else ("eval", "train")
+    raise CallError(f"it was captured in {captured} mode, and the module is in {found} mode.")
 
 
 def _other_answer(name: str, assumption: Assumption, found: Any, wanted: Any) -> CallError:

@@ -116,7 +116,7 @@ class _Seen:
 class Watch:
     """A picture of all modules before the run, to compare with and to restore from."""
 
-    def __init__(self, modules: Modules) -> None:
+    def __init__(self, modules: Modules, method: Any = None) -> None:
         self._seen: list[_Seen] = []
         unique = {id(module): (path, module) for path, module in reversed(modules)}
         self._held = Holdings(unique)
@@ -134,7 +134,7 @@ class Watch:
             for name, value in own.items():
                 if name not in _OF_TORCH:
                     self._held.hold(f"{path}.{name}" if path else name, value)
-        hold_surroundings(self._outside, [module for _, module in unique.values()])
+        hold_surroundings(self._outside, [module for _, module in unique.values()], method)
 
     def swap(self, fakes: dict[int, FakeTensor]) -> None:
         """Put the fakes in place of the real parameters and buffers."""
@@ -203,9 +203,17 @@ class Watch:
 
 
 @contextlib.contextmanager
-def swapped_state(modules: Modules, fakes: dict[int, FakeTensor]) -> Iterator[Watch]:
-    """Run with fakes in place of parameters and buffers; all is put back, also on error."""
-    watch = Watch(modules)
+def swapped_state(
+    modules: Modules, fakes: dict[int, FakeTensor], method: Any = None
+) -> Iterator[Watch]:
+    """Run with fakes in place of parameters and buffers; all is put back, also on error.
+
+    Args:
+        modules: the root and all below it, with their paths.
+        fakes: identity of a tensor -> its fake.
+        method: what is run, if not the root's forward.
+    """
+    watch = Watch(modules, method)
     try:
         watch.swap(fakes)
         yield watch

@@ -22,6 +22,7 @@ from types import (
     FrameType,
     FunctionType,
     MethodDescriptorType,
+    MethodType,
     MethodWrapperType,
     ModuleType,
     WrapperDescriptorType,
@@ -75,12 +76,12 @@ _UNTRACKED = (
 
 
 def run(
-    root: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], modules: Iterable[Any]
+    callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any], modules: Iterable[Any]
 ) -> tuple[Any, list[str]]:
-    """Call ``root`` on the machine.
+    """Call ``callee`` on the machine.
 
     Args:
-        root: the captured module.
+        callee: the captured module, or a method of it.
         args, kwargs: its inputs, fakes.
         modules: the module and all below it.
 
@@ -91,11 +92,12 @@ def run(
         SideEffectError: the program changes something outside of it.
         FrameError: the program uses something that the machine does not run.
     """
+    root: Any = callee.__self__ if isinstance(callee, MethodType) else callee
     policy = StrictPolicy(root, modules)
     machine = Machine(policy)
     try:
         with deep_recursion(machine):
-            result = policy.call(root, args, kwargs)
+            result = policy.call(callee, args, kwargs)
     except BaseException:
         with contextlib.suppress(SideEffectError):  # the first error counts
             policy.journal.close()

@@ -20,14 +20,17 @@ from stillframe.export.holdings import Holdings, cell_contents, class_attributes
 _LIBRARIES = {"torch", "stillframe", *sys.stdlib_module_names} - {"__main__"}
 
 
-def hold_surroundings(holdings: Holdings, modules: list[torch.nn.Module]) -> None:
-    """Take pictures of all that the code of these modules names."""
+def hold_surroundings(
+    holdings: Holdings, modules: list[torch.nn.Module], method: Any = None
+) -> None:
+    """Take pictures of all that the code of these modules, and of ``method``, names."""
     walk = _Walk(holdings)
     for module in modules:
         for cls in type(module).__mro__:
             if not _is_library(cls.__module__):
                 walk.visit_class(cls)
         walk.visit(vars(module).get("forward"))
+    walk.visit(method)
     walk.hold_globals()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ class VerificationReport:
 
 
 def verify(
-    program: ExportedProgram, mod: torch.nn.Module, samples: int = 3, seed: int = 0
+    program: ExportedProgram, mod: Callable[..., Any], samples: int = 3, seed: int = 0
 ) -> VerificationReport:
     """Compare ``program`` with ``mod`` on the example and on ``samples`` other sets of sizes.
 
@@ -149,7 +150,7 @@ def _resized_sparse(real: torch.Tensor, wanted: list[int]) -> torch.Tensor:
 
 
 def _compare(
-    program: ExportedProgram, mod: torch.nn.Module, args: Any, kwargs: Any, sizes: Sizes
+    program: ExportedProgram, mod: Callable[..., Any], args: Any, kwargs: Any, sizes: Sizes
 ) -> float:
     apart = program.training or bool(program.graph_signature.lifted_custom_objs)
     expected = _run(copy.deepcopy(mod) if apart else mod, args, kwargs)
@@ -167,7 +168,7 @@ def _compare(
     return worst
 
 
-def _run(mod: torch.nn.Module, args: Any, kwargs: Any) -> Any:
+def _run(mod: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     own = copied((args, kwargs))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)

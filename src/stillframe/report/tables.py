@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -10,12 +11,18 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from stillframe.report.facts import ProgramFacts, StateFacts
+from stillframe.report.facts import ProgramFacts, StateFacts, dim_facts
+
+if TYPE_CHECKING:
+    from stillframe.export.several import ProgramSet
 
 
-def program_report(facts: ProgramFacts, *, file_bytes: int | None = None) -> RenderableType:
+def program_report(
+    facts: ProgramFacts, *, file_bytes: int | None = None, title: str = ""
+) -> RenderableType:
     """Everything about a program: what ``stillframe inspect`` prints."""
-    parts: list[RenderableType] = [Text(f"program of {facts.root_class}", style="bold")]
+    title = title or f"program of {facts.root_class}"
+    parts: list[RenderableType] = [Text(title, style="bold")]
     parts += [_section("signature", signature_table(facts))]
     if facts.dims:
         parts += [_section("dims", dims_table(facts))]
@@ -27,6 +34,17 @@ def program_report(facts: ProgramFacts, *, file_bytes: int | None = None) -> Ren
         parts += [_section("notes", _lines(facts.notes))]
     parts += [_section("graph", _lines(facts.graph))]
     return Group(*parts)
+
+
+def methods_table(programs: ProgramSet, file_bytes: int) -> RenderableType:
+    """The methods of several programs, and of each graph the mode and the dims."""
+    table = _grid()
+    for title, program in programs.titles().items():
+        dims = ", ".join(str(dim) for dim in dim_facts(program))
+        table.add_row(escape(title), "train" if program.training else "eval", escape(dims))
+    table.add_row("file", "", bytes_text(file_bytes))
+    heading = f"programs of {programs.root_class}"
+    return Group(Text(heading, style="bold"), Padding(table, (0, 0, 0, 2)))
 
 
 def signature_table(facts: ProgramFacts) -> Table:
