@@ -188,6 +188,9 @@ class ProgramCode:
             elif spec.kind in TABLES:
                 self.text[node] = self._state(spec.kind, spec.target)
             elif spec.kind is InputKind.TOKEN:
+                takers = (torch_private.with_effects(), "output")
+                if any(n.target not in takers for n in node.users):
+                    raise NotSupported(f"The TOKEN input {node.name} is used as a value.")
                 self.text[node] = "None"
             else:
                 raise NotSupported(f"Programs with {spec.kind.name} inputs are not run yet.")

@@ -294,9 +294,9 @@ class _Capture:
             self.env, ModuleScope(self.modules), self._lift_constant, request.floor
         )
         self.recorder.objects.lift = self._lift_object
-        self.object_names = script_objects.named_objects(self.modules)
+        self.held_objects = script_objects.held_objects(self.modules, self.leaves)
+        self.object_names = script_objects.names_of(self.held_objects)
         self.objects: dict[str, torch.ScriptObject] = {}
-        script_objects.refuse_stand_ins(self.modules, self.leaves)
         self.calls = SignatureCollector(self.modules, request.preserved, self.recorder)
         if request.preserved:
             self.recorder.scope.observer = self.calls
@@ -334,7 +334,7 @@ class _Capture:
         self._make_placeholders(inputs, fakes)
         random_state = RandomState()
         with (
-            script_objects.swapped_objects(self.modules, self.recorder.objects),
+            script_objects.swapped_objects(self.held_objects, self.recorder.objects),
             swapped_state(self.modules, fakes, self.request.method) as watch,
         ):
             try:

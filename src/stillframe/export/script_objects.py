@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,45 +20,69 @@ from stillframe.trace.script_objects import ScriptObjects
 Modules = list[tuple[str, torch.nn.Module]]
 
 
-def named_objects(modules: Modules) -> dict[int, list[str]]:
-    """Hash of each script object that is an attribute -> all its names, in order."""
-    found: dict[int, list[str]] = {}
-    for path, module in modules:
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A script object that is an attribute of a module.
+
+    Attributes:
+        module, name: where it is.
+        path: its dotted name.
+        value: the object.
+    """
+
+    module: torch.nn.Module
+    name: str
+    path: str
+    value: torch.ScriptObject
+
+
+def held_objects(modules: Modules, leaves: Iterable[Any]) -> list[Held]:
+    """The script objects among the attributes of modules, in order.
+
+    Raises:
+        InvalidInput: an attribute or an input is the stand-in of an object, of another capture.
+    """
+    for i, leaf in enumerate(leaves):
+        if isinstance(leaf, torch_private.FakeScriptObjectBase):
+            raise _stand_in(f"the input {i}")
+    found = []
+    kinds = (torch.ScriptObject, torch_private.FakeScriptObjectBase)
+    for module_path, module in modules:
         for name, value in module.__dict__.items():
-            if torch_private.is_script_object(value):
-                found.setdefault(hash(value), []).append(f"{path}.{name}" if path else name)
+            if isinstance(value, kinds):
+                path = f"{module_path}.{name}" if module_path else name
+                if not isinstance(value, torch.ScriptObject):
+                    raise _stand_in(f"self.{path}")
+                if torch_private.is_script_object(value):
+                    found.append(Held(module, name, path, value))
     return found
 
 
-def refuse_stand_ins(modules: Modules, leaves: Iterable[Any]) -> None:
-    """Raise for stand-ins of another capture among attributes and inputs.
+def _stand_in(place: str) -> InvalidInput:
+    return InvalidInput(f"{place} is a stand-in for a script object, of another capture.")
 
-    Raises:
-        InvalidInput: names it.
-    """
-    places = [(f"the input {i}", leaf) for i, leaf in enumerate(leaves)]
-    for path, module in modules:
-        places += [(f"self.{path}.{n}".replace("..", "."), v) for n, v in module.__dict__.items()]
-    for place, value in places:
-        if isinstance(value, torch_private.FakeScriptObjectBase):
-            raise InvalidInput(f"{place} is a stand-in for a script object, of another capture.")
+
+def names_of(held: Iterable[Held]) -> dict[int, list[str]]:
+    """Hash of each script object -> all its names, in order."""
+    found: dict[int, list[str]] = {}
+    for place in held:
+        found.setdefault(hash(place.value), []).append(place.path)
+    return found
 
 
 @contextlib.contextmanager
-def swapped_objects(modules: Modules, objects: ScriptObjects) -> Iterator[None]:
+def swapped_objects(held: Iterable[Held], objects: ScriptObjects) -> Iterator[None]:
     """Fakes are in the place of script objects inside; all are put back, also after an error."""
-    replaced: list[tuple[torch.nn.Module, str, Any]] = []
+    replaced: list[Held] = []
     try:
-        for path, module in modules:
-            for name, value in list(module.__dict__.items()):
-                if torch_private.is_script_object(value):
-                    fake = objects.fake_of(value, f"self.{path}.{name}".replace("..", "."))
-                    replaced.append((module, name, value))
-                    module.__dict__[name] = fake
+        for place in held:
+            fake = objects.fake_of(place.value, f"self.{place.path}")
+            replaced.append(place)
+            place.module.__dict__[place.name] = fake
         yield
     finally:
-        for module, name, value in replaced:
-            module.__dict__[name] = value
+        for place in replaced:
+            place.module.__dict__[place.name] = place.value
 
 
 def argument(name: str, fake: FakeScriptObject) -> CustomObjArgument:
