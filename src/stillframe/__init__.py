@@ -27,6 +27,7 @@ _HOMES = {
     "VerificationReport": "stillframe.export.verify",
     "save": "stillframe.artifact",
     "load": "stillframe.artifact",
+    "from_torchscript": "stillframe.interop.torchscript",
     "make_fx": "stillframe.trace.make_fx",
     "default_decompositions": "stillframe.trace.decompositions",
     **dict.fromkeys(
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
         TokenArgument,
     )
     from stillframe.export.verify import VerificationReport
+    from stillframe.interop.torchscript import from_torchscript
     from stillframe.shapes.dims import (
         AdditionalInputs,
         Dim,
