@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
@@ -54,48 +54,115 @@ class Block:
     outputs: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class ClassMethods:
-    """How methods of classes that are no modules are found: by the type, decoded when asked."""
+class TypeTable:
+    """Values by types. Two files may each have a type of one name, so names are not enough."""
 
-    type: Any
-    modules: frozenset[str]
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, ...], list[tuple[list[Any], Any]]] = {}
 
-    def method(self, name: str, arity: int) -> Block:
-        """The graph of a method that takes ``arity`` arguments after self."""
-        graph = torch._C.Graph()
-        values = [graph.addInput()]
-        values[0].setType(self.type)
-        for _ in range(arity):
-            none = graph.create("prim::Constant", [], 1)
-            none.output().setType(torch._C.NoneType.get())
-            graph.appendNode(none)
-            values.append(none.output())
-        call = graph.create("prim::CallMethod", values, 1)
-        call.s_("name", name)
-        return _inlined(graph, call, self.modules, name)
+    def get(self, name: str, types: list[Any]) -> Any:
+        """What was put under these types, or None."""
+        for known, value in self._found.get(_key(name, types), ()):
+            if all(a == b for a, b in zip(known, types, strict=True)):
+                return value
+        return None
+
+    def put(self, name: str, types: list[Any], value: Any) -> Any:
+        """Keep a value, and return it."""
+        self._found.setdefault(_key(name, types), []).append((types, value))
+        return value
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value for entries in self._found.values() for _, value in entries)
 
 
-def decode(graph: Any, modules: Collection[str], function: str) -> Block:
-    """The graph as data.
+def _key(name: str, types: list[Any]) -> tuple[str, ...]:
+    return (name, *(t.annotation_str for t in types))
+
+
+class Decoder:
+    """Decodes graphs of one program; a function that many call is decoded once.
 
     Args:
-        graph: a ``torch._C.Graph``.
         modules: the qualified names of the types of modules.
-        function: what the graph is the code of, for stacks.
     """
-    return _Decoder(frozenset(modules), function).block(graph.inputs(), graph.nodes(), graph)
+
+    def __init__(self, modules: Collection[str] = ()) -> None:
+        self._modules = frozenset(modules)
+        self._functions = TypeTable()
+
+    def decode(self, graph: Any, function: str) -> Block:
+        """The graph as data.
+
+        Args:
+            graph: a ``torch._C.Graph``.
+            function: what the graph is the code of, for stacks.
+        """
+        return _OneGraph(self, function).block(graph.inputs(), graph.nodes(), graph)
+
+    def is_module(self, type_: Any) -> bool:
+        """Whether values of a type are modules, or may be (an interface)."""
+        return bool(type_.is_interface_type() or type_.qualified_name() in self._modules)
+
+    def function(self, inputs: list[Any], types: list[Any]) -> Block:
+        """The code of a function.
+
+        Args:
+            inputs: the function, then its arguments.
+            types: what tells two functions of one name apart.
+        """
+        known = self._functions.get("", types)
+        if known is None:
+            graph: Any = torch._C.Graph()
+            constant = graph.createClone(inputs[0].node(), lambda v: v)
+            graph.appendNode(constant)
+            values = [constant.output(), *_inputs_like(graph, types[1:])]
+            call = graph.create("prim::CallFunction", values, 1)
+            block = self._inlined(graph, call, constant.s("name"))
+            known = self._functions.put("", types, block)
+        return known  # type: ignore[no-any-return]
+
+    def method(self, name: str, types: list[Any]) -> Block:
+        """The code of a method of a class that is no module.
+
+        Args:
+            name: of the method.
+            types: of the object, and of the arguments.
+        """
+        known = self._functions.get(name, types)
+        if known is None:
+            graph = torch._C.Graph()
+            call = graph.create("prim::CallMethod", _inputs_like(graph, types), 1)
+            call.s_("name", name)
+            known = self._functions.put(name, types, self._inlined(graph, call, name))
+        return known  # type: ignore[no-any-return]
+
+    def _inlined(self, graph: Any, call: Any, name: str) -> Block:
+        graph.appendNode(call)
+        graph.registerOutput(call.output())
+        torch._C._jit_pass_inline(graph)
+        return self.decode(graph, name)
 
 
-def accessed_attributes(graph: Any) -> set[str]:
-    """The names of all attributes that a graph reads or writes."""
-    kinds = ("prim::GetAttr", "prim::SetAttr")
-    return {node.s("name") for kind in kinds for node in graph.findAllNodes(kind)}
+def _inputs_like(graph: Any, types: list[Any]) -> list[Any]:
+    values = [graph.addInput() for _ in types]
+    for value, type_ in zip(values, types, strict=True):
+        value.setType(type_)
+    return values
 
 
-class _Decoder:
-    def __init__(self, modules: frozenset[str], function: str) -> None:
-        self._modules = modules
+def attributes_of(block: Block) -> Iterator[str]:
+    """The names of all attributes that the code reads or writes."""
+    for step in block.steps:
+        if step.kind in ("prim::GetAttr", "prim::SetAttr"):
+            yield step.attributes["name"]
+        for inner in step.blocks:
+            yield from attributes_of(inner)
+
+
+class _OneGraph:
+    def __init__(self, decoder: Decoder, function: str) -> None:
+        self._decoder = decoder
         self._function = function
         self._literals: dict[int, Any] = {}
 
@@ -134,17 +201,21 @@ class _Decoder:
         if kind == "prim::Constant":
             return self._constant(node), []
         if kind == "prim::CallFunction":
-            return {}, [self._call(node, "prim::CallFunction", inputs)]
+            types = [value.type() for value in inputs]
+            return {}, [self._decoder.function(inputs, types)]
         if kind == "prim::CallMethod":
             return {"name": node.s("name")}, self._method_of_class(node, inputs)
         if kind in ("prim::GetAttr", "prim::SetAttr"):
             return {"name": node.s("name")}, []
-        if kind == "prim::CreateObject":
-            return {"methods": ClassMethods(node.output().type(), self._modules)}, []
+        if kind == "prim::Enter":
+            return {}, [self._decoder.method("__enter__", [inputs[0].type()])]
+        if kind == "prim::Exit":
+            none = torch._C.NoneType.get()
+            return {}, [self._decoder.method("__exit__", [inputs[0].type(), none, none, none])]
         if kind == "prim::TupleSlice":
             return {"begin": node.i("beg"), "end": node.i("end")}, []
         if kind == "prim::fork":
-            return {}, [decode(node.g("Subgraph"), self._modules, self._function)]
+            return {}, [self._decoder.decode(node.g("Subgraph"), self._function)]
         return {}, []
 
     def _constant(self, node: Any) -> dict[str, Any]:
@@ -159,35 +230,10 @@ class _Decoder:
 
     def _method_of_class(self, node: Any, inputs: list[Any]) -> list[Block]:
         """The code of a method, where the class is no module."""
-        cls = inputs[0].type()
-        if cls.is_interface_type() or cls.qualified_name() in self._modules:
+        types = [value.type() for value in inputs]
+        if self._decoder.is_module(types[0]):
             return []
-        return [self._call(node, "prim::CallMethod", inputs)]
-
-    def _call(self, node: Any, kind: str, inputs: list[Any]) -> Block:
-        """The code that a call runs."""
-        graph = torch._C.Graph()
-        values = []
-        for i, value in enumerate(inputs):
-            if kind == "prim::CallFunction" and i == 0:
-                clone = graph.createClone(value.node(), lambda v: v)
-                graph.appendNode(clone)
-                values.append(clone.output())
-            else:
-                values.append(graph.addInput())
-                values[-1].setType(value.type())
-        call = graph.create(kind, values, 1)
-        name = values[0].node().s("name") if kind == "prim::CallFunction" else node.s("name")
-        if kind == "prim::CallMethod":
-            call.s_("name", name)
-        return _inlined(graph, call, self._modules, name)
-
-
-def _inlined(graph: Any, call: Any, modules: frozenset[str], name: str) -> Block:
-    graph.appendNode(call)
-    graph.registerOutput(call.output())
-    torch._C._jit_pass_inline(graph)
-    return decode(graph, modules, name)
+        return [self._decoder.method(node.s("name"), types)]
 
 
 def _op_of(node: Any, kind: str) -> str:

@@ -87,7 +87,7 @@ def _place_of(frame: FrameType) -> tuple[CodeType, int]:
 stack.show_interpreted(
     _run_step.__code__,
     _place_of,
-    *(module.__file__ for module in (script_operators, script_graph, script_values)),
+    *(str(module.__file__) for module in (script_operators, script_graph, script_values)),
     __file__,
 )
 
@@ -307,16 +307,14 @@ def read_attribute(module: Any, name: str) -> Any:
 
 @control("prim::CreateObject")
 def _create_object(step: Step, values: Values) -> Instance:
-    return Instance(step.attributes["methods"])
+    return Instance()
 
 
 @control("prim::Enter")
 def _enter(step: Step, values: Values) -> Any:
-    receiver = values[step.inputs[0]]
-    return run(receiver.methods.method("__enter__", 0), (receiver,))
+    return run(step.blocks[0], (values[step.inputs[0]],))
 
 
 @control("prim::Exit")
 def _exit(step: Step, values: Values) -> Any:
-    receiver = values[step.inputs[0]]
-    return run(receiver.methods.method("__exit__", 3), (receiver,))
+    return run(step.blocks[0], (values[step.inputs[0]], None, None, None))

@@ -28,8 +28,7 @@ class InexactText(str):
 class Instance:
     """An object of a TorchScript class that the program made itself."""
 
-    def __init__(self, methods: Any) -> None:
-        self.methods = methods
+    def __init__(self) -> None:
         self.attributes: dict[str, Any] = {}
 
 
@@ -95,7 +94,7 @@ def make_tuple(type_: Any, values: list[Any]) -> tuple[Any, ...]:
 
 @functools.lru_cache(maxsize=1024)
 def _named_tuple(name: str, fields: tuple[str, ...]) -> Any:
-    return collections.namedtuple(name, fields, module="__torch__")  # type: ignore[misc]
+    return collections.namedtuple(name, fields, module="__torch__")
 
 
 def _field_names(text: str) -> list[str]:

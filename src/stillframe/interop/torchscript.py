@@ -178,12 +178,16 @@ class _Tree:
 
     def __init__(self, root: Any) -> None:
         scripts = list(_walk(root))
-        self._types = {script._type().qualified_name() for script in scripts}
+        decoder = script_graph.Decoder({s._type().qualified_name() for s in scripts})
+        self._methods = script_graph.TypeTable()
+        for script in scripts:
+            if self._methods.get("", [script._type()]) is None:
+                self._methods.put("", [script._type()], _methods_of(script, decoder))
         self._attributes = {
             name
-            for script in scripts
-            for method in script._method_names()
-            for name in script_graph.accessed_attributes(script._get_method(method).inlined_graph)
+            for methods in self._methods
+            for method in methods.values()
+            for name in script_graph.attributes_of(method.block)
         }
         self._made: dict[int, list[tuple[Any, ConvertedModule]]] = {}
 
@@ -195,11 +199,11 @@ class _Tree:
                 return module
         module = self._class_of(script)()
         known.append((script, module))
-        for name, parameter in torch._C.ParameterDict(script).items():
+        for name, parameter in _entries(torch._C.ParameterDict(script)):
             module._parameters[name] = parameter
-        for name, buffer in torch._C.BufferDict(script).items():
+        for name, buffer in _entries(torch._C.BufferDict(script)):
             self._put_buffer(module, name, buffer, is_kept=path + name in kept)
-        for name, child in torch._C.ModuleDict(script).items():
+        for name, child in _entries(torch._C.ModuleDict(script)):
             module._modules[name] = self.convert(child, f"{path}{name}.", kept)
         for name in sorted(self._attributes):
             if script_machine.read_attribute(module, name) is script_machine.MISSING:
@@ -208,11 +212,10 @@ class _Tree:
         return module
 
     def _class_of(self, script: Any) -> type[ConvertedModule]:
-        methods = {
-            name: _decoded(script._get_method(name), self._types) for name in script._method_names()
-        }
         kind = script._type()
-        body = {"methods": methods, "__module__": kind.qualified_name().rpartition(".")[0]}
+        name = kind.qualified_name()
+        methods = self._methods.get("", [kind])
+        body = {"methods": methods, "__module__": name.rpartition(".")[0]}
         return type(kind.name(), (ConvertedModule,), body)
 
     def _put_attribute(self, module: ConvertedModule, script: Any, name: str) -> None:
@@ -231,9 +234,14 @@ class _Tree:
             module._non_persistent_buffers_set.add(name)
 
 
+def _entries(table: Any) -> list[tuple[str, Any]]:
+    """Name and value of each entry of a table in C++."""
+    return list(table.items())
+
+
 def _walk(script: Any) -> Iterator[Any]:
     yield script
-    for _, child in torch._C.ModuleDict(script).items():
+    for _, child in _entries(torch._C.ModuleDict(script)):
         yield from _walk(child)
 
 
@@ -246,9 +254,15 @@ def _is_readable(value: Any) -> bool:
     return not isinstance(value, torch._C.ScriptObject)
 
 
-def _decoded(method: Any, modules: set[str]) -> Method:
-    block = script_graph.decode(method.graph, modules, method.name)
-    return Method(block, [argument.type for argument in method.schema.arguments[1:]])
+def _methods_of(script: Any, decoder: script_graph.Decoder) -> dict[str, Method]:
+    """The decoded methods of a type of module."""
+    found = {name: script._get_method(name) for name in script._method_names()}
+    return {
+        name: Method(
+            decoder.decode(method.graph, name), [a.type for a in method.schema.arguments[1:]]
+        )
+        for name, method in found.items()
+    }
 
 
 # -- calls ----------------------------------------------------------------------------------------
@@ -277,9 +291,9 @@ def _bind(
     return [to_script(value, type_, name) for (name, value), type_ in pairs]
 
 
-def convert_function(script: torch.jit.ScriptFunction) -> ConvertedModule:
+def convert_function(script: Any) -> ConvertedModule:
     """A TorchScript function as a module without state."""
-    block = script_graph.decode(script.graph, (), script.name)
+    block = script_graph.Decoder().decode(script.graph, script.name)
     types = [argument.type for argument in script.schema.arguments]
     signature = signature_of(script.schema, is_method=False)
 
