@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from stillframe import stack
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
@@ -98,7 +100,7 @@ class Decoder:
             graph: a ``torch._C.Graph``.
             function: what the graph is the code of, for stacks.
         """
-        return _OneGraph(self, function).block(graph.inputs(), graph.nodes(), graph)
+        return _OneGraph(self, graph, function).block(graph.inputs(), graph.nodes(), graph)
 
     def is_module(self, type_: Any) -> bool:
         """Whether values of a type are modules, or may be (an interface)."""
@@ -161,10 +163,25 @@ def attributes_of(block: Block) -> Iterator[str]:
 
 
 class _OneGraph:
-    def __init__(self, decoder: Decoder, function: str) -> None:
+    """Decoding one graph."""
+
+    def __init__(self, decoder: Decoder, graph: Any, function: str) -> None:
         self._decoder = decoder
+        self._graph = graph
         self._function = function
         self._literals: dict[int, Any] = {}
+
+    @functools.cached_property
+    def _home(self) -> CodeType:
+        """The place of nodes that have none (``x.requires_grad``): a line of the user's, if any.
+
+        What the user's code asks becomes a condition of the program, so it must not seem a line
+        of a library whose code was put into the user's.
+        """
+        places = [_place(n.sourceRange(), self._function) for n in self._graph.nodes()]
+        known = [place for place in places if place is not None]
+        nowhere = _code("torchscript", 1, self._function)
+        return next((p for p in known if stack.is_user_code(p)), known[0] if known else nowhere)
 
     def block(self, inputs: Iterable[Any], nodes: Iterable[Any], end: Any) -> Block:
         names = tuple(v.unique() for v in inputs)
@@ -189,7 +206,7 @@ class _OneGraph:
             tuple(v.unique() for v in outputs),
             attributes,
             tuple(blocks),
-            _place(source, self._function),
+            _place(source, self._function) or self._home,
             source.strip("\n"),
             outputs[0].type() if outputs else None,
             {i: self._literals[n] for i, n in enumerate(names) if n in self._literals},
@@ -208,7 +225,8 @@ class _OneGraph:
         if kind in ("prim::GetAttr", "prim::SetAttr"):
             return {"name": node.s("name")}, []
         if kind == "prim::Enter":
-            return {}, [self._decoder.method("__enter__", [inputs[0].type()])]
+            cls = inputs[0].type()
+            return {"class": cls.qualified_name()}, [self._decoder.method("__enter__", [cls])]
         if kind == "prim::Exit":
             none = torch._C.NoneType.get()
             return {}, [self._decoder.method("__exit__", [inputs[0].type(), none, none, none])]
@@ -223,10 +241,10 @@ class _OneGraph:
         if output.type().kind() == "FunctionType" or not node.attributeNames():
             return {"value": None}
         value = output.toIValue()
-        if isinstance(value, torch.Tensor) and value.dim() == 0:
-            with torch.utils._python_dispatch._disable_current_modes():
-                self._literals[output.unique()] = value.item()
-        return {"value": value, "is_read_only": _is_read_only(output)}
+        is_read_only = _is_read_only(output)
+        if isinstance(value, torch.Tensor) and value.dim() == 0 and is_read_only:
+            self._literals[output.unique()] = value.item()
+        return {"value": value, "is_read_only": is_read_only}
 
     def _method_of_class(self, node: Any, inputs: list[Any]) -> list[Block]:
         """The code of a method, where the class is no module."""
@@ -264,11 +282,9 @@ def _nowhere() -> None:
     """Its code object is the pattern of those that stand for lines of TorchScript."""
 
 
-def _place(source: str, function: str) -> CodeType:
+def _place(source: str, function: str) -> CodeType | None:
     found = _PLACE.search(source)
-    if found is None:
-        return _code("<torchscript>", 1, function)
-    return _code(found[1], int(found[2]), function)
+    return _code(found[1], int(found[2]), function) if found else None
 
 
 @functools.lru_cache(maxsize=65536)

@@ -92,18 +92,22 @@ stack.show_interpreted(
 )
 
 
+_INEXACT = "it works on a text that TorchScript may write with other digits"
+
+
 # -- operators ------------------------------------------------------------------------------------
 
 
 def _call(step: Step, args: list[Any]) -> Any:
     """One operator: by our tables, by the dispatcher, or by torch on plain numbers."""
+    if any(isinstance(a, InexactText) for a in args):
+        if step.op not in script_operators.ON_INEXACT_TEXT:
+            raise _unknown(step, _INEXACT)
     function = script_operators.BUILTINS.get(step.op)
     if function is not None:
         return function(*args)
     if step.kind in script_operators.BANNED:
         raise _unknown(step, "it has effects that a program cannot repeat")
-    if any(isinstance(a, InexactText) for a in args):
-        raise _unknown(step, "it works on a text that TorchScript may write with other digits")
     if torch._C._dispatch_has_kernel(step.op):
         return _dispatch(step, args)
     if script_values.is_symbolic(args):
@@ -191,8 +195,8 @@ def _tuple_slice(step: Step, values: Values) -> Any:
 @control("aten::__is__")
 def _is(step: Step, values: Values) -> bool:
     a, b = (values[name] for name in step.inputs)
-    if a is not None and b is not None and not isinstance(a, torch.Tensor):
-        raise _unknown(step, "it compares the identity of values other than None and tensors")
+    if a is not None and b is not None:
+        raise _unknown(step, "identity is only known of None")
     return a is b
 
 
@@ -258,7 +262,7 @@ def _call_method(step: Step, values: Values) -> Any:
 def call_method(module: Any, name: str, args: tuple[Any, ...]) -> Any:
     """Run a method of a converted module; ``forward`` is a call of the module."""
     block = module.methods[name].block
-    if name != "forward":
+    if name.partition("__")[0] != "forward":  # overloads are called forward__0, forward__1
         return run(block, (module, *args))
     with scope.inside(module):
         return run(block, (module, *args))
@@ -312,6 +316,8 @@ def _create_object(step: Step, values: Values) -> Instance:
 
 @control("prim::Enter")
 def _enter(step: Step, values: Values) -> Any:
+    if "autocast" in step.attributes["class"]:
+        raise _unknown(step, "regions of autocast are done by a pass of TorchScript's compiler")
     return run(step.blocks[0], (values[step.inputs[0]],))
 
 

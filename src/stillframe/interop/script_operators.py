@@ -39,6 +39,15 @@ BANNED = frozenset(
 )  # fmt: skip
 
 
+#: What may be done with a text that TorchScript would write with other digits.
+ON_INEXACT_TEXT = frozenset(
+    {
+        "aten::format", "aten::percentFormat", "aten::str", "aten::add.str", "aten::warn",
+        "prim::Print", "prim::unchecked_cast", "aten::_assert_async.msg",
+    }
+)  # fmt: skip
+
+
 def builtin(*names: str) -> Callable[[Function], Function]:
     """Register a function under operators, with or without an overload."""
 
@@ -181,7 +190,7 @@ BUILTINS |= {
     "aten::is_complex": lambda x: x.is_complex(),
     "aten::is_signed": lambda x: x.is_signed(),
     "aten::is_leaf": lambda x: x.is_leaf,
-    "aten::is_grad_enabled": torch.is_grad_enabled,
+    "aten::is_grad_enabled": lambda: torch.is_grad_enabled(),  # captures replace it
     "aten::result_type.Tensor": lambda a, b: NUMBER_OF_DTYPE[torch.result_type(a, b)],
     "aten::result_type.Scalar": lambda a, b: NUMBER_OF_DTYPE[torch.result_type(a, b)],
 }
@@ -261,7 +270,9 @@ def _tolist(x: torch.Tensor, *_: Any) -> Any:
     "aten::tensor.complex",
 )  # fmt: skip
 def _tensor(data: Any, dtype: Any, device: Any, requires_grad: bool) -> torch.Tensor:
-    return torch.tensor(data, dtype=dtype_of(dtype), device=device, requires_grad=requires_grad)
+    # said only where it is so: symbolic numbers are taken without this option
+    options = {"requires_grad": True} if requires_grad else {}
+    return torch.tensor(data, dtype=dtype_of(dtype), device=device, **options)
 
 
 @builtin(
@@ -307,22 +318,40 @@ BUILTINS |= {
 # -- text -----------------------------------------------------------------------------------------
 
 
+def _text(value: Any) -> str:
+    """A value as text, where a symbolic number need not be known."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_text(v) for v in value)}]"
+    return f"{value}"
+
+
+def _is_exact(value: Any) -> bool:
+    """Whether Python and TorchScript write a value alike."""
+    return type(value) in (str, int)
+
+
 @builtin("aten::format")
 def _format(pattern: str, *values: Any) -> str:
     text = pattern
     for value in values:
-        text = text.replace("{}", str(value), 1)
-    return text if all(type(v) in (str, int) for v in values) else InexactText(text)
+        text = text.replace("{}", _text(value), 1)
+    is_exact = _is_exact(pattern) and all(_is_exact(v) for v in values)
+    return text if is_exact and "{" not in text else InexactText(text)
 
 
 @builtin("aten::percentFormat")
 def _percent_format(pattern: str, *values: Any) -> str:
-    return InexactText(pattern % tuple(values))
+    return InexactText(" ".join((pattern, *map(_text, values))))
 
 
 @builtin("aten::str")
 def _str(value: Any) -> str:
-    return str(value) if type(value) in (str, int) else InexactText(value)
+    return str(value) if _is_exact(value) else InexactText(_text(value))
+
+
+@builtin("prim::Print")
+def _print(*values: Any) -> None:
+    print(*map(_text, values))
 
 
 @builtin("aten::add.str")
@@ -332,7 +361,6 @@ def _add_texts(a: str, b: str) -> str:
 
 
 BUILTINS |= {
-    "prim::Print": print,
     "prim::EnumName": lambda member: member.name,
     "prim::EnumValue.int": lambda member: member.value,
     "prim::EnumValue.float": lambda member: member.value,

@@ -176,6 +176,8 @@ def _only(*kinds: type) -> Callable[[Any], Any]:
 
 
 def _to_int(value: Any) -> Any:
+    if isinstance(value, bool):
+        return int(value)
     return value if isinstance(value, (int, torch.SymInt)) else None
 
 

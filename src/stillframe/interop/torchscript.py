@@ -162,8 +162,8 @@ def convert_module(script: torch.jit.ScriptModule, method: str = "forward") -> C
 
 
 def _refuse_hooks(script: torch.jit.ScriptModule) -> None:
-    """Hooks of the outermost module run in C++, around the graph."""
-    if script._c._get_forward_hooks() or script._c._get_forward_pre_hooks():
+    """Hooks of the outermost module run around its graph; those of submodules are in a graph."""
+    if script._forward_hooks or script._forward_pre_hooks or script._c._get_forward_hooks():
         raise NotSupported(
             f"The TorchScript module {script.original_name} has hooks on its own call.",
             hints=["script a module that has it as a submodule"],
