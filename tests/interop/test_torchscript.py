@@ -294,6 +294,43 @@ def _compares_texts(x: torch.Tensor) -> torch.Tensor:
     return x + 1 if f"{x.size(0)}" == "2" else x
 
 
+def test_questions_are_conditions_of_every_call() -> None:
+    @torch.jit.script
+    def asks(x: torch.Tensor) -> torch.Tensor:
+        if x.requires_grad or not torch.is_grad_enabled():
+            return x * 2
+        return x.contiguous() if x.is_contiguous() else x + 1
+
+    module = sf.from_torchscript(asks, (x(3, 3),)).module()
+    same(module(x(3, 3)), asks(x(3, 3)))
+    with pytest.raises(sf.CallError, match="requires_grad"):
+        module(x(3, 3).requires_grad_())
+    with pytest.raises(sf.CallError, match="is_contiguous"):
+        module(x(3, 3).t())
+    with pytest.raises(sf.CallError, match="grad mode"), torch.no_grad():
+        module(x(3, 3))
+
+
+def test_the_identity_of_inputs_is_refused() -> None:
+    @torch.jit.script
+    def compares(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x * 2 if x is y else x + y
+
+    with pytest.raises(sf.NotSupported, match="aten::__is__"):
+        sf.from_torchscript(compares, (x(3), x(3)))
+
+
+def test_regions_of_autocast_are_refused() -> None:
+    @torch.jit.script
+    def region(x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu"):
+            y = torch.mm(x, x)
+        return y
+
+    with pytest.raises(sf.NotSupported, match="autocast"):
+        sf.from_torchscript(region, (x(3, 3),))
+
+
 def test_text_of_sizes_may_be_in_messages_only() -> None:
     @torch.jit.script
     def tells(x: torch.Tensor) -> tuple[torch.Tensor, str]:
@@ -301,6 +338,14 @@ def test_text_of_sizes_may_be_in_messages_only() -> None:
 
     with pytest.raises(sf.NotSupported, match="text with numbers"):
         sf.from_torchscript(tells, (x(2),), dynamic_shapes=({0: sf.Dim("n")},))
+
+    @torch.jit.script
+    def asserts(x: torch.Tensor) -> torch.Tensor:
+        torch._assert(x.dim() == 2, f"a matrix of {x.size(0)} rows, not {x.shape}")
+        return x
+
+    program = sf.from_torchscript(asserts, (x(2, 3),), dynamic_shapes=({0: sf.Dim("n")},))
+    check(asserts, program, (x(5, 3),))
 
 
 def test_what_the_script_raises_is_raised() -> None:

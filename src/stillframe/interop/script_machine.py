@@ -16,6 +16,7 @@ import torch
 
 from stillframe import stack
 from stillframe.errors import InternalError, NotSupported
+from stillframe.fake.tensor import FakeTensor
 from stillframe.interop import script_graph, script_operators, script_values
 from stillframe.interop.script_graph import Block, Step
 from stillframe.interop.script_values import InexactText, Instance
@@ -195,8 +196,25 @@ def _tuple_slice(step: Step, values: Values) -> Any:
 @control("aten::__is__")
 def _is(step: Step, values: Values) -> bool:
     a, b = (values[name] for name in step.inputs)
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return _is_one_tensor(step, a, b)
     if a is not None and b is not None:
-        raise _unknown(step, "identity is only known of None")
+        raise _unknown(step, "identity is only known of None and of tensors")
+    return a is b
+
+
+def _is_one_tensor(step: Step, a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors are one object.
+
+    A call may pass one tensor for two inputs, and an operator may return its operand. Torch's
+    library asks this to choose among kernels that agree; for other code it must be certain.
+    """
+    if a is not b and stack.is_user_code(step.place):
+        if not isinstance(a, FakeTensor) or not isinstance(b, FakeTensor):
+            raise _unknown(step, "whether a constant is another tensor is not known")
+        are_inputs = all(getattr(t.fx_node, "op", "") == "placeholder" for t in (a, b))
+        if are_inputs or a.storage_ is b.storage_:
+            raise _unknown(step, "whether these are one tensor may differ from call to call")
     return a is b
 
 
