@@ -68,6 +68,7 @@ def test_programs_equal_the_script_at_other_sizes(name: str, source: str) -> Non
     if source == "loaded":
         script = reloaded(script)
     program = sf.from_torchscript(script, case.inputs, dynamic_shapes=case.dims)
+    program.verify(script, samples=1)
     check(script, program, case.inputs, *case.others, case.inputs)
 
 
@@ -88,7 +89,7 @@ def test_functions_and_traces() -> None:
         check(traced, program, (x(5, 6),), (x(1, 2),))
 
 
-@pytest.mark.spec("2.99", "2.101")
+@pytest.mark.spec("2.10", "2.94", "2.99", "2.101")
 def test_traced_modules_keep_names_and_scopes() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     traced = torch.jit.trace(model, x(2, 3))
@@ -172,6 +173,7 @@ def test_inputs_of_a_wrong_type_are_refused_by_name() -> None:
 # -- what is refused ------------------------------------------------------------------------------
 
 
+@pytest.mark.spec("1.35")
 def test_a_branch_on_a_size_is_a_guard_with_the_line() -> None:
     script = torch.jit.script(PROGRAMS["GuardedBySize"].make())
     with pytest.raises(sf.ConstraintViolationError) as caught:
