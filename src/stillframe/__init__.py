@@ -152,6 +152,7 @@ def export(
         SideEffectError: forward changes something that a program cannot express.
         NotSupported: a construct that is not captured yet, by name.
     """
+    import stillframe.interop.script_functions  # captures then run the graphs of such functions
     from stillframe.export.pipeline import export as run
 
     return run(

@@ -145,6 +145,36 @@ def test_python_around_torchscript() -> None:
     same(program.module()(x(2), x(2)), x(2) * 2)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_functions_that_python_calls_do_what_their_graphs_do() -> None:
+    def rows(x: torch.Tensor) -> torch.Tensor:
+        return x.new_ones(int(x.size(0))) if x.dim() == 2 else x
+
+    traced = torch.jit.trace(rows, x(2, 3), check_trace=False)  # returns two ones, always
+    source = "def above(x):\n  if x.size(0) > 3:\n    return x * 2\n  return x\n"
+    unit = torch.jit.CompilationUnit(source)
+    dims = ({0: sf.Dim("b", min=4)},)
+    for function in (traced, unit.above, torch.jit.script(scaled)):
+        rest = (3.0,) if function.name == "scaled" else ()
+        model = _Calls(function, rest)
+        for convert in (sf.export, sf.from_torchscript):
+            program = convert(model, (x(4, 3),), dynamic_shapes=dims)
+            same(program.module()(x(6, 3)), function(x(6, 3), *rest))
+    with pytest.raises(sf.ConstraintViolationError):
+        sf.export(_Calls(unit.above, ()), (x(4, 3),), dynamic_shapes=({0: sf.Dim("b")},))
+    same(traced(x(2, 3)), torch.ones(2))  # as it was
+
+
+class _Calls(nn.Module):
+    def __init__(self, function: Any, rest: tuple[Any, ...]) -> None:
+        super().__init__()
+        self.function = function
+        self.rest = rest
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(x, *self.rest)
+
+
 @pytest.mark.spec("2.100")
 def test_inputs_in_other_forms() -> None:
     @torch.jit.script

@@ -17,11 +17,10 @@ import torch
 
 from stillframe.errors import InternalError
 from stillframe.interop.script_values import (
-    DTYPES,
     MEMORY_FORMATS,
-    NUMBER_OF_DTYPE,
     InexactText,
     dtype_of,
+    number_of,
 )
 
 Function = Callable[..., Any]
@@ -173,7 +172,7 @@ _PROPERTIES = (
 )  # fmt: skip
 BUILTINS |= {f"prim::{name}": operator.attrgetter(name) for name in _PROPERTIES}
 BUILTINS |= {
-    "prim::dtype": lambda x: NUMBER_OF_DTYPE[x.dtype],
+    "prim::dtype": lambda x: number_of(x.dtype),
     "aten::dim": lambda x: x.dim(),
     "aten::numel": lambda x: x.numel(),
     "aten::size": lambda x: list(x.shape),
@@ -191,8 +190,8 @@ BUILTINS |= {
     "aten::is_signed": lambda x: x.is_signed(),
     "aten::is_leaf": lambda x: x.is_leaf,
     "aten::is_grad_enabled": lambda: torch.is_grad_enabled(),  # captures replace it
-    "aten::result_type.Tensor": lambda a, b: NUMBER_OF_DTYPE[torch.result_type(a, b)],
-    "aten::result_type.Scalar": lambda a, b: NUMBER_OF_DTYPE[torch.result_type(a, b)],
+    "aten::result_type.Tensor": lambda a, b: number_of(torch.result_type(a, b)),
+    "aten::result_type.Scalar": lambda a, b: number_of(torch.result_type(a, b)),
 }
 
 
@@ -292,7 +291,7 @@ def _to_device(x: torch.Tensor, device: Any, dtype: Any, non_blocking: bool, cop
 
 @builtin("aten::to.prim_dtype")
 def _to_dtype(x: torch.Tensor, dtype: Any, non_blocking: bool, copy: bool) -> Any:
-    return x.to(dtype=DTYPES[dtype] if dtype is not None else x.dtype, copy=copy)
+    return x.to(dtype=dtype_of(dtype) or x.dtype, copy=copy)
 
 
 @builtin("aten::copy_.Tensor", "aten::copy_.int", "aten::copy_.float")

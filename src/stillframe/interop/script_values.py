@@ -53,18 +53,16 @@ def holds_tensor(value: Any) -> bool:
 # -- numbers that stand for things of torch --------------------------------------------------------
 
 
-def _all_dtypes() -> dict[int, torch.dtype]:
+@functools.cache
+def dtypes() -> dict[int, torch.dtype]:
     """Number -> dtype. Asked of torch, with the warnings of experimental dtypes left out."""
     found: dict[int, torch.dtype] = {}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.utils._python_dispatch._disable_current_modes():
         warnings.simplefilter("ignore")
         for dtype in {v for v in vars(torch).values() if isinstance(v, torch.dtype)}:
             found[int(torch.ops.prim.dtype(torch.empty(0, dtype=dtype, device="meta")))] = dtype
     return found
 
-
-DTYPES = _all_dtypes()
-NUMBER_OF_DTYPE = {dtype: number for number, dtype in DTYPES.items()}
 
 #: The numbers of ``c10::MemoryFormat``.
 MEMORY_FORMATS = {
@@ -77,7 +75,12 @@ MEMORY_FORMATS = {
 
 def dtype_of(number: int | None) -> torch.dtype | None:
     """The dtype that a number stands for."""
-    return None if number is None else DTYPES[number]
+    return None if number is None else dtypes()[number]
+
+
+def number_of(dtype: torch.dtype) -> int:
+    """The number that stands for a dtype."""
+    return next(number for number, known in dtypes().items() if known is dtype)
 
 
 # -- results --------------------------------------------------------------------------------------

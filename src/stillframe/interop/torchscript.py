@@ -63,6 +63,8 @@ def from_torchscript(
         DataDependentError: the script branches on data.
         SideEffectError: the script changes an attribute that is no tensor.
     """
+    import stillframe.interop.script_functions  # noqa: F401  (functions that Python calls)
+
     with _as_python(script) as module:
         return export(
             module,
