@@ -152,9 +152,10 @@ def export(
         SideEffectError: forward changes something that a program cannot express.
         NotSupported: a construct that is not captured yet, by name.
     """
-    import stillframe.interop.script_functions  # captures then run the graphs of such functions
     from stillframe.export.pipeline import export as run
 
+    # it has captures run the graphs of TorchScript functions; by name, as all of _HOMES
+    importlib.import_module("stillframe.interop.script_functions")
     return run(
         mod,
         args,
