@@ -133,11 +133,9 @@ class ConvertedModule(torch.nn.Module):
 
     Attributes:
         methods: the decoded methods by name; of the class, since code is not state.
-        called: the method that a call runs.
     """
 
     methods: dict[str, Method] = {}
-    called = "forward"
 
 
 def convert_module(script: torch.jit.ScriptModule, method: str = "forward") -> ConvertedModule:
@@ -157,7 +155,6 @@ def convert_module(script: torch.jit.ScriptModule, method: str = "forward") -> C
     if method not in schemas:
         raise NotSupported(f"The TorchScript module {script.original_name} has no {method}().")
     cls = type(root)
-    cls.called = method
     setattr(cls, "forward", _forward_of(schemas[method], cls.methods[method]))
     _refuse_hooks(script)
     return root
