@@ -29,6 +29,7 @@ _HOMES = {
     "VerificationReport": "stillframe.export.verify",
     "save": "stillframe.artifact",
     "load": "stillframe.artifact",
+    "from_torchscript": "stillframe.interop.torchscript",
     "make_fx": "stillframe.trace.make_fx",
     "default_decompositions": "stillframe.trace.decompositions",
     **dict.fromkeys(
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
         TokenArgument,
     )
     from stillframe.export.verify import VerificationReport
+    from stillframe.interop.torchscript import from_torchscript
     from stillframe.shapes.dims import (
         AdditionalInputs,
         Dim,
@@ -156,6 +158,8 @@ def export(
     """
     from stillframe.export.pipeline import export as run
 
+    # it has captures run the graphs of TorchScript functions; by name, as all of _HOMES
+    importlib.import_module("stillframe.interop.script_functions")
     return run(
         mod,
         args,

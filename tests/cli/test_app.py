@@ -45,6 +45,7 @@ def positional(): return Scale(), (torch.randn(3, 8),)
 def keywords(): return Scale(), {"mask": torch.ones(3, 1), "x": torch.randn(3, 8)}
 def other(): return Scale(factor=3.0), (torch.randn(3, 8),)
 def picky(): return Picky(), (torch.randn(3, 8),)
+def scripted(): return torch.jit.script(torch.nn.Linear(8, 2)), (torch.randn(3, 8),)
 def fixed():
     class Fixed(torch.nn.Module):
         def forward(self, x):
@@ -100,6 +101,16 @@ def test_export_writes_a_program_and_a_table(folder: Path) -> None:
 def test_export_strict(folder: Path) -> None:
     call("export", "models:positional", "--strict", "--verify", "1", "-o", "m.still")
     assert (folder / "m.still").exists()
+
+
+def test_export_of_torchscript(folder: Path) -> None:
+    call("export", "models:scripted", "-d", "input=0:batch", "-o", "s.still", "--verify", "2")
+    program = stillframe.load(folder / "s.still")
+    assert program.module()(torch.randn(7, 8)).shape == (7, 2)
+    refused = call(
+        "export", "models:scripted", "--strict", "-o", "s.still", exits=ExitCode.USER_ERROR
+    )
+    assert "--strict is for Python" in refused.output
 
 
 def test_export_of_keywords_with_one_dim_in_two_inputs() -> None:

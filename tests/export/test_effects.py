@@ -252,11 +252,12 @@ def test_what_needs_data_is_told_with_the_line() -> None:
     class M(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             lengths = torch.ones(x.shape[0], dtype=torch.int64)
-            return torch.nn.utils.rnn.pack_padded_sequence(x, lengths).data
+            packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths)
+            return torch.nn.utils.rnn.pad_packed_sequence(packed)[0]
 
     with pytest.raises(sf.StillframeError) as caught:
         sf.export(M(), (torch.randn(3, 3, 4),))
-    assert "pack_padded_sequence(x, lengths)" in str(caught.value)
+    assert "pad_packed_sequence(packed)" in str(caught.value)
 
 
 def test_errors_of_the_user_stay_the_users() -> None:

@@ -339,6 +339,12 @@ def test_deepcopy_is_independent(program: sf.ExportedProgram) -> None:
     )
 
 
+def test_a_copy_keeps_names_that_shadow_builtins() -> None:
+    program = sf.export(nn.Linear(3, 2), (torch.ones(1, 3),))  # its argument is called input
+    copied = copy.deepcopy(program)
+    assert [n.name for n in copied.graph.nodes] == [n.name for n in program.graph.nodes]
+
+
 def test_print_shows_dims_and_shapes(program: sf.ExportedProgram) -> None:
     text = str(program)
     assert "batch: 1..64" in text and "seq: 1..512" in text

@@ -20,6 +20,7 @@ from stillframe.cli.dynamic import dynamic_spec, parse_dynamic
 from stillframe.cli.guarded import Traceback, guarded
 from stillframe.errors import ArtifactError, CallError, InvalidInput, StillframeError
 from stillframe.export.several import ProgramSet
+from stillframe.interop.torchscript import convert_module
 from stillframe.report.facts import program_facts
 from stillframe.report.tables import methods_table, program_report, summary_table
 
@@ -125,9 +126,10 @@ def export(
     dims = parse_dynamic([] if is_open else dynamic or [])
     _check_writable(output)
     module, args, kwargs = _with_inputs(factory.make(target), target, inputs)
-    spec = stillframe.auto if is_open else dynamic_spec(module, args, kwargs, dims)
+    source = _source(module, strict)
+    spec = stillframe.auto if is_open else dynamic_spec(source, args, kwargs, dims)
     start = time.perf_counter()
-    program = _export(module, args, kwargs, dynamic_shapes=spec, assume=assume or [], strict=strict)
+    program = _export(source, args, kwargs, dynamic_shapes=spec, assume=assume or [], strict=strict)
     seconds = time.perf_counter() - start
     verification = None
     if verify:
@@ -319,6 +321,15 @@ def _with_inputs(
             hints=["return (module, args) from it, or give --inputs example.safetensors"],
         )
     return made.module, made.args, made.kwargs
+
+
+def _source(module: torch.nn.Module, strict: bool) -> torch.nn.Module:
+    """What to capture: the Python side of a TorchScript module, else the module itself."""
+    if not isinstance(module, torch.jit.ScriptModule):
+        return module
+    if strict:
+        raise InvalidInput("--strict is for Python, and TorchScript has none: leave it out.")
+    return convert_module(module)
 
 
 def _export(

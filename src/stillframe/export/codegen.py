@@ -127,7 +127,7 @@ class ProgramCode:
         self._comment = ""
         # the local that holds the caller's grad mode, and the mode that the first switch sets
         self.grad_mode = ""
-        self.inner_grad_mode = False
+        self.inner_grad_mode: bool | None = False
 
     def generate(self) -> Generated:
         """The whole text.
@@ -310,7 +310,8 @@ class ProgramCode:
             return self._statements(graph)
         old = self.grad_mode, self.inner_grad_mode
         self.grad_mode = self.names.local("grad_mode")
-        self.inner_grad_mode = bool(switches[0].args[0])
+        asks = any(isinstance(n.args[0], torch.fx.Node) for n in switches)
+        self.inner_grad_mode = None if asks else bool(switches[0].args[0])
         body = self._keeping_grad_mode(self._statements(graph))
         self.grad_mode, self.inner_grad_mode = old
         return body
@@ -615,6 +616,8 @@ def _assert_scalar(code: ProgramCode, node: torch.fx.Node) -> str:
 
 
 def _set_grad_enabled(code: ProgramCode, node: torch.fx.Node) -> str:
+    if code.inner_grad_mode is None:  # the graph knows the mode of the caller itself
+        return code.switch_grad_mode(_operand(code, node.args[0]))
     # a switch back to the mode of the capture is one to the mode of the caller
     inner = bool(node.args[0]) == code.inner_grad_mode
     return code.switch_grad_mode(str(code.inner_grad_mode) if inner else code.grad_mode)

@@ -358,10 +358,10 @@ class Rerun:
 
     def _switch_gradients(self, node: torch.fx.Node) -> None:
         """Grad mode matters to those who train the program; without gradients it says nothing."""
-        enabled = bool(node.args[0])
-        torch.set_grad_enabled(enabled)
+        torch.set_grad_enabled(bool(node.args[0]))  # what the program asks for is on in this run
         if self.follows_gradients:
-            switch = self.recorder.create(torch_private.set_grad_enabled, (enabled,), {})
+            mode = self._argument(node.args[0])
+            switch = self.recorder.create(torch_private.set_grad_enabled, (mode,), {})
             switch.meta["val"] = None
 
     def _check_layouts(self) -> None:

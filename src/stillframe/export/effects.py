@@ -85,10 +85,10 @@ def refuse_written_leaves(graph: torch.fx.Graph, leaves: Mapping[str, str]) -> N
     Raises:
         SideEffectError: names the parameter or the input.
     """
-    grad = torch.is_grad_enabled()
+    grad = of_caller = torch.is_grad_enabled()
     for node in graph.nodes:
         if node.target is torch_private.set_grad_enabled:
-            grad = bool(node.args[0]) and OF_CALLER not in node.meta
+            grad = of_caller if OF_CALLER in node.meta else bool(node.args[0])
         elif grad and isinstance(node.target, torch._ops.OpOverload):
             for position, name in facts_of(node.target).writes:
                 given = node.args[position] if position < len(node.args) else node.kwargs.get(name)

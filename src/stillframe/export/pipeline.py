@@ -141,7 +141,10 @@ def _refuse_script_modules(root: torch.nn.Module) -> None:
             name = f"self.{path}" if path else "mod"
             raise NotSupported(
                 f"{name} is a TorchScript module, which cannot be captured.",
-                hints=["export the Python module that it was made from"],
+                hints=[
+                    "stillframe.from_torchscript takes it, and modules around it",
+                    "or export the Python module that it was made from",
+                ],
             )
 
 

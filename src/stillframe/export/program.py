@@ -244,6 +244,9 @@ class ExportedProgram:
         graph = torch.fx.Graph()
         output = graph.output(graph.graph_copy(self.graph, {}))
         output.meta = dict(next(reversed(self.graph.nodes)).meta)
+        for old, new in zip(self.graph.nodes, graph.nodes, strict=True):
+            if old.op == "placeholder":  # fx renames those that shadow a builtin, such as "input"
+                new.name = new.target = old.name
         return self._replaced(
             graph_module=torch_private.lazy_graph_module(graph, self.graph_module),
             state_dict=state,

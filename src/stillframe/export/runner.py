@@ -285,7 +285,7 @@ def _instantiate(plan: Plan, tensors: dict[str, Any]) -> ProgramModule:
         _submodule(module, path, holder)
     for entry in plan.entries:
         path, _, name = entry.fqn.rpartition(".")
-        _place(_submodule(module, path), name, entry, tensors[entry.fqn])
+        place(_submodule(module, path), name, entry, tensors[entry.fqn])
     for part in module.modules():
         part.training = plan.modes[0]
     _bind_code(plan, cls, module)
@@ -313,7 +313,8 @@ def _table(module: torch.nn.Module, kind: InputKind) -> dict[str, Any]:
     return module._buffers if kind is InputKind.BUFFER else module.__dict__
 
 
-def _place(module: torch.nn.Module, name: str, entry: StateEntry, value: Any) -> None:
+def place(module: torch.nn.Module, name: str, entry: StateEntry, value: Any) -> None:
+    """Put one tensor of the state where it belongs."""
     if entry.kind is InputKind.PARAMETER and not isinstance(value, torch.nn.Parameter):
         value = torch.nn.Parameter(value, requires_grad=value.requires_grad)
     _table(module, entry.kind)[name] = value

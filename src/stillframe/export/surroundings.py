@@ -17,7 +17,8 @@ import torch
 
 from stillframe.export.holdings import Holdings, cell_contents, class_attributes
 
-_LIBRARIES = {"torch", "stillframe", *sys.stdlib_module_names} - {"__main__"}
+# code of TorchScript (in __torch__) has no Python state
+_LIBRARIES = {"torch", "__torch__", "stillframe", *sys.stdlib_module_names} - {"__main__"}
 
 
 def hold_surroundings(

@@ -21,7 +21,7 @@ from stillframe.export.hierarchy.calls import CallTree, call_tree
 from stillframe.export.hierarchy.code import BodyCode, RootCode, first_switch
 from stillframe.export.hierarchy.parts import Part, PartPlan, RunnableBody
 from stillframe.export.program import ExportedProgram
-from stillframe.export.runner import StateEntry, _entries, _place
+from stillframe.export.runner import StateEntry, place, state_entries
 from stillframe.export.signature import OutputKind
 
 _counter = itertools.count(1)
@@ -157,9 +157,9 @@ def _assembled(program: ExportedProgram, plans: _Plans) -> Part:
     for entry in program.module_call_graph:
         if entry.fqn and "@" not in entry.fqn:
             _part(root, entry.fqn, plans)
-    for state in _entries(program):
+    for state in state_entries(program):
         path, _, name = state.fqn.rpartition(".")
-        _place(_part(root, path, plans), name, state, _value(program, state))
+        place(_part(root, path, plans), name, state, _value(program, state))
     for part in root.modules():
         part.training = bool(program.training)
     return root

@@ -136,6 +136,7 @@ class DispatchRecorder(Recorder):
                 enter(self.objects.answered())
                 if self.options.pre_dispatch:
                     enter(torch_private.below_autograd())
+                    enter(self.grad_regions.watched())
                 enter(tracking(self.scope))
                 enter(self.mode)
                 enter(self.functions)

@@ -29,7 +29,6 @@ class FunctionMode(TorchFunctionMode):
 
     Attributes:
         current: ``(name_count, "Class.name")`` of the torch function being run, or None.
-        switches: how many switches of grad mode were recorded.
         sees_autograd: whether the recording is below autograd, so that backward is recorded.
     """
 
@@ -39,7 +38,6 @@ class FunctionMode(TorchFunctionMode):
         super().__init__()
         self.recorder = recorder
         self.current: tuple[str, str] | None = None
-        self.switches = 0  # of grad mode, recorded so far
         self._counts: Counter[str] = Counter()
 
     def __torch_function__(
@@ -76,12 +74,7 @@ class FunctionMode(TorchFunctionMode):
 
 
 def _set_grad_enabled(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> None:
-    recorder = mode.recorder
-    enabled = bool(args[0])
-    if enabled != torch.is_grad_enabled():
-        node = recorder.create(torch_private.set_grad_enabled, (enabled,), {})
-        node.meta["val"] = None
-        mode.switches += 1
+    mode.recorder.grad_regions.set_by_function(bool(args[0]))
     func(*args, **kwargs)
 
 

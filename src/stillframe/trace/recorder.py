@@ -23,10 +23,11 @@ from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.shapes.node import SymNode
 from stillframe.symbolic import Expr
-from stillframe.trace import autocast, folding, grad_regions, higher_order, operators
+from stillframe.trace import autocast, folding, higher_order, operators
 from stillframe.trace import layout_changes as _layout_changes  # noqa: F401  (register themselves)
 from stillframe.trace import transformer as _transformer  # noqa: F401
 from stillframe.trace.functions import FunctionMode
+from stillframe.trace.grad_regions import GradRegions
 from stillframe.trace.reads import OF_MODES, Reads
 from stillframe.trace.scope import ModuleScope, tracking
 from stillframe.trace.script_objects import ScriptObjects
@@ -101,6 +102,7 @@ class Recorder:
         self._stacks: list[tuple[torch.fx.Node, stack.RawStack]] = []
         self._assert_stack: stack.RawStack | None = None
         self.reads = Reads(floor)
+        self.grad_regions = GradRegions(self)
         self.objects = ScriptObjects(self)
         self._items: dict[tuple[torch.fx.Node, int], torch.fx.Node] = {}
 
@@ -122,7 +124,7 @@ class Recorder:
                 self.reads.watching(),
                 self.objects.answered(),
                 torch_private.below_autograd(),
-                grad_regions.watched(self),
+                self.grad_regions.watched(),
                 tracking(self.scope),
                 self.mode,
                 self.functions,
@@ -134,6 +136,7 @@ class Recorder:
     def finish(self) -> None:
         """Write the stack traces, and drop what only the run needed. Call once, at the end."""
         self.flush_asserts()
+        self.grad_regions.finish()
         texts: dict[stack.RawStack, str] = {}  # layers of one class run the same lines
         for node, raw in self._stacks:
             text = texts.get(raw)

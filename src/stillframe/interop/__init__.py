@@ -1,0 +1,1 @@
+"""Programs of other systems, turned into programs of this one."""
