@@ -187,6 +187,13 @@ def test_refused_as_eager_does(op: Any, args: tuple[Any, ...]) -> None:
     check_error(op, *args)
 
 
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16, torch.int64, torch.complex64))
+def test_weights_of_observations_count_for_the_dtype(dtype: torch.dtype) -> None:
+    x = torch.randint(1, 9, (3, 4)).to(dtype)
+    for weight in (torch.float32, torch.bfloat16, torch.float64):
+        check(aten.cov.default, x, aweights=torch.rand(4, dtype=weight))
+
+
 GROUPS = torch.tensor([3, 8], dtype=torch.int32)
 GROUPED: tuple[tuple[Any, ...], ...] = (
     (torch.rand(8, 16), torch.rand(2, 30, 16).mT, GROUPS),

@@ -396,15 +396,19 @@ def cov(
         )
         if weights.dtype.is_floating_point is (name == "fweights"):
             raise RuntimeError(f"cov(): {name} cannot have dtype {weights.dtype}")
-    return corrcoef(ctx, x)
+    dtype = x.dtype if aweights is None else torch.promote_types(x.dtype, aweights.dtype)
+    return _between_variables(ctx, x, as_float(dtype))
 
 
 @rule(aten.corrcoef.default)
 def corrcoef(ctx: RuleContext, x: FakeTensor) -> FakeTensor:
+    return _between_variables(ctx, x, as_float(x.dtype))
+
+
+def _between_variables(ctx: RuleContext, x: FakeTensor, dtype: torch.dtype) -> FakeTensor:
     """One row and column for each variable (row of ``x``); a number for a single one."""
     if len(x.sizes) > 2:
         raise RuntimeError("cov(): expected input to have two or fewer dimensions")
-    dtype = as_float(x.dtype)
     if len(x.sizes) < 2 or is_single(ctx, x.sizes[0]):
         return rows(ctx, x, (), dtype)
     return rows(ctx, x, (x.sizes[0], x.sizes[0]), dtype)
