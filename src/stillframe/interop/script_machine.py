@@ -282,8 +282,7 @@ def call_method(module: Any, name: str, args: tuple[Any, ...]) -> Any:
     block = module.methods[name].block
     if name.partition("__")[0] != "forward":  # overloads are called forward__0, forward__1
         return run(block, (module, *args))
-    with scope.inside(module):
-        return run(block, (module, *args))
+    return scope.in_scope(module, lambda *given: run(block, (module, *given)), args, {})
 
 
 @control("prim::GetAttr")
