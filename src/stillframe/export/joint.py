@@ -122,7 +122,9 @@ class _Joint(Rerun):
     def _call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if target is aten.copy.default:  # it has no derivative
             return aten.copy_.default(aten.clone.default(args[0]), args[1])
-        return target(*args, **kwargs)
+        # the code in C++ takes sizes for plain numbers
+        in_python = torch_private.python_kernel(target, "CompositeImplicitAutograd")
+        return (in_python or target)(*args, **kwargs)
 
     def _switch_gradients(self, node: torch.fx.Node) -> None:
         torch.set_grad_enabled(bool(node.args[0]))
