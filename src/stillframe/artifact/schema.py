@@ -8,7 +8,7 @@ Version log (major.minor; a reader takes every minor of its major):
 - 1.2: subgraphs of higher-order operators: rows of kind ``g`` and the table ``graphs``; the dialect
   of the graph; outputs that are copied back into parameters.
 - 1.3: several programs of one module in a file: the member ``programs.json`` in place of
-  ``program.json``.
+  ``program.json``; operators as arguments of operators.
 
 A newer minor may add fields: objects with unknown keys and rows with more columns than known are
 read, the surplus is ignored. Small things that occur often are rows (``array_like``). Sizes are
@@ -87,6 +87,12 @@ class TensorValue(Row, tag="tensor", frozen=True):
     object: int
 
 
+class OperatorValue(Row, tag="operator", frozen=True):
+    """An operator as an argument, by name."""
+
+    name: str
+
+
 class OpaqueValue(Row, tag="opaque", frozen=True):
     """A default of forward that a file cannot hold."""
 
@@ -124,6 +130,7 @@ Value = (
     | NumberValue
     | TorchValue
     | TensorValue
+    | OperatorValue
     | OpaqueValue
     | SymbolValue
     | FakeValue

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 
 from stillframe.artifact import schema
+from stillframe.artifact.ops import resolve_target, target_name
 from stillframe.artifact.schema import (
     DictValue,
     ListValue,
     NodeRef,
     NumberValue,
     OpaqueValue,
+    OperatorValue,
     SliceValue,
     TensorValue,
     TorchValue,
@@ -87,6 +89,8 @@ class Encoder:
             return NumberValue("complex", repr(value))
         if isinstance(value, torch.device):
             return TorchValue("device", str(value))
+        if isinstance(value, torch._ops.OpOverload):
+            return OperatorValue(target_name(value))
         for kind, cls in _TORCH_KINDS.items():
             if isinstance(value, cls):
                 return TorchValue(kind, str(value).removeprefix("torch."))
@@ -152,6 +156,8 @@ class Decoder:
             return _number(row)
         if isinstance(row, TorchValue):
             return torch_constant(row.type, row.name)
+        if isinstance(row, OperatorValue):
+            return resolve_target(row.name)
         if isinstance(row, OpaqueValue):
             return OPAQUE_DEFAULT
         if isinstance(row, TensorValue) and self._tensor is not None:
