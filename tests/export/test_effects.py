@@ -195,6 +195,7 @@ def test_constants_are_lifted_and_listed() -> None:
     torch.testing.assert_close(program.module()(X), module(X))
 
 
+@pytest.mark.spec("2.50")
 @pytest.mark.spec("2.54")
 def test_rebound_buffer_becomes_a_copy() -> None:
     class M(Base):

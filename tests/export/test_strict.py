@@ -94,6 +94,9 @@ def listing(program: sf.ExportedProgram) -> list[Any]:
     return [program.graph_module.code, meta]
 
 
+@pytest.mark.spec("2.11")
+@pytest.mark.spec("2.33")
+@pytest.mark.spec("2.35")
 def test_graph_and_metadata_are_those_of_non_strict_capture() -> None:
     dims = {"x": {0: sf.Dim("rows", min=3)}}
     strict = sf.export(Net().eval(), (X,), dynamic_shapes=dims, strict=True)
