@@ -225,18 +225,21 @@ def test_one_mapping_of_expressions_roots_and_data() -> None:
 # -- the two flags about shapes -------------------------------------------------------------------
 
 
+@pytest.mark.spec("2.3")
 @pytest.mark.spec("2.4")
-def test_relations_become_checks_and_equalities_still_fix_a_size() -> None:
+@pytest.mark.parametrize("strict", [False, True])
+def test_relations_become_checks_and_equalities_still_fix_a_size(strict: bool) -> None:
     def f(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return x.reshape(-1) + y
 
     spec = ({0: Dim("a"), 1: Dim("b")}, {0: Dim("c")})
     args = (t(3, 4), t(12))
     with pytest.raises(sf.ConstraintViolationError, match=r"a\*b == c"):
-        sf.export(f, args, dynamic_shapes=spec)
+        sf.export(f, args, dynamic_shapes=spec, strict=strict)
     program = sf.export(
-        f, args, dynamic_shapes=spec, prefer_deferred_runtime_asserts_over_guards=True
-    )
+        f, args, dynamic_shapes=spec, strict=strict,
+        prefer_deferred_runtime_asserts_over_guards=True,
+    )  # fmt: skip
     torch.testing.assert_close(program.module()(t(2, 5), t(10)), f(t(2, 5), t(10)))
     with pytest.raises(sf.CallError, match=r"a\*b == c; this call has a=2 .*, b=5 .*, c=11"):
         program.module()(t(2, 5), t(11))
@@ -246,6 +249,6 @@ def test_relations_become_checks_and_equalities_still_fix_a_size() -> None:
 
     with pytest.raises(sf.ConstraintViolationError, match="b == 3"):
         sf.export(
-            fixed, (t(3),), dynamic_shapes=({0: B},),
+            fixed, (t(3),), dynamic_shapes=({0: B},), strict=strict,
             prefer_deferred_runtime_asserts_over_guards=True,
         )  # fmt: skip
