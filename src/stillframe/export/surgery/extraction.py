@@ -1,0 +1,567 @@
+"""A part of a program as a program of its own: what was recorded inside one call of a module.
+
+The values that the call takes from outside are the inputs, those that others use are the outputs.
+The new program may only rely on what its own inputs tell and its own calls check. Where the whole
+program knew more (a size that shows in no input of the part, a relation to one, a range of a number
+read from data), the nodes are answered by the shape rules once more, under what remains known.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+from operator import getitem
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from stillframe import torch_private
+from stillframe.errors import InvalidInput, NotSupported
+from stillframe.export import passes
+from stillframe.export.assumptions import Assumption
+from stillframe.export.call_spec import (
+    POSITIONAL_OR_KEYWORD,
+    CallParameter,
+    CallSpec,
+    GivenArgument,
+)
+from stillframe.export.decompose import outputs_of
+from stillframe.export.program import ExportedProgram
+from stillframe.export.signature import (
+    ExportGraphSignature,
+    InputKind,
+    InputSpec,
+    ModuleCallEntry,
+    ModuleCallSignature,
+    OutputKind,
+    OutputSpec,
+    SymBoolArgument,
+    SymFloatArgument,
+    SymIntArgument,
+    TensorArgument,
+)
+from stillframe.export.surgery.editing import Editor
+from stillframe.export.surgery.memory import written_storages
+from stillframe.fake.tensor import FakeStorage, FakeTensor
+from stillframe.shapes.env import to_size
+from stillframe.symbolic import Contradiction, Expr, Facts, Range, evaluate, unwrap
+
+aten = torch.ops.aten
+
+_SYMBOLIC_ARGUMENTS: dict[str, Any] = {
+    "int": SymIntArgument, "float": SymFloatArgument, "bool": SymBoolArgument,
+}  # fmt: skip
+_LEAF = pytree.tree_structure(0)
+_USER_KINDS = (OutputKind.USER_OUTPUT, OutputKind.USER_INPUT_MUTATION)
+
+
+def extract(program: ExportedProgram, path: str, *, call: int = 0) -> ExportedProgram:
+    """What ``program`` does inside one call of the module at ``path``, as a program.
+
+    Its parameters are the values that come from outside, under the names of their nodes, in the
+    order of their first use; it returns what is used outside: one tensor, or a tuple in the order
+    of the nodes. State keeps its names; ranges, conditions on sizes and run-time checks are those
+    that concern the part. Sizes that the inputs do not tell become dims of their own.
+
+    Args:
+        program: is not changed.
+        path: of a module in the original, ``"encoder.layers.0"``.
+        call: which call, from 0, if the module is called more than once. Calls that follow each
+            other immediately are told apart only where the program's module stacks do.
+
+    Returns:
+        The new program, in the dialect of ``program``.
+
+    Raises:
+        InvalidInput: no module of that name was called, or not so often; names those near it.
+        NotSupported: nobody uses what the part computes; or it relies on something that its inputs
+            do not tell.
+    """
+    nodes = _nodes_of_call(program, path, call)
+    return _Extraction(program, nodes, path).run()
+
+
+# -- which nodes ----------------------------------------------------------------------------------
+
+
+def _nodes_of_call(program: ExportedProgram, path: str, call: int) -> list[torch.fx.Node]:
+    """The nodes of a call, in order."""
+    calls: dict[Any, list[torch.fx.Node]] = {}
+    runs: dict[str, int] = {}
+    is_open: set[str] = set()
+    for node in program.graph.nodes:
+        stack = node.meta.get("nn_module_stack")
+        if not stack:
+            continue
+        keys = {key for key, (at, _) in stack.items() if at == path and path}
+        for key in keys - is_open:
+            runs[key] = runs.get(key, -1) + 1
+        is_open = keys
+        for key in keys:
+            calls.setdefault((key, runs[key]), []).append(node)
+    found = list(calls.values())
+    if not found:
+        raise _no_module(program, path)
+    if not 0 <= call < len(found):
+        times = "once" if len(found) == 1 else f"{len(found)} times"
+        raise InvalidInput(f"The module {path!r} is called {times}, so there is no call {call}.")
+    return found[call]
+
+
+def _no_module(program: ExportedProgram, path: str) -> InvalidInput:
+    called: dict[str, None] = {}
+    for node in program.graph.nodes:
+        for at, _ in (node.meta.get("nn_module_stack") or {}).values():
+            called[at] = None
+    called.pop("", None)
+    if path in {entry.fqn for entry in program.module_call_graph} and path:
+        what = f"The module {path!r} has no operators in the program."
+    else:
+        what = f"The program has no module {path!r}."
+    near = difflib.get_close_matches(path, called, 3)
+    hints = [f"did you mean {', '.join(near)}?"] if near else []
+    return InvalidInput(what, hints=hints or [f"modules: {', '.join([*called][:8])}"])
+
+
+# -- the part -------------------------------------------------------------------------------------
+
+
+class _Extraction(Editor):
+    """One part of a program in the making.
+
+    Args:
+        part: the nodes of the call.
+        path: of the module.
+    """
+
+    def __init__(self, program: ExportedProgram, part: list[torch.fx.Node], path: str) -> None:
+        self.part = _completed(part, program.graph)
+        self.inside = set(self.part)
+        self.path = path
+        specs = program.graph_signature.input_specs
+        placeholders = [n for n in program.graph.nodes if n.op == "placeholder"]
+        self.state_specs = {
+            n: s for n, s in zip(placeholders, specs, strict=True) if s.target is not None
+        }
+        self.returned = _returned(program, self.inside, self.state_specs)
+        self.outside = _used_from_outside(self.part, self.inside)
+        self.arguments: list[torch.fx.Node] = []
+        self.answers_anew = False
+        self._sizes: dict[Expr, Expr] = {}
+        super().__init__(program)
+
+    def run(self) -> ExportedProgram:
+        """The program of the part."""
+        if not self.returned:
+            raise NotSupported(
+                f"Nobody uses what {self.path} computes, so there is nothing to return."
+            )
+        self._check_between()
+        if not self._grad_at_start():
+            switch = self.recorder.create(torch_private.set_grad_enabled, (False,), {})
+            switch.meta["val"] = None
+        for node in self.part:
+            self._count_writes(node)
+            self.copy(node)
+            if self.answers_anew and node.target is aten._assert_scalar.default:
+                self._learn(node)
+        return self._program()
+
+    def _check_between(self) -> None:
+        """Nothing else may write what the part reads while it runs."""
+        place = self.memory.position
+        groups = {g for n in (*self.part, *self.outside) for g in self.memory.groups(n)}
+        first, last = place[self.part[0]], place[self.part[-1]]
+        writer = self.memory.writer(groups, first, last, self.inside)
+        if writer is not None:
+            raise NotSupported(f"{writer.name}, outside of {self.path}, writes what it uses.")
+
+    def _grad_at_start(self) -> bool:
+        self._grad = True
+        for node in self.graph.nodes:
+            if node is self.part[0]:
+                break
+            if node.target is torch_private.set_grad_enabled:
+                self._grad = bool(node.args[0])
+        return self._grad
+
+    def _count_writes(self, node: torch.fx.Node) -> None:
+        """The memory of the part counts the writes of the part only."""
+        for storage in written_storages(node):
+            self._storages[id(storage)].written += 1
+
+    def _learn(self, node: torch.fx.Node) -> None:
+        """What a check of the part found to be true holds after it."""
+        condition = to_size(self._arguments(node.args[0]))
+        if isinstance(condition, Expr):
+            try:
+                self.env.facts.assume(condition)
+            except Contradiction:
+                pass  # the program raises here, whatever comes after
+
+    # -- inputs -----------------------------------------------------------------------------------
+
+    def _make_placeholders(self) -> None:
+        needed = {n for n in self.outside if n in self.state_specs}
+        needed |= {n for n in self.state_specs if self.state_specs[n].target in self._targets()}
+        for node, spec in self.state_specs.items():
+            if node in needed:
+                self._place(node, self.carry(node.meta["val"]), spec)
+        tensors = [
+            n for n in self.outside
+            if n not in self.state_specs and isinstance(n.meta.get("val"), FakeTensor)
+        ]  # fmt: skip
+        numbers = self._choose_symbols(tensors)
+        for node in tensors:
+            spec = InputSpec(InputKind.USER_INPUT, TensorArgument(node.name), None)
+            self._place(node, self._resized(node.meta["val"]), spec)
+            self.arguments.append(node)
+        for node in self.outside:
+            if node not in self.nodes:
+                self._place_number(node, is_input=node in numbers)
+        self._bind_derived()
+
+    def _targets(self) -> set[str | None]:
+        """State that the part writes back."""
+        return {spec.target for _, spec in self.returned}
+
+    def _place(self, node: torch.fx.Node, value: Any, spec: InputSpec) -> None:
+        for storage in _storages_of(value):
+            storage.written, storage.given = 0, spec.target is None
+        again = isinstance(value, FakeTensor) and value.fx_node is not None
+        new = self.state.placeholder(node.name, value, spec, again=again)
+        self.nodes[node], self.values[node] = new, value
+
+    def _place_number(self, node: torch.fx.Node, is_input: bool) -> None:
+        """A number from outside: computed from the sizes of the inputs, or an input itself."""
+        size = to_size(node.meta.get("val"))
+        if not isinstance(size, Expr):
+            if node.op != "get_attr" and size is not None:
+                self.values[node] = size
+                return
+            raise NotSupported(f"{self.path} uses {node.name}, which no input can be.")
+        value = self.env.wrap(self._sizes.get(size, size))
+        if not is_input:
+            self.values[node] = value
+            return
+        argument = _SYMBOLIC_ARGUMENTS[size.sort](node.name)
+        self._place(node, value, InputSpec(InputKind.USER_INPUT, argument, None))
+        self.arguments.append(node)
+
+    # -- symbols ----------------------------------------------------------------------------------
+
+    def _choose_symbols(self, tensors: list[torch.fx.Node]) -> set[torch.fx.Node]:
+        """Decide what the sizes of the inputs are called; the numbers that must be inputs too."""
+        sizes = list(dict.fromkeys(
+            s for n in tensors for s in n.meta["val"].sizes if isinstance(s, Expr)
+        ))  # fmt: skip
+        told = {s for s in sizes if s.op == "symbol"}
+        told |= {symbol for s in sizes if (symbol := _solved(s, told)) is not None}
+        for size in sizes:
+            if not size.free_symbols <= told:
+                self._sizes[size] = self._new_symbol(size)
+        numbers = set()
+        for node in self.outside:
+            size = to_size(node.meta.get("val"))
+            if not isinstance(size, Expr) or size in self._sizes or size.free_symbols <= told:
+                continue
+            numbers.add(node)
+            if size.op == "symbol":
+                told.add(size)
+            else:
+                self._sizes[size] = self._new_symbol(size)
+        self.told = told | set(self._sizes.values())
+        self._limit_facts()
+        return numbers
+
+    def _new_symbol(self, size: Expr) -> Expr:
+        if size.sort != "int":
+            raise NotSupported(f"{self.path} uses the number {size}, which its inputs do not tell.")
+        bounds = self.env.facts.range_of(size)
+        hint = self.env.hint_of(size)
+        low = 0 if bounds.lower < 0 else int(bounds.lower)
+        return self.env.new_symbol(
+            f"s{len(self.env.symbols)}", low if hint is None else int(hint), bounds,
+            policy="dynamic",
+        )  # fmt: skip
+
+    def _limit_facts(self) -> None:
+        """If the whole program knows more than the inputs of the part tell, forget it."""
+        told = self.told
+        conditions = [g.expr for g in self.program.guards]
+        conditions += [e for e in self.program.range_constraints if e.op != "symbol"]
+        is_mixed = any(not c.free_symbols <= told and c.free_symbols & told for c in conditions)
+        reads_data = any(self.env.is_unbacked(s) for s in told)
+        if not (is_mixed or reads_data or self._sizes):
+            return
+        self.answers_anew = True
+        known, facts = self.env.facts, Facts()
+        for symbol in told:
+            if symbol.sort == "int":
+                facts.set_range(symbol, known.range_of(symbol))
+        for guard in self.program.guards:
+            if guard.expr.free_symbols <= told:
+                facts.assume(guard.expr)
+        self.env.facts = facts
+
+    def _bind_derived(self) -> None:
+        """Symbols that show only as ``2*s + 1`` in the sizes of inputs."""
+        bare = {s for n in self.arguments for s in _sizes_of(self.values[n]) if s.op == "symbol"}
+        for node in self.arguments:
+            for size in _sizes_of(self.values[node]):
+                symbol = _solved(size, bare)
+                if symbol is not None:
+                    offset = int(evaluate(size, {symbol: 0}))
+                    scale = int(evaluate(size, {symbol: 1})) - offset
+                    self.recorder.symbols.bind_derived(symbol, size, scale, offset)
+
+    def _resized(self, val: FakeTensor) -> FakeTensor:
+        """The input for a value, with the new names of its sizes."""
+        if not self._sizes:
+            return self.carry(val)  # type: ignore[no-any-return]
+        sizes = [self._sizes.get(s, s) if isinstance(s, Expr) else s for s in val.sizes]
+        unknown = [
+            s for s in (*val.strides, val.offset)
+            if isinstance(s, Expr) and not s.free_symbols <= self.told
+        ]  # fmt: skip
+        strides = val.strides
+        if unknown or any(s in self._sizes for s in val.sizes if isinstance(s, Expr)):
+            strides = self._dense(val, sizes)
+        storage = self._storages.get(id(val.storage_))
+        if storage is None:
+            storage = FakeStorage()
+            self._note_storage(val.storage_, storage)
+        return FakeTensor.make(
+            self.env, sizes, strides, val.offset, val.dtype, val.device, val.requires_grad, storage
+        )
+
+    def _dense(self, val: FakeTensor, sizes: list[Any]) -> tuple[Any, ...]:
+        from stillframe.shapes.layout import permuted_strides, stride_order
+
+        order = stride_order(val.sizes, val.strides)
+        if order is None or val.offset != 0:
+            raise NotSupported(
+                f"An input of {self.path} is laid out with sizes that its inputs do not tell.",
+                hints=["keep the dims of the whole program static, or extract a larger part"],
+            )
+        return permuted_strides(sizes, order)
+
+    # -- answering anew ---------------------------------------------------------------------------
+
+    def copy(self, node: torch.fx.Node) -> None:
+        """As for every edit; where less is known than before, everything is answered anew."""
+        if self.answers_anew:
+            self._differing.update(node.all_input_nodes)
+        super().copy(node)
+
+    def _answered(self, node: torch.fx.Node, old: Any) -> Any:
+        is_number = isinstance(to_size(old), Expr) and not node.meta.get("unbacked_bindings")
+        if not self.answers_anew or not is_number or node.target is getitem:
+            return super()._answered(node, old)
+        args, kwargs = self._arguments((node.args, node.kwargs))
+        if isinstance(node.target, torch._ops.OpOverload):
+            return self.recorder.fake_mode.run(node.target, tuple(args), kwargs)
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+
+    def fits(self, old: FakeTensor, new: Any) -> bool:
+        """Where sizes have other names, only dtype, device and the number of dims stay."""
+        if not self._sizes:
+            return super().fits(old, new)
+        return isinstance(new, FakeTensor) and (
+            (old.dtype, old.device, len(old.sizes)) == (new.dtype, new.device, len(new.sizes))
+        )
+
+    # -- the program ------------------------------------------------------------------------------
+
+    def _program(self) -> ExportedProgram:
+        program, recorder = self.program, self.recorder
+        specs = self._make_output()
+        recorder.finish()
+        passes.run(recorder.graph)
+        used = {s.target for s in self.state.input_specs if s.target is not None}
+        call_spec = _call_spec([n.name for n in self.arguments])
+        count = sum(1 for s in specs if s.kind is OutputKind.USER_OUTPUT)
+        out_spec = _LEAF if count == 1 else pytree.tree_structure((0,) * count)
+        return program._replaced(
+            graph_module=torch_private.lazy_graph_module(recorder.graph, recorder.root),
+            graph_signature=ExportGraphSignature(self.state.input_specs, specs),
+            state_dict={k: program.state_dict[k] for k in program.state_dict if k in used},
+            constants={k: program.constants[k] for k in program.constants if k in used},
+            range_constraints=self._ranges(),
+            guards=[g for g in program.guards if g.expr.free_symbols <= self.told],
+            module_call_graph=self._module_calls(call_spec, out_spec),
+            example_inputs=None,
+            call_spec=call_spec,
+            out_spec=out_spec,
+            root_class=self._class_name(),
+            dim_names={k: v for k, v in program.dim_names.items() if k in map(str, self.told)},
+            notes=[*program.notes, f"this is {self.path} of a program of {program.root_class}"],
+            verdicts=(),
+            proposed_spec="",
+            assumptions=self._own_assumptions(),
+        )
+
+    def _make_output(self) -> list[OutputSpec]:
+        operands: list[Any] = []
+        specs: list[OutputSpec] = []
+        changed = {
+            self.nodes[n]
+            for n in self.nodes
+            for _, spec in self.returned
+            if n in self.state_specs and self.state_specs[n].target == spec.target
+        }
+        for node, spec in self.returned:
+            value = self.operand(node)
+            if isinstance(self.values[node], FakeTensor):
+                value = self._apart(value, changed)
+            operands.append(value)
+            specs.append(replace(spec, arg=replace(spec.arg, name=value.name)))  # type: ignore[arg-type]
+        output = self.recorder.graph.output(tuple(operands))
+        output.meta["val"] = tuple(o.meta["val"] for o in operands)
+        return specs
+
+    def _ranges(self) -> dict[Expr, Range]:
+        known = self.env.facts
+        ranges = {
+            expr: bounds
+            for expr, bounds in self.program.range_constraints.items()
+            if expr.free_symbols <= self.told
+        }
+        for symbol in sorted(self.told, key=str):
+            if symbol.sort == "int":
+                ranges[symbol] = known.range_of(symbol)
+        return ranges
+
+    def _module_calls(self, call_spec: CallSpec, out_spec: Any) -> list[ModuleCallEntry]:
+        inside = f"{self.path}."
+        entries = [
+            ModuleCallEntry(e.fqn)
+            for e in self.program.module_call_graph
+            if e.fqn == self.path or e.fqn.startswith(inside)
+        ]
+        signature = ModuleCallSignature([], [], call_spec.in_spec, out_spec)
+        return [ModuleCallEntry("", signature), *entries]
+
+    def _class_name(self) -> str:
+        for at, name in self.part[0].meta["nn_module_stack"].values():
+            if at == self.path:
+                return str(name).rpartition(".")[2]
+        return "Module"
+
+    def _own_assumptions(self) -> list[Assumption]:
+        """What the whole program asked of its inputs is asked of the inputs of the part."""
+        found: dict[tuple[str, str], Assumption] = {}
+        state = {n.name for n in self.state_specs}
+        kept = {s.arg.name for s in self.state.input_specs}
+        for assumption in self.program.assumptions:
+            about, what = assumption.about, assumption.what
+            if not about or about in state:
+                if not about or about in kept:
+                    found[about, what] = assumption
+                continue
+            for node in self.arguments:
+                value = self.values[node]
+                if isinstance(value, FakeTensor):
+                    for asked in _questions(node.name, value, assumption):
+                        found[asked.about, asked.what] = asked
+        return list(found.values())
+
+
+def _questions(about: str, value: FakeTensor, asked: Assumption) -> list[Assumption]:
+    """A question about an input of the whole, for an input of the part."""
+    if asked.what in ("requires_grad", "is_leaf"):
+        return [Assumption(about, "requires_grad", value.requires_grad, asked.where)]
+    return [Assumption(about, what, None, asked.where) for what in ("stride()", "storage_offset()")]
+
+
+def _completed(part: list[torch.fx.Node], graph: torch.fx.Graph) -> list[torch.fx.Node]:
+    """The part, with the elements that others take of its results and the subgraphs it uses."""
+    inside = set(part)
+    for node in graph.nodes:
+        if node.target is getitem and node.args[0] in inside:
+            inside.add(node)
+        if node.op == "get_attr" and any(user in inside for user in node.users):
+            inside.add(node)
+    return [node for node in graph.nodes if node in inside]
+
+
+def _used_from_outside(
+    part: list[torch.fx.Node], inside: set[torch.fx.Node]
+) -> list[torch.fx.Node]:
+    """The operands of the part that are not in it, in order of first use."""
+    found: dict[torch.fx.Node, None] = {}
+    for node in part:
+        for operand in node.all_input_nodes:
+            if operand not in inside:
+                found[operand] = None
+    return list(found)
+
+
+def _returned(
+    program: ExportedProgram, inside: set[torch.fx.Node], state: dict[torch.fx.Node, InputSpec]
+) -> list[tuple[torch.fx.Node, OutputSpec]]:
+    """What the part returns: values that are written back, then those that others use."""
+    output = next(reversed(program.graph.nodes))
+    written: list[tuple[torch.fx.Node, OutputSpec]] = []
+    for value, spec in zip(outputs_of(output), program.graph_signature.output_specs, strict=True):
+        if isinstance(value, torch.fx.Node) and value in inside and spec.kind not in _USER_KINDS:
+            written.append((value, spec))
+    copied_back = {node for node, _ in written}
+    plain = _plain_outputs(program, output)
+    found: list[tuple[torch.fx.Node, OutputSpec]] = []
+    for node in program.graph.nodes:
+        if node in inside and _is_result(node):
+            users = [u for u in node.users if u not in inside and u is not output]
+            is_output = node in plain or (output in node.users and node not in copied_back)
+            if users or is_output:
+                found.append((node, OutputSpec(OutputKind.USER_OUTPUT, _argument(node), None)))
+    return [*written, *found]
+
+
+def _plain_outputs(program: ExportedProgram, output: torch.fx.Node) -> set[torch.fx.Node]:
+    pairs = zip(outputs_of(output), program.graph_signature.output_specs, strict=True)
+    return {v for v, s in pairs if isinstance(v, torch.fx.Node) and s.kind in _USER_KINDS}
+
+
+def _is_result(node: torch.fx.Node) -> bool:
+    """A tensor, or a number that was read from data: other numbers are sizes."""
+    value = node.meta.get("val")
+    if isinstance(value, FakeTensor):
+        return True
+    return isinstance(to_size(value), Expr) and bool(node.meta.get("unbacked_bindings"))
+
+
+def _argument(node: torch.fx.Node) -> Any:
+    size = to_size(node.meta["val"])
+    kind = _SYMBOLIC_ARGUMENTS[size.sort] if isinstance(size, Expr) else TensorArgument
+    return kind(node.name)
+
+
+def _solved(size: Expr, told: set[Expr]) -> Expr | None:
+    """The one symbol of a size that is a multiple of it and a constant, if nothing tells it."""
+    unknown = [s for s in size.free_symbols if s not in told]
+    if size.op == "symbol" or len(unknown) != 1 or len(size.free_symbols) != 1:
+        return None
+    (symbol,) = unknown
+    offset = int(evaluate(size, {symbol: 0}))
+    scale = int(evaluate(size, {symbol: 1})) - offset
+    return symbol if scale > 0 and unwrap(symbol * scale + offset) is size else None
+
+
+def _sizes_of(value: Any) -> list[Expr]:
+    if isinstance(value, FakeTensor):
+        return [s for s in value.sizes if isinstance(s, Expr)]
+    size = to_size(value)
+    return [size] if isinstance(size, Expr) else []
+
+
+def _storages_of(value: Any) -> list[FakeStorage]:
+    return [value.storage_] if isinstance(value, FakeTensor) else []
+
+
+def _call_spec(names: list[str]) -> CallSpec:
+    """The calling convention of a function with these parameters."""
+    parameters = tuple(CallParameter(name, POSITIONAL_OR_KEYWORD) for name in names)
+    given = tuple(GivenArgument(n, None, n, _LEAF, (n,), (n,)) for n in names)
+    return CallSpec(parameters, given, len(names))
