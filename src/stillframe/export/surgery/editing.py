@@ -234,13 +234,21 @@ class Editor:
         self.env.plan(list(node.meta.get("unbacked_bindings", {})))
         args, kwargs = self._arguments((node.args, node.kwargs))
         try:
-            with torch.set_grad_enabled(self._grad):
-                value = self.recorder.fake_mode.run(node.target, tuple(args), kwargs)
+            value = self.answer(node.target, tuple(args), kwargs)
         except Exception as e:
             raise self._refuse(node, "does not work on the new layout") from e
         self.recorder.flush_asserts()
         self.env.take_fresh_unbacked()
         return value
+
+    def answer(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What an operator returns, by its shape rule; nothing is recorded."""
+        with (
+            torch_private.ambient_modes_off(),
+            torch_private.below_autograd(),
+            torch.set_grad_enabled(self._grad),
+        ):
+            return self.recorder.fake_mode.run(target, args, kwargs)
 
     def _arguments(self, value: Any) -> Any:
         if isinstance(value, torch.fx.Node):

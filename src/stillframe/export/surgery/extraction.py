@@ -42,7 +42,7 @@ from stillframe.export.signature import (
     TensorArgument,
 )
 from stillframe.export.surgery.editing import Editor
-from stillframe.export.surgery.memory import written_storages
+from stillframe.export.surgery.memory import written_operands, written_storages
 from stillframe.fake.tensor import FakeStorage, FakeTensor
 from stillframe.shapes.env import to_size
 from stillframe.symbolic import Contradiction, Expr, Facts, Range, evaluate, unwrap
@@ -145,7 +145,9 @@ class _Extraction(Editor):
             n: s for n, s in zip(placeholders, specs, strict=True) if s.target is not None
         }
         self.returned = _returned(program, self.inside, self.state_specs)
-        self.outside = _used_from_outside(self.part, self.inside)
+        operands = _used_from_outside(self.part, self.inside)
+        self.written_state = {n: s for n in operands if (s := _written_tensor(n)) in self.state_specs}
+        self.outside = list(dict.fromkeys(self.written_state.get(n, n) for n in operands))
         self.arguments: list[torch.fx.Node] = []
         self.answers_anew = False
         self._sizes: dict[Expr, Expr] = {}
@@ -208,6 +210,8 @@ class _Extraction(Editor):
         for node, spec in self.state_specs.items():
             if node in needed:
                 self._place(node, self.carry(node.meta["val"]), spec)
+        for node, state in self.written_state.items():
+            self.nodes[node], self.values[node] = self.nodes[state], self.values[state]
         tensors = [
             n for n in self.outside
             if n not in self.state_specs and isinstance(n.meta.get("val"), FakeTensor)
@@ -361,7 +365,7 @@ class _Extraction(Editor):
             return super()._answered(node, old)
         args, kwargs = self._arguments((node.args, node.kwargs))
         if isinstance(node.target, torch._ops.OpOverload):
-            return self.recorder.fake_mode.run(node.target, tuple(args), kwargs)
+            return self.answer(node.target, tuple(args), kwargs)
         return node.target(*args, **kwargs)  # type: ignore[operator]
 
     def fits(self, old: FakeTensor, new: Any) -> bool:
@@ -498,6 +502,17 @@ def _used_from_outside(
     return list(found)
 
 
+def _written_tensor(node: torch.fx.Node) -> torch.fx.Node:
+    """The tensor that a node is after in-place operators: who reads it later reads their result."""
+    while isinstance(node.target, torch._ops.OpOverload):
+        returns = node.target._schema.returns
+        if len(returns) != 1 or returns[0].alias_info is None or not returns[0].alias_info.is_write:
+            break
+        (written,) = written_operands(node)
+        node = written
+    return node
+
+
 def _returned(
     program: ExportedProgram, inside: set[torch.fx.Node], state: dict[torch.fx.Node, InputSpec]
 ) -> list[tuple[torch.fx.Node, OutputSpec]]:
@@ -511,7 +526,7 @@ def _returned(
     plain = _plain_outputs(program, output)
     found: list[tuple[torch.fx.Node, OutputSpec]] = []
     for node in program.graph.nodes:
-        if node in inside and _is_result(node):
+        if node in inside and _is_result(node) and _written_tensor(node) not in state:
             users = [u for u in node.users if u not in inside and u is not output]
             is_output = node in plain or (output in node.users and node not in copied_back)
             if users or is_output:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from stillframe.fake.tensor import FakeStorage, FakeTensor
-from stillframe.trace.operators import facts_of, written_arguments
+from stillframe.trace.operators import facts_of, write_targets
 
 
 class Memory:
@@ -109,10 +109,14 @@ def may_view(node: torch.fx.Node) -> list[torch.fx.Node]:
     return found
 
 
-def written_storages(node: torch.fx.Node) -> list[FakeStorage]:
-    """The memory that a node writes."""
+def written_operands(node: torch.fx.Node) -> list[torch.fx.Node]:
+    """The operands that a node writes in place."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return []
-    args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta.get("val"))
-    found = written_arguments(facts_of(node.target), args, kwargs)
-    return [s for value in found for s in storages(value)]
+    found = write_targets(facts_of(node.target), node.args, node.kwargs)
+    return [n for n in found if isinstance(n, torch.fx.Node)]
+
+
+def written_storages(node: torch.fx.Node) -> list[FakeStorage]:
+    """The memory that a node writes."""
+    return [s for n in written_operands(node) for s in storages(n.meta.get("val"))]
