@@ -16,8 +16,10 @@ import stillframe
 from stillframe.artifact import load, save
 from stillframe.cli import factory, tensors
 from stillframe.cli.dynamic import dynamic_spec, parse_dynamic
-from stillframe.cli.guarded import Traceback, guarded
+from stillframe.cli.guarded import ExitCode, Traceback, guarded
 from stillframe.errors import ArtifactError, InvalidInput, StillframeError
+from stillframe.export.surgery.comparison import compare
+from stillframe.report.difference import difference_report
 from stillframe.report.facts import program_facts
 from stillframe.report.tables import program_report, summary_table
 
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="stillframe",
     help="Capture PyTorch modules as programs, and look at, run and verify those programs.",
-    epilog="Exit codes: 0 ok, 1 verification failed, 2 your input or your program, 70 a defect of "
-    "stillframe.",
+    epilog="Exit codes: 0 ok, 1 verification failed or programs differ, 2 your input or your "
+    "program, 70 a defect of stillframe.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -224,6 +226,23 @@ def verify(
         loaded.example_inputs = (made.args, made.kwargs)
     report = loaded.verify(made.module, samples=samples)
     Console().print(str(report), soft_wrap=True, highlight=False)
+
+
+@app.command()
+@guarded
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="A .still file.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    traceback: Traceback = False,
+) -> None:
+    """Show what differs between two programs: inputs, dims, outputs, state, operators, graph.
+
+    Exit code 0 when they are the same, 1 when they differ, 2 when one cannot be read.
+    """
+    found = compare(_load(first), _load(second))
+    Console().print(difference_report(found))
+    if found:
+        raise typer.Exit(ExitCode.DIFFERENT)
 
 
 # -- steps ----------------------------------------------------------------------------------------

@@ -177,7 +177,7 @@ class Editor:
         old = node.meta.get("val")
         differs = not self._differing.isdisjoint(node.all_input_nodes)
         args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), self.operand)
-        new = self.recorder.graph.create_node(node.op, node.target, args, kwargs)  # type: ignore[arg-type]
+        new = self.recorder.graph.create_node(node.op, node.target, args, kwargs)
         new.name = node.name
         new.meta.update(node.meta)
         value = self._answer(node, old) if differs else self.carry(old)
@@ -510,7 +510,7 @@ class Editor:
         for value, spec in zip(outputs_of(old_output), old_specs, strict=True):
             if isinstance(value, torch.fx.Node):
                 value = self._apart(self.operand(value), changed)
-                spec = replace(spec, arg=replace(spec.arg, name=value.name))  # type: ignore[arg-type]
+                spec = replace(spec, arg=replace(spec.arg, name=value.name))
             operands.append(value)
             specs.append(spec)
         output = self.recorder.graph.output(tuple(operands))

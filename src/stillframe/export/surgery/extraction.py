@@ -79,7 +79,7 @@ def extract(program: ExportedProgram, path: str, *, call: int = 0) -> ExportedPr
             do not tell.
     """
     nodes = _nodes_of_call(program, path, call)
-    return _Extraction(program, nodes, path).run()
+    return _Extraction(program, nodes, path).extract()
 
 
 # -- which nodes ----------------------------------------------------------------------------------
@@ -146,14 +146,16 @@ class _Extraction(Editor):
         }
         self.returned = _returned(program, self.inside, self.state_specs)
         operands = _used_from_outside(self.part, self.inside)
-        self.written_state = {n: s for n in operands if (s := _written_tensor(n)) in self.state_specs}
+        self.written_state = {
+            n: s for n in operands if (s := _written_tensor(n)) in self.state_specs
+        }
         self.outside = list(dict.fromkeys(self.written_state.get(n, n) for n in operands))
         self.arguments: list[torch.fx.Node] = []
         self.answers_anew = False
         self._sizes: dict[Expr, Expr] = {}
         super().__init__(program)
 
-    def run(self) -> ExportedProgram:
+    def extract(self) -> ExportedProgram:
         """The program of the part."""
         if not self.returned:
             raise NotSupported(
@@ -420,7 +422,7 @@ class _Extraction(Editor):
             if isinstance(self.values[node], FakeTensor):
                 value = self._apart(value, changed)
             operands.append(value)
-            specs.append(replace(spec, arg=replace(spec.arg, name=value.name)))  # type: ignore[arg-type]
+            specs.append(replace(spec, arg=replace(spec.arg, name=value.name)))
         output = self.recorder.graph.output(tuple(operands))
         output.meta["val"] = tuple(o.meta["val"] for o in operands)
         return specs

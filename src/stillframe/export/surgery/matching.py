@@ -83,34 +83,36 @@ class Hole(torch.Tensor):
     """An argument of a pattern of which nothing is known; asking it anything raises.
 
     Attributes:
-        index: of the parameter.
+        place: of the parameter.
         ask: is called when the pattern asks for metadata, and raises.
     """
 
-    index: int
+    place: int
     ask: Callable[[int], Any]
 
     __torch_function__ = torch_private.disabled_torch_function  # type: ignore[assignment]
 
     @staticmethod
-    def make(index: int, ask: Callable[[int], Any]) -> Hole:
+    def make(place: int, ask: Callable[[int], Any]) -> Hole:
         """A hole for a parameter."""
         hole = torch_private.make_wrapper_subclass(
             Hole, (0,), dispatch_sizes_strides_policy="sizes", dispatch_device=True
         )
         assert isinstance(hole, Hole)
-        hole.index, hole.ask = index, ask
+        hole.place, hole.ask = place, ask
         return hole
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         hole = next(a for a in args if isinstance(a, Hole))
-        return hole.ask(hole.index)
+        return hole.ask(hole.place)
 
 
 def _question(name: str) -> property:
     def get(hole: Hole) -> Any:
-        return hole.ask(hole.index)
+        return hole.ask(hole.place)
 
     return property(get, doc=f"Raises: the {name} of a hole is not known.")
 
@@ -125,7 +127,7 @@ for _name in (
 
 def _method(name: str) -> Callable[..., Any]:
     def ask(hole: Hole, *args: Any, **kwargs: Any) -> Any:
-        return hole.ask(hole.index)
+        return hole.ask(hole.place)
 
     ask.__name__ = name
     return ask
@@ -159,7 +161,7 @@ def canonical(node: torch.fx.Node) -> Ref:
     path: tuple[int, ...] = ()
     while node.target is getitem:
         source, index = node.args
-        node, path = source, (index, *path)  # type: ignore[assignment]
+        node, path = source, (index, *path)  # type: ignore[assignment,arg-type]
     return node, path
 
 
@@ -317,7 +319,7 @@ class _Run:
         holes = [h for h in _tensors(wanted) if isinstance(h, Hole)]
         if _asks_only(func):
             if holes:
-                self.ask(holes[0].index)
+                self.ask(holes[0].place)
             return self.matcher.recorder.fake_mode.run(func, args, kwargs)
         options: list[torch.fx.Node] = []
         bindings: list[Binding] = []
@@ -381,7 +383,7 @@ class _Run:
 
     def _agree(self, wanted: Any, given: Any, filled: Binding) -> bool:
         if isinstance(wanted, Hole):
-            return self._fill(wanted.index, given, filled)
+            return self._fill(wanted.place, given, filled)
         if isinstance(wanted, FakeTensor):
             is_node = isinstance(given, torch.fx.Node)
             return is_node and canonical(given) == self._refs.get(id(wanted))

@@ -105,8 +105,8 @@ def replace_pattern(
             if error is not None
             else "",
             hints=[
-                "print(program) shows its operators; print(stillframe.export(pattern, tensors)) those "
-                "of the pattern",
+                "print(program) shows its operators, print(stillframe.export(pattern, tensors)) "
+                "those of the pattern",
                 "missing_ok=True returns the program as it is",
             ],
         )
@@ -241,7 +241,7 @@ class _Replacing:
     ) -> None:
         self.editor = Editor(program)
         self.replacement = replacement
-        self.places = {}
+        self.places: dict[int, list[_Place]] = {}
         for place in places:
             self.places.setdefault(place.position, []).append(place)
         self.removed = frozenset[torch.fx.Node]().union(*(p.removed for p in places))
