@@ -9,6 +9,9 @@ read from data), the nodes are answered by the shape rules once more, under what
 from __future__ import annotations
 
 import difflib
+import itertools
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from operator import getitem
 from typing import Any
@@ -152,7 +155,8 @@ class _Extraction(Editor):
         self.outside = list(dict.fromkeys(self.written_state.get(n, n) for n in operands))
         self.arguments: list[torch.fx.Node] = []
         self.answers_anew = False
-        self._sizes: dict[Expr, Expr] = {}
+        self._sizes: dict[Expr, Expr] = {}  # a size in the whole -> what it is called here
+        self._made: set[Expr] = set()
         super().__init__(program)
 
     def extract(self) -> ExportedProgram:
@@ -247,7 +251,7 @@ class _Extraction(Editor):
                 self.values[node] = size
                 return
             raise NotSupported(f"{self.path} uses {node.name}, which no input can be.")
-        value = self.env.wrap(self._sizes.get(size, size))
+        value = self.env.wrap(self._sizes[size])
         if not is_input:
             self.values[node] = value
             return
@@ -259,25 +263,26 @@ class _Extraction(Editor):
 
     def _choose_symbols(self, tensors: list[torch.fx.Node]) -> set[torch.fx.Node]:
         """Decide what the sizes of the inputs are called; the numbers that must be inputs too."""
-        sizes = list(dict.fromkeys(
-            s for n in tensors for s in n.meta["val"].sizes if isinstance(s, Expr)
-        ))  # fmt: skip
-        told = {s for s in sizes if s.op == "symbol"}
-        told |= {symbol for s in sizes if (symbol := _solved(s, told)) is not None}
-        for size in sizes:
-            if not size.free_symbols <= told:
-                self._sizes[size] = self._new_symbol(size)
+        simplify = self.env.facts.simplify
+        sizes = dict.fromkeys(s for n in tensors for s in _sizes_of(n.meta["val"]))
+        plain = {size: simplify(size) for size in sizes}
+        told = {s for s in plain.values() if s.op == "symbol"}
+        told |= {symbol for s in plain.values() if (symbol := _solved(s, told)) is not None}
+        for size, simple in plain.items():
+            self._sizes[size] = simple if simple.free_symbols <= told else self._new_symbol(size)
         numbers = set()
         for node in self.outside:
             size = to_size(node.meta.get("val"))
-            if not isinstance(size, Expr) or size in self._sizes or size.free_symbols <= told:
+            if not isinstance(size, Expr) or size in self._sizes:
                 continue
-            numbers.add(node)
-            if size.op == "symbol":
-                told.add(size)
-            else:
-                self._sizes[size] = self._new_symbol(size)
-        self.told = told | set(self._sizes.values())
+            simple = simplify(size)
+            if not simple.free_symbols <= told:
+                numbers.add(node)
+                if simple.op != "symbol":
+                    simple = self._new_symbol(size)
+                told.add(simple)
+            self._sizes[size] = simple
+        self.told = told | self._made
         self._limit_facts()
         return numbers
 
@@ -287,10 +292,12 @@ class _Extraction(Editor):
         bounds = self.env.facts.range_of(size)
         hint = self.env.hint_of(size)
         low = 0 if bounds.lower < 0 else int(bounds.lower)
-        return self.env.new_symbol(
+        made = self.env.new_symbol(
             f"s{len(self.env.symbols)}", low if hint is None else int(hint), bounds,
             policy="dynamic",
         )  # fmt: skip
+        self._made.add(made)
+        return made
 
     def _limit_facts(self) -> None:
         """If the whole program knows more than the inputs of the part tell, forget it."""
@@ -299,7 +306,7 @@ class _Extraction(Editor):
         conditions += [e for e in self.program.range_constraints if e.op != "symbol"]
         is_mixed = any(not c.free_symbols <= told and c.free_symbols & told for c in conditions)
         reads_data = any(self.env.is_unbacked(s) for s in told)
-        if not (is_mixed or reads_data or self._sizes):
+        if not (is_mixed or reads_data or self._made):
             return
         self.answers_anew = True
         known, facts = self.env.facts, Facts()
@@ -323,35 +330,36 @@ class _Extraction(Editor):
                     self.recorder.symbols.bind_derived(symbol, size, scale, offset)
 
     def _resized(self, val: FakeTensor) -> FakeTensor:
-        """The input for a value, with the new names of its sizes."""
-        if not self._sizes:
-            return self.carry(val)  # type: ignore[no-any-return]
-        sizes = [self._sizes.get(s, s) if isinstance(s, Expr) else s for s in val.sizes]
-        unknown = [
-            s for s in (*val.strides, val.offset)
-            if isinstance(s, Expr) and not s.free_symbols <= self.told
-        ]  # fmt: skip
-        strides = val.strides
-        if unknown or any(s in self._sizes for s in val.sizes if isinstance(s, Expr)):
-            strides = self._dense(val, sizes)
+        """The input for a value, with its sizes as they are called here."""
+        sizes = [self._sizes[s] if isinstance(s, Expr) else s for s in val.sizes]
+        strides = [self._stride(s, val.sizes, sizes) for s in val.strides]
+        offset = self._stride(val.offset, val.sizes, sizes)
         storage = self._storages.get(id(val.storage_))
         if storage is None:
             storage = FakeStorage()
             self._note_storage(val.storage_, storage)
-        return FakeTensor.make(
-            self.env, sizes, strides, val.offset, val.dtype, val.device, val.requires_grad, storage
+        made = FakeTensor.make(
+            self.env, sizes, strides, offset, val.dtype, val.device, val.requires_grad, storage
         )
+        if not self._made:
+            self._carried[id(val)] = made
+        return made
 
-    def _dense(self, val: FakeTensor, sizes: list[Any]) -> tuple[Any, ...]:
-        from stillframe.shapes.layout import permuted_strides, stride_order
-
-        order = stride_order(val.sizes, val.strides)
-        if order is None or val.offset != 0:
-            raise NotSupported(
-                f"An input of {self.path} is laid out with sizes that its inputs do not tell.",
-                hints=["keep the dims of the whole program static, or extract a larger part"],
-            )
-        return permuted_strides(sizes, order)
+    def _stride(self, stride: Any, old: Sequence[Any], new: Sequence[Any]) -> Any:
+        """A stride, which is a product of sizes unless the value is a part of a larger one."""
+        if not isinstance(stride, Expr):
+            return stride
+        simple = self.env.facts.simplify(stride)
+        if simple.free_symbols <= self.told:
+            return simple
+        for count in range(1, len(old) + 1):
+            for dims in itertools.combinations(range(len(old)), count):
+                if math.prod(old[d] for d in dims) is stride:
+                    return math.prod(new[d] for d in dims)
+        raise NotSupported(
+            f"An input of {self.path} is laid out with sizes that its inputs do not tell.",
+            hints=["keep the dims of the whole program static, or extract a larger part"],
+        )
 
     # -- answering anew ---------------------------------------------------------------------------
 
@@ -372,7 +380,7 @@ class _Extraction(Editor):
 
     def fits(self, old: FakeTensor, new: Any) -> bool:
         """Where sizes have other names, only dtype, device and the number of dims stay."""
-        if not self._sizes:
+        if not self._made:
             return super().fits(old, new)
         return isinstance(new, FakeTensor) and (
             (old.dtype, old.device, len(old.sizes)) == (new.dtype, new.device, len(new.sizes))
@@ -482,11 +490,15 @@ def _questions(about: str, value: FakeTensor, asked: Assumption) -> list[Assumpt
 
 
 def _completed(part: list[torch.fx.Node], graph: torch.fx.Graph) -> list[torch.fx.Node]:
-    """The part, with the elements that others take of its results and the subgraphs it uses."""
+    """The part, with the elements that others take of its results and the subgraphs it uses.
+
+    An element is taken where it is first used, which may be in another module than its container.
+    """
     inside = set(part)
     for node in graph.nodes:
-        if node.target is getitem and node.args[0] in inside:
-            inside.add(node)
+        if node.target is getitem:
+            change = inside.add if node.args[0] in inside else inside.discard
+            change(node)
         if node.op == "get_attr" and any(user in inside for user in node.users):
             inside.add(node)
     return [node for node in graph.nodes if node in inside]
