@@ -261,3 +261,24 @@ def test_verify_agrees(program: str) -> None:
     )
     sys.modules.pop("models", None)
     assert "agree" in call("verify", program, "models:same", "-n", "2").stdout
+
+
+# -- diff -----------------------------------------------------------------------------------------
+
+
+def test_diff_of_a_program_and_itself(program: str) -> None:
+    assert "the programs are the same" in call("diff", program, program).output
+
+
+def test_diff_shows_what_differs_and_exits_with_1(program: str) -> None:
+    call("export", "models:other", "-d", "x=0:batch:2..64", "-o", "other.still")
+    result = call("diff", program, "other.still", exits=ExitCode.DIFFERENT)
+    assert "1..64 -> 2..64" in result.output
+    assert "linear.weight" in result.output and "32 of 32 values differ" in result.output
+    assert "operators" not in result.output
+
+
+def test_diff_of_a_file_that_is_no_program(program: str, folder: Path) -> None:
+    (folder / "bad.still").write_bytes(b"nothing")
+    call("diff", program, "bad.still", exits=2)
+    call("diff", "missing.still", program, exits=2)

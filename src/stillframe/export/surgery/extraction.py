@@ -223,12 +223,12 @@ class _Extraction(Editor):
             if n not in self.state_specs and isinstance(n.meta.get("val"), FakeTensor)
         ]  # fmt: skip
         numbers = self._choose_symbols(tensors)
-        for node in tensors:
-            spec = InputSpec(InputKind.USER_INPUT, TensorArgument(node.name), None)
-            self._place(node, self._resized(node.meta["val"]), spec)
-            self.arguments.append(node)
         for node in self.outside:
-            if node not in self.nodes:
+            if node in tensors:
+                spec = InputSpec(InputKind.USER_INPUT, TensorArgument(node.name), None)
+                self._place(node, self._resized(node.meta["val"]), spec)
+                self.arguments.append(node)
+            elif node not in self.nodes:
                 self._place_number(node, is_input=node in numbers)
         self._bind_derived()
 
@@ -492,13 +492,16 @@ def _questions(about: str, value: FakeTensor, asked: Assumption) -> list[Assumpt
 def _completed(part: list[torch.fx.Node], graph: torch.fx.Graph) -> list[torch.fx.Node]:
     """The part, with the elements that others take of its results and the subgraphs it uses.
 
-    An element is taken where it is first used, which may be in another module than its container.
+    Elements are taken, and sizes computed, where they are first used, which may be in another
+    module than what they are of.
     """
     inside = set(part)
     for node in graph.nodes:
         if node.target is getitem:
             change = inside.add if node.args[0] in inside else inside.discard
             change(node)
+        elif _is_size(node) and not any(n in inside for n in node.all_input_nodes):
+            inside.discard(node)
         if node.op == "get_attr" and any(user in inside for user in node.users):
             inside.add(node)
     return [node for node in graph.nodes if node in inside]
@@ -559,6 +562,12 @@ def _is_result(node: torch.fx.Node) -> bool:
     if isinstance(value, FakeTensor):
         return True
     return isinstance(to_size(value), Expr) and bool(node.meta.get("unbacked_bindings"))
+
+
+def _is_size(node: torch.fx.Node) -> bool:
+    """A number that is not read from data."""
+    value = to_size(node.meta.get("val"))
+    return isinstance(value, Expr) and not node.meta.get("unbacked_bindings")
 
 
 def _argument(node: torch.fx.Node) -> Any:
