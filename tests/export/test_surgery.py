@@ -308,6 +308,40 @@ def test_a_result_that_would_be_the_input_itself_is_a_copy() -> None:
     assert same.module()(x).data_ptr() != x.data_ptr()
 
 
+def test_a_view_of_something_that_is_written_later_is_copied() -> None:
+    def forward(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = torch.sin(x)
+        z = y * 1
+        y.add_(5)
+        return z + 0, y
+
+    program = exported(forward, torch.randn(4))
+    same = sf.replace_pattern(program, lambda x: x * 1, lambda x: x.view(4))
+    x = torch.randn(4)
+    torch.testing.assert_close(same.module()(x), forward(x))
+
+
+def test_an_input_that_is_written_cannot_be_replaced_and_a_weight_can(net: Net) -> None:
+    class Counting(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("count", torch.zeros(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.count.add_(1)
+            return x * self.count
+
+    program = exported(Counting(), torch.randn(3))
+    with pytest.raises(sf.NotSupported, match="b_count cannot be replaced: add_"):
+        sf.insert_observer(program, "b_count", lambda node: lambda x: x * 2)
+    program = exported(net, torch.randn(3, 8))
+    rounded = sf.insert_observer(program, "p_first_weight", lambda node: Rounded())
+    x = torch.randn(3, 8)
+    with torch.no_grad():
+        net.first.weight.copy_(Rounded()(net.first.weight))
+        torch.testing.assert_close(rounded.module()(x), net(x))
+
+
 def test_a_view_that_shows_a_later_write_cannot_be_replaced_by_a_copy() -> None:
     def forward(x: torch.Tensor) -> torch.Tensor:
         y = x + 1

@@ -171,9 +171,6 @@ class Editor:
 
     def copy(self, node: torch.fx.Node) -> None:
         """Have ``node`` in the new graph as it is."""
-        is_call = node.op == "call_function"
-        if is_call and torch.Tag.inplace_view in getattr(node.target, "tags", ()):
-            self.recorder.symbols.settle()
         old = node.meta.get("val")
         differs = not self._differing.isdisjoint(node.all_input_nodes)
         args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), self.operand)
@@ -413,7 +410,8 @@ class Editor:
         memory = self.memory
         mine = memory.groups(node)
         writer = memory.writer(mine, position, without=removed)
-        if writer is not None and self._is_shared(node, mine, position, removed):
+        is_input = node.op == "placeholder"
+        if writer is not None and (is_input or self._is_shared(node, mine, position, removed)):
             raise NotSupported(
                 f"The value of {node.name} cannot be replaced: {writer.name} ({writer.target}) "
                 "writes its memory afterwards, and others see that memory too.",

@@ -45,7 +45,7 @@ from stillframe.export.signature import (
     TensorArgument,
 )
 from stillframe.export.surgery.editing import Editor
-from stillframe.export.surgery.memory import written_operands, written_storages
+from stillframe.export.surgery.memory import written_storages, written_tensor
 from stillframe.fake.tensor import FakeStorage, FakeTensor
 from stillframe.shapes.env import to_size
 from stillframe.symbolic import Contradiction, Expr, Facts, Range, evaluate, unwrap
@@ -150,7 +150,7 @@ class _Extraction(Editor):
         self.returned = _returned(program, self.inside, self.state_specs)
         operands = _used_from_outside(self.part, self.inside)
         self.written_state = {
-            n: s for n in operands if (s := _written_tensor(n)) in self.state_specs
+            n: s for n in operands if (s := written_tensor(n)) in self.state_specs
         }
         self.outside = list(dict.fromkeys(self.written_state.get(n, n) for n in operands))
         self.arguments: list[torch.fx.Node] = []
@@ -316,6 +316,9 @@ class _Extraction(Editor):
         for guard in self.program.guards:
             if guard.expr.free_symbols <= told:
                 facts.assume(guard.expr)
+        for symbol, info in self.env.symbols.items():
+            if info.policy == "unbacked" and symbol.sort == "int" and symbol not in told:
+                facts.set_range(symbol, info.declared)  # as the operator that reads it says
         self.env.facts = facts
 
     def _bind_derived(self) -> None:
@@ -519,17 +522,6 @@ def _used_from_outside(
     return list(found)
 
 
-def _written_tensor(node: torch.fx.Node) -> torch.fx.Node:
-    """The tensor that a node is after in-place operators: who reads it later reads their result."""
-    while isinstance(node.target, torch._ops.OpOverload):
-        returns = node.target._schema.returns
-        if len(returns) != 1 or returns[0].alias_info is None or not returns[0].alias_info.is_write:
-            break
-        (written,) = written_operands(node)
-        node = written
-    return node
-
-
 def _returned(
     program: ExportedProgram, inside: set[torch.fx.Node], state: dict[torch.fx.Node, InputSpec]
 ) -> list[tuple[torch.fx.Node, OutputSpec]]:
@@ -543,7 +535,7 @@ def _returned(
     plain = _plain_outputs(program, output)
     found: list[tuple[torch.fx.Node, OutputSpec]] = []
     for node in program.graph.nodes:
-        if node in inside and _is_result(node) and _written_tensor(node) not in state:
+        if node in inside and _is_result(node) and written_tensor(node) not in state:
             users = [u for u in node.users if u not in inside and u is not output]
             is_output = node in plain or (output in node.users and node not in copied_back)
             if users or is_output:

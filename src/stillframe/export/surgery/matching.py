@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from stillframe import torch_private
-from stillframe.errors import InvalidInput, NotSupported
+from stillframe.errors import InternalError, InvalidInput, NotSupported
 from stillframe.export.decompose import environment_of
 from stillframe.export.door import same_constant
 from stillframe.export.program import ExportedProgram
@@ -212,7 +212,7 @@ class Matcher:
         except _Choose as choose:
             for i in range(choose.count):
                 yield from self._search(binding, (*script, i))
-        except _Unsupported:
+        except (_Unsupported, InternalError):
             raise
         except Exception as e:  # this value is not what the pattern works on
             self.error = self.error or e
@@ -448,8 +448,8 @@ class _MatchRecorder(Recorder):
         name = getattr(target, "__name__", str(target))
         raise _Unsupported(f"The pattern uses {name}, which patterns cannot contain.")
 
-    def working_on(self, place: Any) -> Any:
-        """An operator that takes functions would open a subgraph."""
+    def operand(self, value: Any) -> Any:
+        """Only an operator that takes functions asks for nodes of its operands."""
         raise _Unsupported("The pattern calls an operator that takes functions (torch.cond, ...).")
 
 

@@ -117,6 +117,17 @@ def written_operands(node: torch.fx.Node) -> list[torch.fx.Node]:
     return [n for n in found if isinstance(n, torch.fx.Node)]
 
 
+def written_tensor(node: torch.fx.Node) -> torch.fx.Node:
+    """The tensor that a node is, before the in-place operators that return it."""
+    while isinstance(node.target, torch._ops.OpOverload):
+        returns = node.target._schema.returns
+        if len(returns) != 1 or returns[0].alias_info is None or not returns[0].alias_info.is_write:
+            break
+        (written,) = written_operands(node)
+        node = written
+    return node
+
+
 def written_storages(node: torch.fx.Node) -> list[FakeStorage]:
     """The memory that a node writes."""
     return [s for n in written_operands(node) for s in storages(n.meta.get("val"))]
