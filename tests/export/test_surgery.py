@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.export.test_functional_fuzz import inputs, lines_of, module_of, runs, seen
 
 import stillframe as sf
 from stillframe.export.program import ExportedProgram
 
 aten = torch.ops.aten
+SEEDS = int(os.environ.get("STILLFRAME_FUZZ", "12"))
 Transform = Callable[[ExportedProgram], ExportedProgram]
 
 
@@ -357,6 +361,39 @@ def test_a_view_that_shows_a_later_write_cannot_be_replaced_by_a_copy() -> None:
         functional(program), lambda y: y + 1, lambda y: torch.add(y, 1, alpha=1)
     )
     torch.testing.assert_close(replaced.module()(x), forward(x))
+
+
+IDENTITIES: list[Callable[[torch.Tensor], torch.Tensor]] = [
+    lambda v: v.clone(),
+    lambda v: v[...],
+    lambda v: v.t().contiguous().t() if v.dim() == 2 else v.view(v.shape),
+]
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_random_programs_keep_their_results_when_values_are_copied_or_viewed(seed: int) -> None:
+    """Wherever a copy or a view takes the place of a value, writes show where they did."""
+    rng = random.Random(seed)
+    lines = lines_of(rng)
+    while not runs(lines):
+        lines = lines_of(rng)
+    module = module_of(lines)
+    expected = seen(copy.deepcopy(module))
+    try:
+        program = sf.export(module, inputs())
+    except sf.NotSupported:
+        return
+    for node in program.graph.nodes:
+        if isinstance(node.meta["val"], torch.Tensor) and node.op != "output":
+            identity = rng.choice(IDENTITIES)
+            try:
+                edited = sf.insert_observer(program, node.name, lambda _, run=identity: run)
+            except sf.NotSupported:
+                continue
+            actual = seen(copy.deepcopy(edited.module()))
+            text = "\n".join(["", f"at {node.name}", *lines])
+            for a, e in zip(actual, expected, strict=True):
+                assert a.shape == e.shape and torch.allclose(a, e, equal_nan=True), text
 
 
 # -- patterns -------------------------------------------------------------------------------------

@@ -71,6 +71,8 @@ class Editor:
         memory: who shares memory there.
         env, recorder: of the new graph.
         values: node of ``program`` -> its value in the new graph.
+        nodes: node of ``program`` -> its copy, where it is there and was not replaced.
+        placeholders: placeholder of ``program`` -> its copy.
         state: what functions bring along.
 
     Raises:
@@ -87,6 +89,7 @@ class Editor:
         self.recorder.begin({n.name for n in self.graph.nodes})
         self.values: dict[torch.fx.Node, Any] = {}
         self.nodes: dict[torch.fx.Node, torch.fx.Node] = {}
+        self.placeholders: dict[torch.fx.Node, torch.fx.Node] = {}
         self.state = BroughtState(program, self.recorder)
         self._differing: set[torch.fx.Node] = set()
         self._carried: dict[int, FakeTensor] = {}
@@ -117,6 +120,7 @@ class Editor:
             again = isinstance(value, FakeTensor) and value.fx_node is not None
             new = self.state.placeholder(node.name, value, spec, again=again)
             self.nodes[node], self.values[node] = new, value
+            self.placeholders[node] = new
         user = [self.values[n] for n, s in zip(old, specs, strict=True) if _is_user(s)]
         for (leaf, dim), solution in Door.of(self.program).solved.items():
             self.recorder.symbols.bind_derived(
@@ -130,9 +134,9 @@ class Editor:
         self._knows_state = True
         specs = self.program.graph_signature.input_specs
         fakes = {}
-        for node, spec in zip(list(self.nodes), specs, strict=False):
-            if spec.target is not None and isinstance(self.values[node], FakeTensor):
-                fakes[spec.target] = self.values[node]
+        for new, spec in zip(self.placeholders.values(), specs, strict=True):
+            if spec.target is not None and isinstance(new.meta["val"], FakeTensor):
+                fakes[spec.target] = new.meta["val"]
         self.state.know_program_state(fakes)
 
     def carry(self, val: Any) -> Any:
@@ -173,7 +177,9 @@ class Editor:
         """Have ``node`` in the new graph as it is."""
         old = node.meta.get("val")
         differs = not self._differing.isdisjoint(node.all_input_nodes)
-        args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), self.operand)
+        is_check = node.target is aten._assert_tensor_metadata.default
+        operand = self._as_given if is_check else self.operand
+        args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), operand)
         new = self.recorder.graph.create_node(node.op, node.target, args, kwargs)
         new.name = node.name
         new.meta.update(node.meta)
@@ -182,6 +188,10 @@ class Editor:
         self._track(node, new, value)
         if node.target is torch_private.set_grad_enabled:
             self._grad = bool(node.args[0])
+
+    def _as_given(self, node: torch.fx.Node) -> Any:
+        """The operand of a check: an input as the caller gives it, whatever it was replaced by."""
+        return self.placeholders.get(node) or self.operand(node)
 
     def operand(self, node: torch.fx.Node) -> Any:
         """What stands for a node of the program in the new graph."""
@@ -527,7 +537,7 @@ class Editor:
             for s in signature.input_specs
             if (s.arg.name if _is_user(s) else s.target) in targets
         }
-        return {new for old, new in self.nodes.items() if old.name in names}
+        return {new for old, new in self.placeholders.items() if old.name in names}
 
     def _apart(self, node: torch.fx.Node, changed: Set[torch.fx.Node]) -> torch.fx.Node:
         """``node``, or a copy of it if it shows memory that is written back to."""
@@ -564,16 +574,18 @@ class Editor:
         known = {(a.about, a.what) for a in program.assumptions}
         user: dict[str, Any] = {}
         state: dict[str, FakeTensor] = {}
-        for node, spec in zip(self.nodes, program.graph_signature.input_specs, strict=False):
-            value = self.values[node]
+        for new, spec in zip(
+            self.placeholders.values(), program.graph_signature.input_specs, strict=True
+        ):
+            value = new.meta["val"]
             if _is_user(spec):
-                user[node.name] = value
+                user[new.name] = value
             elif isinstance(value, FakeTensor):
-                state[node.name] = value
+                state[new.name] = value
         with torch.set_grad_enabled(self._grad):
             asked = assumptions(self.recorder.reads.found.values(), user, state)
-        new = [a for a in asked if (a.about, a.what) not in known]
-        return [*program.assumptions, *new]
+        added = [a for a in asked if (a.about, a.what) not in known]
+        return [*program.assumptions, *added]
 
 
 def _is_user(spec: InputSpec) -> bool:
