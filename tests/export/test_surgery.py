@@ -181,6 +181,37 @@ def test_one_module_for_several_nodes_is_there_once(program: ExportedProgram) ->
     assert shared.low == float("inf")  # the caller's module is as it was
 
 
+class Last(torch.nn.Module):
+    """Returns its own memory."""
+
+    value: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("value", torch.zeros(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.value.copy_(x)
+        return self.value
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_value_that_is_memory_of_an_observer_is_copied(dialect: Transform) -> None:
+    def forward(x: torch.Tensor) -> Any:
+        y = torch.sin(x)
+        z = torch.cos(x)
+        return y + z, y
+
+    last = Last()
+    program = dialect(exported(forward, torch.randn(3)))
+    observed = sf.insert_observer(program, {"sin", "cos"}, lambda node: last)
+    module, x = observed.module(), torch.randn(3)
+    first = module(x)
+    want = forward(x)
+    module(torch.randn(3))
+    torch.testing.assert_close(first, want)
+
+
 def test_inputs_can_be_observed_and_observers_inserted_twice(program: ExportedProgram) -> None:
     once = sf.insert_observer(program, {"x"}, lambda node: MinMax())
     twice = sf.insert_observer(once, "x", lambda node: MinMax())
@@ -361,6 +392,32 @@ def test_a_view_that_shows_a_later_write_cannot_be_replaced_by_a_copy() -> None:
         functional(program), lambda y: y + 1, lambda y: torch.add(y, 1, alpha=1)
     )
     torch.testing.assert_close(replaced.module()(x), forward(x))
+
+
+def test_operators_that_count_in_memory_keep_their_operand() -> None:
+    program = exported(lambda x: torch.sin(x).as_strided((2, 2), (1, 2)), torch.randn(3, 4))
+    with pytest.raises(sf.NotSupported, match="as_strided .* counts in the memory"):
+        sf.insert_observer(program, "sin", lambda node: lambda x: x.t().contiguous().t())
+    same = sf.insert_observer(program, "sin", lambda node: lambda x: x.clone())
+    x = torch.randn(3, 4)
+    torch.testing.assert_close(same.module()(x), program.module()(x))
+
+
+def test_a_view_that_would_become_a_copy_and_is_written_is_refused() -> None:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        y = torch.sin(x)
+        flat = y.flatten()
+        y.mul_(2)
+        return flat + 1
+
+    program = exported(forward, torch.randn(3, 4))
+    with pytest.raises(sf.NotSupported, match="flatten .* is written by mul_"):
+        sf.insert_observer(program, "sin", lambda node: lambda x: x.t().contiguous().t())
+    edited = sf.insert_observer(
+        functional(program), "sin", lambda node: lambda x: x.t().contiguous().t()
+    )
+    x = torch.randn(3, 4)
+    torch.testing.assert_close(edited.module()(x), forward(x))
 
 
 IDENTITIES: list[Callable[[torch.Tensor], torch.Tensor]] = [

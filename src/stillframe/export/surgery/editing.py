@@ -50,6 +50,15 @@ from stillframe.trace.decompositions import Decompositions, default_table, is_co
 
 aten = torch.ops.aten
 
+#: Operators whose results are other values, or other numbers, where an operand is laid out anew.
+_COUNT_IN_MEMORY = frozenset(
+    {
+        aten.as_strided.default, aten.as_strided_.default, aten.as_strided_copy.default,
+        aten.as_strided_scatter.default, aten._reshape_alias.default,
+        aten._reshape_alias_copy.default, aten.sym_stride.int, aten.sym_storage_offset.default,
+    }
+)  # fmt: skip
+
 _WRITTEN_BACK = {
     InputKind.PARAMETER: OutputKind.PARAMETER_MUTATION,
     InputKind.BUFFER: OutputKind.BUFFER_MUTATION,
@@ -227,13 +236,33 @@ class Editor:
         """The value of a node whose operands are laid out otherwise than they were."""
         value = self._answered(node, old)
         self._check_fit(node, old, value)
+        self._check_views(node, old, value)
         self._note(node, old, value)
         return value
+
+    def _check_views(self, node: torch.fx.Node, old: Any, new: Any) -> None:
+        """A view may become a copy, or a copy a view, only if nobody writes the memory later."""
+        if isinstance(old, (list, tuple)):
+            for one, other in zip(old, new, strict=True):
+                self._check_views(node, one, other)
+            return
+        operands = node.all_input_nodes if isinstance(old, FakeTensor) else []
+        for operand in operands:
+            was_view = any(s is old.storage_ for s in storages(operand.meta.get("val")))
+            is_view = any(s is new.storage_ for s in storages(self.values[operand]))
+            if was_view is not is_view:
+                groups = self.memory.groups(node) | self.memory.groups(operand)
+                writer = self.memory.writer(groups, self.memory.position[node])
+                if writer is not None:
+                    change = "view would be a copy" if was_view else "copy would be a view"
+                    raise self._refuse(node, f"is written by {writer.name}, and its {change}")
 
     def _answered(self, node: torch.fx.Node, old: Any) -> Any:
         if node.target is operator.getitem:
             source, index = node.args
             return self.values[source][index]  # type: ignore[index]
+        if node.target in _COUNT_IN_MEMORY:
+            raise self._refuse(node, "counts in the memory of its operand")
         if not any(storages(old)):
             return self.carry(old)
         if not isinstance(node.target, torch._ops.OpOverload):
@@ -408,6 +437,8 @@ class Editor:
         self._check_fit(node, old, new)
         with self.recorder.run_of(node), torch.set_grad_enabled(self._grad):
             new = self._in_own_memory(node, new, position, removed)
+        if self.memory.begins_at(node):  # so all that shows this memory comes after it
+            self._storages.pop(id(old.storage_), None)
         self._note(node, old, new)
         self._groups.setdefault(id(new.storage_), self.memory.group(old.storage_))
         self.values[node] = new
@@ -454,8 +485,8 @@ class Editor:
 
     def _sources(self, new: FakeTensor) -> tuple[set[int], bool]:
         """The groups of old memory that ``new`` may show, and whether it may show new state."""
-        groups: set[int] = set()
-        is_brought = False
+        groups = {self._groups[id(new.storage_)]} if id(new.storage_) in self._groups else set()
+        is_brought = self.state.holds(new.storage_)
         pending, seen = [self.recorder.operand(new)], set()
         while pending:
             node = pending.pop()

@@ -55,6 +55,13 @@ class Memory:
         for group in groups:
             yield from self._members.get(group, ())
 
+    def begins_at(self, node: torch.fx.Node) -> bool:
+        """Whether an operator makes the memory of its result: nobody shows it before."""
+        place = self.position
+        return node.op == "call_function" and all(
+            place[other] >= place[node] for other in self.members(self.groups(node))
+        )
+
     def writer(
         self,
         groups: set[int],
