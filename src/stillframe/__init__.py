@@ -33,6 +33,12 @@ _HOMES = {
     "make_fx": "stillframe.trace.make_fx",
     "default_decompositions": "stillframe.trace.decompositions",
     **dict.fromkeys(
+        ("PatternMatch", "find_pattern", "replace_pattern"), "stillframe.export.surgery.patterns"
+    ),
+    "insert_observer": "stillframe.export.surgery.observers",
+    "extract": "stillframe.export.surgery.extraction",
+    **dict.fromkeys(("ProgramDiff", "compare"), "stillframe.export.surgery.comparison"),
+    **dict.fromkeys(
         ("AdditionalInputs", "Dim", "ShapesCollection", "auto", "dims"), "stillframe.shapes.dims"
     ),
     **dict.fromkeys(
@@ -96,6 +102,10 @@ if TYPE_CHECKING:
         TensorArgument,
         TokenArgument,
     )
+    from stillframe.export.surgery.comparison import ProgramDiff, compare
+    from stillframe.export.surgery.extraction import extract
+    from stillframe.export.surgery.observers import insert_observer
+    from stillframe.export.surgery.patterns import PatternMatch, find_pattern, replace_pattern
     from stillframe.export.verify import VerificationReport
     from stillframe.interop.torchscript import from_torchscript
     from stillframe.shapes.dims import (

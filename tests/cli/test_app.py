@@ -314,6 +314,13 @@ def test_inspect_names_methods_and_graphs(several: str) -> None:
     assert found["methods"]["encode"][0]["inputs"] == [{"name": "x", "type": "f32[batch, 8]"}]
 
 
+def test_diff_goes_through_the_graphs(several: str, program: str) -> None:
+    shown = call("diff", several, several).stdout
+    assert "forward, graph 2 of 2:" in shown and "encode:" in shown
+    shown = call("diff", several, program, exits=1).stdout
+    assert "encode: only in s.still" in shown and "a single program: only in" in shown
+
+
 def test_explain_goes_through_the_graphs(several: str) -> None:
     shown = call("explain", several).stdout
     assert "forward, graph 1 of 2:" in shown and "x.size(0): static, 1" in shown
@@ -345,3 +352,24 @@ def test_verify_goes_through_the_graphs(several: str) -> None:
     assert "forward, graph 2 of 2: 2 samples agree" in shown and "encode: 2 samples" in shown
     shown = call("verify", several, "models:other", "--samples", "1", exits=1)
     assert "differs" in shown.stderr
+
+
+# -- diff -----------------------------------------------------------------------------------------
+
+
+def test_diff_of_a_program_and_itself(program: str) -> None:
+    assert "the programs are the same" in call("diff", program, program).output
+
+
+def test_diff_shows_what_differs_and_exits_with_1(program: str) -> None:
+    call("export", "models:other", "-d", "x=0:batch:2..64", "-o", "other.still")
+    result = call("diff", program, "other.still", exits=ExitCode.DIFFERENT)
+    assert "1..64 -> 2..64" in result.output
+    assert "linear.weight" in result.output and "32 of 32 values differ" in result.output
+    assert "operators" not in result.output
+
+
+def test_diff_of_a_file_that_is_no_program(program: str, folder: Path) -> None:
+    (folder / "bad.still").write_bytes(b"nothing")
+    call("diff", program, "bad.still", exits=2)
+    call("diff", "missing.still", program, exits=2)

@@ -17,10 +17,12 @@ import stillframe
 from stillframe.artifact import load, save
 from stillframe.cli import factory, tensors
 from stillframe.cli.dynamic import dynamic_spec, parse_dynamic
-from stillframe.cli.guarded import Traceback, guarded
+from stillframe.cli.guarded import ExitCode, Traceback, guarded
 from stillframe.errors import ArtifactError, CallError, InvalidInput, StillframeError
 from stillframe.export.several import ProgramSet
+from stillframe.export.surgery.comparison import compare
 from stillframe.interop.torchscript import convert_module
+from stillframe.report.difference import difference_report
 from stillframe.report.facts import program_facts
 from stillframe.report.tables import methods_table, program_report, summary_table
 
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="stillframe",
     help="Capture PyTorch modules as programs, and look at, run and verify those programs.",
-    epilog="Exit codes: 0 ok, 1 verification failed, 2 your input or your program, 70 a defect of "
-    "stillframe.",
+    epilog="Exit codes: 0 ok, 1 verification failed or programs differ, 2 your input or your "
+    "program, 70 a defect of stillframe.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -240,6 +242,36 @@ def verify(
     Console().print(str(report), soft_wrap=True, highlight=False)
 
 
+@app.command()
+@guarded
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="A .still file.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    traceback: Traceback = False,
+) -> None:
+    """Show what differs between two programs: inputs, dims, outputs, state, operators, graph.
+
+    Exit code 0 when they are the same, 1 when they differ, 2 when one cannot be read.
+    """
+    console = Console()
+    one, other = _titled(_load(first)), _titled(_load(second))
+    different = False
+    for title in dict.fromkeys([*one, *other]):
+        if title not in one or title not in other:
+            console.print(
+                f"{title or 'a single program'}: only in {first if title in one else second}"
+            )
+            different = True
+            continue
+        found = compare(one[title], other[title])
+        different = different or bool(found)
+        if title:
+            console.print(f"{title}:")
+        console.print(difference_report(found))
+    if different:
+        raise typer.Exit(ExitCode.DIFFERENT)
+
+
 # -- steps ----------------------------------------------------------------------------------------
 
 
@@ -247,6 +279,11 @@ def _load(path: Path) -> ExportedProgram | ProgramSet:
     if not path.is_file():
         raise ArtifactError(f"There is no file {path}.")
     return load(path)
+
+
+def _titled(programs: ExportedProgram | ProgramSet) -> dict[str, ExportedProgram]:
+    """The programs of a file by their titles; a single one has none."""
+    return programs.titles() if isinstance(programs, ProgramSet) else {"": programs}
 
 
 def _inspect_all(programs: ProgramSet, size: int, as_json: bool, limit: int | None) -> None:

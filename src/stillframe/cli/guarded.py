@@ -26,6 +26,7 @@ class ExitCode(enum.IntEnum):
 
     OK = 0
     NOT_VERIFIED = 1
+    DIFFERENT = 1
     USER_ERROR = 2
     INTERNAL_ERROR = 70
 

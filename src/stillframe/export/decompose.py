@@ -105,7 +105,7 @@ class Rerun:
 
     def __init__(self, program: ExportedProgram, table: Decompositions) -> None:
         self.program = program
-        self.env = ContinuedEnv(_environment_of(program.graph))
+        self.env = ContinuedEnv(environment_of(program.graph))
         self.recorder = self.recorder_class(self.env, table, self._lift)
         self.values: dict[torch.fx.Node, Any] = {}
         self.input_specs: list[InputSpec] = []
@@ -444,7 +444,7 @@ class Rerun:
         self, node: torch.fx.Node, value: FakeTensor, changed: Set[torch.fx.Node]
     ) -> torch.fx.Node:
         """``node``, or a copy of it if it shows memory that is written back to."""
-        if not _may_show(node, changed):
+        if not may_show(node, changed):
             return node
         copy: torch.fx.Node = self.recorder.create(aten.clone.default, (node,), {})
         copy.meta["val"] = value
@@ -472,7 +472,7 @@ class Rerun:
                     )
 
 
-def _environment_of(graph: torch.fx.Graph) -> ShapeEnv:
+def environment_of(graph: torch.fx.Graph) -> ShapeEnv:
     """The environment of a graph's metadata; one without symbols if it has no tensors."""
     pending: list[Any] = [n.meta.get("val") for n in graph.nodes]
     while pending:
@@ -512,7 +512,7 @@ def outputs_of(output: torch.fx.Node) -> list[Any]:
     return list(output.args[0])  # type: ignore[arg-type]
 
 
-def _may_show(node: torch.fx.Node, changed: Set[torch.fx.Node]) -> bool:
+def may_show(node: torch.fx.Node, changed: Set[torch.fx.Node]) -> bool:
     """Whether a value may be a view of the memory of one of these inputs, by the schemas."""
     while True:
         if node in changed:

@@ -106,11 +106,11 @@ def written_arguments(
     facts: OperatorFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> list[torch.Tensor]:
     """The tensors that a call changes in place."""
-    targets = _write_targets(facts, args, kwargs)
+    targets = write_targets(facts, args, kwargs)
     return [t for t in targets if isinstance(t, torch.Tensor)]
 
 
-def _write_targets(
+def write_targets(
     facts: OperatorFacts, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> list[Any]:
     """The arguments that a call changes, in whatever form they are given; those of lists too."""
@@ -133,7 +133,7 @@ def writes(node: torch.fx.Node) -> bool:
     if not isinstance(node.target, torch._ops.OpOverload):
         return False
     facts = facts_of(node.target)
-    return bool(facts.writes) and bool(_write_targets(facts, node.args, node.kwargs))
+    return bool(facts.writes) and bool(write_targets(facts, node.args, node.kwargs))
 
 
 def special(*operators: Any) -> Callable[[Special], Special]:
@@ -168,7 +168,7 @@ def has_effect(node: torch.fx.Node) -> bool:
             return True
         if custom.is_custom(target) and _has_number(node.meta.get("val")):
             return True  # a number that its fake told; the program checks it
-        writes = _write_targets(facts_of(target), node.args, node.kwargs)
+        writes = write_targets(facts_of(target), node.args, node.kwargs)
         return bool(writes) or not target._schema.returns
     # what is inside a subgraph may check, or draw random numbers
     return target in _EFFECTFUL or isinstance(target, torch._ops.HigherOrderOperator)
