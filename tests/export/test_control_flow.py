@@ -273,6 +273,11 @@ class Around(nn.Module):
 def test_what_is_around_arms(name: str) -> None:
     spec = ({0: sf.Dim.AUTO}, sf.Dim.AUTO)
     program = sf.export(Around(SURROUNDINGS[name], None), (EXAMPLE.clone(), 4), dynamic_shapes=spec)
+    compare_around(name, program)
+
+
+def compare_around(name: str, program: sf.ExportedProgram) -> None:
+    """Results, random numbers, and what is written are those of the eager module."""
     module, plain = program.module(), Around(SURROUNDINGS[name], control_flow.PLAIN.cond)
     runs = control_flow.SAME_SIZES + control_flow.OTHER_SIZES
     for run, n in zip(runs, (4, 2, 5, 4, 2, 3), strict=True):

@@ -8,8 +8,9 @@ outputs of their own, which the program's module copies back.
 
 from __future__ import annotations
 
+import contextlib
 import operator
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 
 from stillframe import torch_private
 from stillframe.errors import InvalidInput, NotSupported
-from stillframe.export import passes
+from stillframe.export import passes, subgraphs
 from stillframe.export.door import Door
 from stillframe.export.naming import Names
 from stillframe.export.program import CORE, FUNCTIONAL, ExportedProgram
@@ -88,6 +89,7 @@ class Rerun:
         self.program = program
         self.env = ContinuedEnv(_environment_of(program.graph))
         self.recorder = self.recorder_class(self.env, table, self._lift)
+        self.owner: torch.nn.Module = program.graph_module  # of the graph that is being run
         self.values: dict[torch.fx.Node, Any] = {}
         self.input_specs: list[InputSpec] = []
         self.constants: dict[str, Any] = dict(program.constants)
@@ -114,16 +116,18 @@ class Rerun:
         specs = self._make_output(output)
         graph = self.recorder.graph
         if self.recorder.loses_gradients:
-            forbid_gradients(graph)
+            forbid_gradients(graph, self.recorder.subgraphs)
         self.recorder.finish()
-        passes.run(graph)
+        for inner in (*self.recorder.subgraphs, graph):
+            passes.run(inner)
+        module = torch_private.lazy_graph_module(graph, self.recorder.root)
         notes = list(self.program.notes)
-        for op in _left_whole(graph) if dialect == CORE else ():
+        for op in _left_whole(module) if dialect == CORE else ():
             dialect = FUNCTIONAL
             why = self.recorder.left_whole.get(op, "its decomposition declines")
             notes.append(f"{op} is no core operator and stays whole: {why}")
         return self.program._replaced(
-            graph_module=torch_private.lazy_graph_module(graph),
+            graph_module=module,
             graph_signature=ExportGraphSignature(self.input_specs, specs),
             constants=self.constants,
             dialect=dialect,
@@ -131,16 +135,24 @@ class Rerun:
         )
 
     def _run_nodes(self) -> None:
-        for node in self.program.graph.nodes:
-            if node.op == "get_attr" or isinstance(node.target, torch._ops.HigherOrderOperator):
-                raise NotSupported(
-                    f"{node.name} has a subgraph ({node.target}), and programs with subgraphs "
-                    "cannot be taken apart yet.",
-                    hints=["choose with torch.where instead of torch.cond"],
-                )
+        self.run_graph(self.program.graph)
+
+    def run_graph(self, graph: torch.fx.Graph) -> None:
+        """Record what the operators of a graph do; its placeholders have values."""
+        for node in graph.nodes:
             if node.op == "call_function":
-                self._run_node(node)
+                with self.recorder.run_of(node):
+                    self.values[node] = self._value_of(node)
         self.recorder.flush_asserts()
+
+    @contextlib.contextmanager
+    def inside(self, module: torch.nn.Module) -> Iterator[None]:
+        """Graphs that are run inside have their subgraphs on ``module``."""
+        old, self.owner = self.owner, module
+        try:
+            yield
+        finally:
+            self.owner = old
 
     # -- inputs ---------------------------------------------------------------------------------
 
@@ -222,14 +234,12 @@ class Rerun:
 
     # -- nodes ------------------------------------------------------------------------------------
 
-    def _run_node(self, node: torch.fx.Node) -> None:
-        with self.recorder.run_of(node):
-            self.values[node] = self._value_of(node)
-
     def _value_of(self, node: torch.fx.Node) -> Any:
         target, val = node.target, node.meta["val"]
         if isinstance(target, torch._ops.OpOverload):
             return self._run_operator(node, target)
+        if isinstance(target, torch._ops.HigherOrderOperator):
+            return self._run_higher_order(node)
         if target is operator.getitem:
             source, index = node.args
             return self.values[source][index]  # type: ignore[index]
@@ -267,6 +277,9 @@ class Rerun:
         if bindings:
             self._check_symbols(node, result)
         return result
+
+    def _run_higher_order(self, node: torch.fx.Node) -> Any:
+        return subgraphs.run_operator(self, node)
 
     def _call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.recorder.record(target, args, kwargs)
@@ -391,7 +404,7 @@ class Rerun:
         self, node: torch.fx.Node, value: FakeTensor, changed: Set[torch.fx.Node]
     ) -> torch.fx.Node:
         """``node``, or a copy of it if it shows memory that is written back to."""
-        if not _may_show(node, changed):
+        if not subgraphs.may_show(node, changed):
             return node
         copy: torch.fx.Node = self.recorder.create(aten.clone.default, (node,), {})
         copy.meta["val"] = value
@@ -431,9 +444,10 @@ def _environment_of(graph: torch.fx.Graph) -> ShapeEnv:
     return ShapeEnv()
 
 
-def _left_whole(graph: torch.fx.Graph) -> list[Any]:
+def _left_whole(module: torch.fx.GraphModule) -> list[Any]:
     """Operators that the default table takes apart and that are there all the same."""
-    targets = {n.target for n in graph.nodes if isinstance(n.target, torch._ops.OpOverload)}
+    nodes = subgraphs.nodes_of(module)
+    targets = {n.target for n in nodes if isinstance(n.target, torch._ops.OpOverload)}
     left = [t for t in targets if not is_core(t) and default_table().get(t) is not None]
     return sorted(left, key=str)
 
@@ -459,30 +473,12 @@ def outputs_of(output: torch.fx.Node) -> list[Any]:
     return list(output.args[0])  # type: ignore[arg-type]
 
 
-def _may_show(node: torch.fx.Node, changed: Set[torch.fx.Node]) -> bool:
-    """Whether a value may be a view of the memory of one of these inputs, by the schemas."""
-    while True:
-        if node in changed:
-            return True
-        if node.target is operator.getitem:
-            node = node.args[0]  # type: ignore[assignment]
-            continue
-        if not isinstance(node.target, torch._ops.OpOverload):
-            return False
-        schema = node.target._schema
-        if not any(r.alias_info is not None for r in schema.returns):
-            return False
-        viewed = next((a for a in node.args if isinstance(a, torch.fx.Node)), None)
-        if viewed is None:
-            return False
-        node = viewed
-
-
-def forbid_gradients(graph: torch.fx.Graph) -> None:
+def forbid_gradients(graph: torch.fx.Graph, inner: Sequence[torch.fx.Graph]) -> None:
     """Run the whole program without grad mode, so that nobody can ask for a gradient of it."""
-    for node in list(graph.nodes):
-        if node.target is torch_private.set_grad_enabled:
-            graph.erase_node(node)
+    for each in (graph, *inner):
+        for node in list(each.nodes):
+            if node.target is torch_private.set_grad_enabled:
+                each.erase_node(node)
     first = next(n for n in graph.nodes if n.op != "placeholder")
     with graph.inserting_before(first):
         switch = graph.call_function(torch_private.set_grad_enabled, (False,))

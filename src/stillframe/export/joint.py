@@ -193,7 +193,7 @@ class _Joint(Rerun):
             operands.append(node)
             specs.append(OutputSpec(_GRADIENTS[source.kind], TensorArgument(node.name), target))
         self._finish_output(operands)
-        forbid_gradients(graph)
+        forbid_gradients(graph, self.recorder.subgraphs)
         return specs
 
 

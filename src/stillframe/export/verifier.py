@@ -23,6 +23,7 @@ from stillframe import torch_private
 from stillframe.errors import SpecViolationError
 from stillframe.export.naming import PREFIXES
 from stillframe.export.signature import ConstantArgument, InputKind, OutputKind
+from stillframe.export.subgraphs import nodes_of
 from stillframe.trace.decompositions import default_table, is_core
 from stillframe.trace.operators import writes
 from stillframe.trace.reads import OF_MODES, OF_TENSORS
@@ -61,7 +62,7 @@ def check(program: ExportedProgram) -> None:
     _check_outputs(program)
     _check_assumptions(program)
     for rule in dialect:
-        for node in program.graph.nodes:
+        for node in nodes_of(program.graph_module):
             if isinstance(node.target, torch._ops.OpOverload):
                 rule(node)
 

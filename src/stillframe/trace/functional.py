@@ -350,6 +350,29 @@ class FunctionalRecorder(Recorder):
         result = self.record(aten.permute.default, (value, back), {})
         return result
 
+    def laid_out_like(self, value: FakeTensor, like: FakeTensor) -> FakeTensor:
+        """``value``, or a copy of it in the strides of ``like``; sizes and dtype are the same."""
+        if self._same_metadata(value, like):
+            return value
+        if layout.stride_order(like.sizes, like.strides) is None:
+            raise self.refuse(
+                "A subgraph returns a tensor with gaps in its memory.",
+                "taken apart, the tensor is laid out in another way",
+                "return a copy: x.contiguous()",
+            )
+        return self._copied(like, value)
+
+    @contextlib.contextmanager
+    def inside_subgraph(self) -> Iterator[None]:
+        """What operators are taken apart into, by what is known inside, is forgotten afterwards."""
+        old, self._templates = self._templates, dict(self._templates)
+        enabled = torch.is_grad_enabled()
+        try:
+            yield
+        finally:
+            self._templates = old
+            torch.set_grad_enabled(enabled)
+
     def _same_sizes(self, value: FakeTensor, target: FakeTensor) -> bool:
         return self._equal(value.sizes, target.sizes)
 

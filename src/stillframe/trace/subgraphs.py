@@ -100,6 +100,8 @@ class Subgraph:
         *,
         nodes: Sequence[Any] = (),
         bare: bool = False,
+        nested: bool = False,
+        listening: bool = True,
     ) -> Subgraph:
         """Run ``function(*values)`` and keep its operators here.
 
@@ -109,13 +111,15 @@ class Subgraph:
             nodes: the operands that the values stand for; placeholders of programs have their
                 names.
             bare: the graph returns its only result itself, and no tuple of it.
+            nested: the graph returns the containers of the result, and no flat tuple.
+            listening: operators that the function runs are recorded; else it records by itself.
 
         Raises:
             SideEffectError: the function changes a tensor that it did not make.
             NotSupported: a result that a graph cannot return.
         """
         recorder, env = self.recorder, self.recorder.env
-        with self._opened(), env.forgetting(assumed):
+        with self._opened(listening), env.forgetting(assumed):
             before = set(env.symbols)
             for i, value in enumerate(values):
                 self._add_input(value, self._input_name(i, nodes))
@@ -123,25 +127,28 @@ class Subgraph:
             leaves, self.out_spec = pytree.tree_flatten(result)
             operands = [self._output(leaf) for leaf in leaves]
             recorder.flush_asserts()
-            bare = bare and len(operands) == 1
-            output = self.graph.output(operands[0] if bare else tuple(operands))
-            recorder.describe(output, self.outputs[0] if bare else tuple(self.outputs))
+
+            def arranged(leaves: list[Any]) -> Any:
+                if nested:
+                    return pytree.tree_unflatten(leaves, self.out_spec)
+                return leaves[0] if bare and len(leaves) == 1 else tuple(leaves)
+
+            output = self.graph.output(arranged(operands))
+            recorder.describe(output, arranged(self.outputs))
             self.own_symbols = frozenset(set(env.symbols) - before)
             recorder.inner_symbols |= self.own_symbols
             self.ranges = [tuple(env.facts.range_of(s) for s in _sizes(v)) for v in self.outputs]
         return self
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[None]:
+    def _opened(self, listening: bool) -> Iterator[None]:
         """The recorder works here; outside, it then finds everything as it was."""
         recorder = self.recorder
         recorder.flush_asserts()
         here = Place(self.graph, self.symbols, self.root, self)
         watched = torch_private.autograd_functions_watched(self._note_own_backward)
-        with (
-            recorder.working_on(here), recorder.answering_with_fakes(), recorder.listening(),
-            watched,
-        ):  # fmt: skip
+        heard = recorder.listening() if listening else contextlib.nullcontext()
+        with recorder.working_on(here), recorder.answering_with_fakes(), heard, watched:
             try:
                 yield
             finally:
