@@ -111,7 +111,7 @@ def _subgraph(run: Rerun, node: torch.fx.Node, reader: torch.fx.Node) -> Subgrap
     subgraph = Subgraph(run.recorder, op.name())
 
     def again(*values: Any) -> Any:
-        run.env.know(s for v in values for s in _symbols(v))
+        run.env.know(s for v in values for s in symbols_of(v))
         run.values.update(zip(inputs, values, strict=True))
         with run.inside(module):
             run.run_graph(module.graph)
@@ -134,7 +134,12 @@ def _input(run: Rerun, val: Any) -> Any:
     return _fake(run, val, given=True) if isinstance(val, FakeTensor) else _value(run, val)
 
 
-def _symbols(value: Any) -> Iterator[Expr]:
+def symbols_of(value: Any) -> Iterator[Expr]:
+    """The symbols in the metadata of a tensor, or in a number."""
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from symbols_of(item)
+        return
     sizes = [to_size(value)]
     if isinstance(value, FakeTensor):
         sizes = [*value.sizes, *value.strides, value.offset]

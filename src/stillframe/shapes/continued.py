@@ -40,6 +40,7 @@ class ContinuedEnv(ShapeEnv):
             if sort == "int":
                 self._narrow(symbol, Range(lower, upper))
             self._fresh_unbacked.append(symbol)
+            self.given_out.append(symbol)
             return symbol
         return super().new_unbacked(lower, upper, sort=sort)
 

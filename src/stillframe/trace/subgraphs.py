@@ -120,7 +120,7 @@ class Subgraph:
         """
         recorder, env = self.recorder, self.recorder.env
         with self._opened(listening), env.forgetting(assumed):
-            before = set(env.symbols)
+            before = len(env.given_out)
             for i, value in enumerate(values):
                 self._add_input(value, self._input_name(i, nodes))
             result = function(*values)
@@ -135,7 +135,7 @@ class Subgraph:
 
             output = self.graph.output(arranged(operands))
             recorder.describe(output, arranged(self.outputs))
-            self.own_symbols = frozenset(set(env.symbols) - before)
+            self.own_symbols = frozenset(env.given_out[before:])
             recorder.inner_symbols |= self.own_symbols
             self.ranges = [tuple(env.facts.range_of(s) for s in _sizes(v)) for v in self.outputs]
         return self
