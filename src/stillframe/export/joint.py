@@ -26,8 +26,8 @@ from stillframe.export.decompose import (
 )
 from stillframe.export.program import ExportedProgram
 from stillframe.export.signature import InputKind, OutputKind, OutputSpec, TensorArgument
-from stillframe.fake.tensor import FakeTensor
 from stillframe.export.subgraphs import symbols_of
+from stillframe.fake.tensor import FakeTensor
 from stillframe.symbolic import Expr, eq
 from stillframe.trace import higher_order
 from stillframe.trace.functional import FunctionalRecorder

@@ -124,13 +124,14 @@ class Subgraph:
             for i, value in enumerate(values):
                 self._add_input(value, self._input_name(i, nodes))
             result = function(*values)
-            leaves, self.out_spec = pytree.tree_flatten(result)
+            leaves, spec = pytree.tree_flatten(result)
+            self.out_spec = spec
             operands = [self._output(leaf) for leaf in leaves]
             recorder.flush_asserts()
 
             def arranged(leaves: list[Any]) -> Any:
                 if nested:
-                    return pytree.tree_unflatten(leaves, self.out_spec)
+                    return pytree.tree_unflatten(leaves, spec)
                 return leaves[0] if bare and len(leaves) == 1 else tuple(leaves)
 
             output = self.graph.output(arranged(operands))
