@@ -370,28 +370,6 @@ def test_effects_of_arms_are_refused_by_name(message: str) -> None:
         sf.export(Stateful(EFFECTS[message]), (EXAMPLE,))
 
 
-class Straight(torch.autograd.Function):
-    """Rounds; its backward says that it did not."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        return x.round()
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        return grad
-
-
-taken_before = Straight.apply
-
-
-def test_a_lost_backward_is_noted() -> None:
-    program = sf.export(lambda x: taken_before(x) * 2, (EXAMPLE.requires_grad_(False),))
-    torch.testing.assert_close(program.module()(EXAMPLE), EXAMPLE.round() * 2)
-    (note,) = [n for n in program.notes if "autograd.Function" in n]
-    assert "Straight" in note and "its own backward is lost" in note
-
-
 # -- the verifier looks into subgraphs ------------------------------------------------------------
 
 

@@ -36,6 +36,7 @@ from stillframe.fake.tensor import FakeStorage, FakeTensor
 from stillframe.shapes.continued import ContinuedEnv
 from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.symbolic import Contradiction, Expr
+from stillframe.trace.autograd_functions import OPERATOR
 from stillframe.trace.decompositions import Decompositions, default_table, is_core
 from stillframe.trace.functional import FunctionalRecorder
 from stillframe.trace.recorder import new_placeholder
@@ -271,14 +272,17 @@ class Rerun:
         if target is aten._assert_scalar.default:
             return self._assert(node)
         self.env.plan(list(bindings))
-        args = tuple(self._argument(a) for a in node.args)
-        kwargs = {k: self._argument(v) for k, v in node.kwargs.items()}
+        args = tuple(self.argument(a) for a in node.args)
+        kwargs = {k: self.argument(v) for k, v in node.kwargs.items()}
         result = self._call(target, args, kwargs)
         if bindings:
             self._check_symbols(node, result)
         return result
 
     def _run_higher_order(self, node: torch.fx.Node) -> Any:
+        inline = node.target is OPERATOR and not self.follows_gradients
+        if inline and not node.meta.get("unbacked_bindings"):
+            return subgraphs.run_inline(self, node)
         return subgraphs.run_operator(self, node)
 
     def _call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -295,16 +299,17 @@ class Rerun:
                 ],
             )
 
-    def _argument(self, value: Any) -> Any:
+    def argument(self, value: Any) -> Any:
+        """The value of a node, also in containers; constants as they are."""
         if isinstance(value, torch.fx.Node):
             return self.values[value]
         if isinstance(value, (list, tuple)):
-            return [self._argument(v) for v in value]
+            return [self.argument(v) for v in value]
         return value
 
     def _assert(self, node: torch.fx.Node) -> None:
         condition, message = node.args
-        value = self._argument(condition)
+        value = self.argument(condition)
         if isinstance(value, torch.fx.Node):
             self._copy(node)
             return
@@ -367,7 +372,7 @@ class Rerun:
         """One output of the old graph in the new one."""
         if not isinstance(value, torch.fx.Node):
             return value, spec
-        new = self._argument(value)
+        new = self.argument(value)
         node = self.recorder.operand(new)
         if isinstance(new, FakeTensor):
             node = self._apart(node, new, changed)

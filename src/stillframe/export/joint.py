@@ -30,6 +30,7 @@ from stillframe.export.subgraphs import symbols_of
 from stillframe.fake.tensor import FakeTensor
 from stillframe.symbolic import Expr, eq
 from stillframe.trace import higher_order
+from stillframe.trace.autograd_functions import OPERATOR
 from stillframe.trace.functional import FunctionalRecorder
 
 aten = torch.ops.aten
@@ -162,8 +163,11 @@ class _Joint(Rerun):
         others = [n for n in node.all_input_nodes if n.op != "get_attr"]
         outside = {s for n in others for s in symbols_of(n.meta["val"])}
         own = [self._own_symbols(n, outside) for n in readers]
+        if op is OPERATOR:  # its functions run as they are, the second one later
+            own = [[] for _ in readers]
         bindings = list(node.meta.get("unbacked_bindings", {}))
-        following = dict(zip(readers, [*own[1:], bindings], strict=True))
+        after = [] if op is OPERATOR else bindings
+        following = dict(zip(readers, [*own[1:], after], strict=True))
 
         def value(n: torch.fx.Node) -> Any:
             return self._function(n, following[n]) if n in following else self.values[n]
@@ -216,7 +220,7 @@ class _Joint(Rerun):
         specs = self.program.graph_signature.output_specs
         output = next(reversed(self.program.graph.nodes))
         users = [
-            self._argument(value)
+            self.argument(value)
             for value, spec in zip(outputs_of(output), specs, strict=True)
             if spec.kind is OutputKind.USER_OUTPUT
         ]

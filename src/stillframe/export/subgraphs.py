@@ -19,9 +19,11 @@ from stillframe.fake.tensor import FakeStorage, FakeTensor
 from stillframe.shapes.env import to_size
 from stillframe.symbolic import Expr, not_
 from stillframe.trace.arms import Results
+from stillframe.trace.autograd_functions import OPERATOR
 from stillframe.trace.branches import known_inside
 from stillframe.trace.higher_order import attach
 from stillframe.trace.subgraphs import Subgraph, close
+from stillframe.trace.views import View
 
 if TYPE_CHECKING:
     from stillframe.export.decompose import Rerun
@@ -57,8 +59,11 @@ def run_operator(run: Rerun, node: torch.fx.Node) -> Any:
         return attached[n] if n in attached else recorder.operand(run.values[n])
 
     args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), operand)
-    new = recorder.create(op, _with_captured(op, args, captured), kwargs, op.name())
+    args = _with_captured(op, args, captured)
+    new = recorder.create(op, args, kwargs, op.name())
     value = _value(run, node.meta["val"])
+    if op is OPERATOR:
+        _share_memory(run, node, value)
     recorder.describe(new, value)
     recorder.track(value, new)
     places = dict(node.meta.get("unbacked_bindings", {}))
@@ -80,6 +85,33 @@ def _with_captured(op: Any, args: tuple[Any, ...], captured: Sequence[Any]) -> t
     if place is None:
         return (*args, *captured)
     return (*args[:place], [*args[place], *captured], *args[place + 1 :])
+
+
+def run_inline(run: Rerun, node: torch.fx.Node) -> Any:
+    """Record what the forward of a ``torch.autograd.Function`` does; nobody asks for gradients."""
+    reader, _, *operands = node.args
+    module = getattr(run.owner, str(reader.target))  # type: ignore[union-attr]
+    inputs = [n for n in module.graph.nodes if n.op == "placeholder"]
+    run.values.update((n, run.argument(v)) for n, v in zip(inputs, operands, strict=True))
+    with run.inside(module):
+        run.run_graph(module.graph)
+    outputs, _ = next(reversed(module.graph.nodes)).args[0]
+    return tuple(run.argument(v) for v in outputs)
+
+
+def _share_memory(run: Rerun, node: torch.fx.Node, results: Sequence[Any]) -> None:
+    """Results that are views of an operand, or of one another, know it: neither may be written."""
+    known = {}
+    for n in node.args:
+        if isinstance(n, torch.fx.Node) and isinstance(run.values.get(n), FakeTensor):
+            known[id(n.meta["val"].storage_)] = run.values[n]
+    grad = torch.is_grad_enabled()
+    for old, new in zip(node.meta["val"], results, strict=True):
+        parent = known.setdefault(id(old.storage_), new)
+        if parent is not new:
+            new.storage_ = parent.storage_
+            seen = (new.storage_.written, grad)
+            new.view_of = View(parent, node.target, (), {}, (), grad, seen)
 
 
 def _value(run: Rerun, val: Any) -> Any:
@@ -108,7 +140,7 @@ def _subgraph(run: Rerun, node: torch.fx.Node, reader: torch.fx.Node) -> Subgrap
     module = getattr(run.owner, str(reader.target))
     inputs = [n for n in module.graph.nodes if n.op == "placeholder"]
     values = [_input(run, n.meta["val"]) for n in inputs]
-    subgraph = Subgraph(run.recorder, op.name())
+    subgraph = Subgraph(run.recorder, op.name(), keeps_aliases=op is OPERATOR)
 
     def again(*values: Any) -> Any:
         run.env.know(s for v in values for s in symbols_of(v))
@@ -122,9 +154,12 @@ def _subgraph(run: Rerun, node: torch.fx.Node, reader: torch.fx.Node) -> Subgrap
                     "what a subgraph writes to its operands is copied back by nobody",
                     "return the new value, and copy it into the tensor afterwards",
                 )
-        return _Outputs(run, subgraph).of(next(reversed(module.graph.nodes)).args[0])
+        outputs = _Outputs(run, dict(zip(subgraph.inputs, inputs, strict=True)), op is OPERATOR)
+        return outputs.of(next(reversed(module.graph.nodes)).args[0])
 
     with run.recorder.inside_subgraph():
+        if op is OPERATOR:  # autograd looks at what is around it
+            torch.set_grad_enabled(False)
         return subgraph.trace(
             again, values, _assumed(run, node, reader), nodes=inputs, nested=True, listening=False
         )
@@ -159,11 +194,19 @@ def _assumed(run: Rerun, node: torch.fx.Node, reader: torch.fx.Node) -> Expr | N
 
 
 class _Outputs:
-    """What a subgraph returns: in the metadata that it had, and each in memory of its own."""
+    """What a subgraph returns: in the metadata that it had, and over the memory that it had.
 
-    def __init__(self, run: Rerun, subgraph: Subgraph) -> None:
+    Args:
+        inputs: placeholder -> the one in the old graph.
+        may_share: results may be views of inputs or of one another, if they were before.
+    """
+
+    def __init__(
+        self, run: Rerun, inputs: dict[torch.fx.Node, torch.fx.Node], may_share: bool
+    ) -> None:
         self.run = run
-        self.taken: set[torch.fx.Node] = set(subgraph.inputs)
+        self.may_share = may_share
+        self.taken = dict(inputs)
 
     def of(self, returned: Any) -> Any:
         """The new value of what the old graph returns."""
@@ -178,11 +221,17 @@ class _Outputs:
         recorder = self.run.recorder
         recorder.check_memory(value)
         shown = list(memory_shown(recorder.operand(value)))
-        if not self.taken.isdisjoint(shown):
+        if any(n in self.taken and not self._shared(old, self.taken[n]) for n in shown):
             value = recorder.record(aten.clone.default, (value,), {})
             shown = [recorder.operand(value)]
-        self.taken.update(shown)
+        for n in shown:
+            self.taken.setdefault(n, old)
         return recorder.laid_out_like(value, old.meta["val"])
+
+    def _shared(self, one: torch.fx.Node, other: torch.fx.Node) -> bool:
+        """Whether two values of the old graph were over one memory, and may be."""
+        a, b = one.meta["val"], other.meta["val"]
+        return self.may_share and isinstance(b, FakeTensor) and a.storage_ is b.storage_
 
 
 # -- graphs and all that is inside of them --------------------------------------------------------

@@ -123,6 +123,7 @@ class DispatchRecorder(Recorder):
                 enter(higher_order.intercepted(self))
                 if self.options.pre_dispatch:
                     enter(torch_private.below_autograd())
+                    enter(torch_private.autograd_functions_watched(self._apply_function))
                 enter(tracking(self.scope))
                 enter(self.mode)
                 enter(self.functions)

@@ -125,6 +125,12 @@ class FunctionalRecorder(Recorder):
             return
         if grad and not view.grad and view.parent.requires_grad:
             self.loses_gradients = True
+        if not isinstance(view.func, torch._ops.OpOverload):
+            raise self.refuse(
+                f"The memory that a result of {view.func} shows is written in place.",
+                "how the result changes is not known for this operator",
+                "write to a clone",
+            )
         if view.func is aten.as_strided.default:
             self.refuse_unless_whole(view.parent, "as_strided")
         result = super().record(view.func, view.args, view.kwargs)

@@ -46,7 +46,7 @@ def family(name: str) -> Callable[[Family], Family]:
 
 @functools.cache
 def _load_families() -> None:
-    from stillframe.trace import attention, branches, loops, regions  # noqa: F401
+    from stillframe.trace import attention, autograd_functions, branches, loops, regions  # noqa: F401
 
 
 def intercepted(recorder: Recorder) -> contextlib.AbstractContextManager[None]:

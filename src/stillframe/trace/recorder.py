@@ -23,7 +23,7 @@ from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.shapes.node import SymNode
 from stillframe.symbolic import Expr
-from stillframe.trace import folding, higher_order, operators
+from stillframe.trace import autograd_functions, folding, higher_order, operators
 from stillframe.trace import transformer as _transformer  # noqa: F401  (it registers itself)
 from stillframe.trace.functions import FunctionMode
 from stillframe.trace.reads import OF_MODES, Reads
@@ -55,6 +55,7 @@ class Recorder:
         inner_symbols: symbols that were made in subgraphs; outside they mean nothing.
         notes: what a reader of the graph should know.
         is_differentiating: a subgraph is run for its gradient.
+        inside_function: the forward of a ``torch.autograd.Function`` is being run.
         written: fakes that an in-place operator changed, by identity.
         state_values: the real buffers and constants behind fakes, by identity of the fake.
         checked_values: of these, the integers that the program relies on and checks.
@@ -86,6 +87,7 @@ class Recorder:
         self._outermost = self.place
         self.notes: list[str] = []
         self.is_differentiating = False
+        self.inside_function = False
         self.functions = FunctionMode(self)
         self.mode = RecordingMode(self)
         self.written: dict[int, FakeTensor] = {}
@@ -111,7 +113,7 @@ class Recorder:
                 torch_private.autocast_cache_disabled(),
                 higher_order.intercepted(self),
                 torch_private.autocast_watched(partial(self.reads.note, "autocast")),
-                torch_private.autograd_functions_watched(self._note_autograd_function),
+                torch_private.autograd_functions_watched(self._apply_function),
                 self.reads.watching(),
                 torch_private.below_autograd(),
                 tracking(self.scope),
@@ -412,12 +414,15 @@ class Recorder:
             node.meta["val"] = None
         self._assert_stack = None
 
-    def _note_autograd_function(self, cls: type) -> None:
-        """Before dispatch only the forward of an ``autograd.Function`` is seen."""
-        self.note(
-            f"{cls.__qualname__} is a torch.autograd.Function: the program has the operators of "
-            "its forward, and gradients through the program are theirs; its own backward is lost"
-        )
+    def _apply_function(self, cls: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        """What applies a ``torch.autograd.Function`` is a node with its forward and backward."""
+        found = autograd_functions.apply(self, cls, args, run)
+        if found is NotImplemented and not self.inside_function:
+            self.note(
+                f"{cls.__qualname__} is a torch.autograd.Function inside a transform: the program "
+                "has the operators of its forward; its own backward is lost"
+            )
+        return found
 
     def note(self, text: str) -> None:
         """Tell a reader of the graph something, once."""

@@ -1,0 +1,278 @@
+"""``torch.autograd.Function`` in programs: gradients are those of its own backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.corpora import control_flow
+from torch import nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.utils import _pytree as pytree
+from torch.utils.checkpoint import checkpoint
+
+import stillframe as sf
+from stillframe.export.subgraphs import nodes_of
+
+aten = torch.ops.aten
+APPLY = torch.ops.higher_order.autograd_function_apply
+X = torch.linspace(-1, 2, 12).reshape(4, 3)
+OTHER = torch.linspace(-3, 1, 18).reshape(6, 3)
+TABLE = torch.tensor([1.0, 2.0, 3.0])
+
+
+class Rounded(Function):
+    """A straight-through estimator."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad
+
+
+class Reversed(Function):
+    """Returns its input; the gradient goes the other way."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, factor: float) -> torch.Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        return grad.neg() * ctx.factor, None
+
+
+class Identity(Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        return grad * 5
+
+
+class Saving(Function):
+    """Saves an input, an output, and what is in between; sizes and constants on the context."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, y: torch.Tensor, name: str) -> torch.Tensor:
+        middle = x.sin() * TABLE
+        out = middle * y
+        ctx.save_for_backward(x, y, middle, out)
+        ctx.rows, ctx.name, ctx.shape = x.shape[0], name, x.shape
+        ctx.middle = middle * 2
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        x, y, middle, out = ctx.saved_tensors
+        assert ctx.name == "saved"
+        dx = grad * y * x.cos() * ctx.rows + ctx.middle.reshape(ctx.shape)
+        return dx, (grad * middle + out.tanh()).sum_to_size(y.shape), None
+
+
+class WithSetup(Function):
+    """The other style; two outputs, one of integers, and one gradient that is None."""
+
+    @staticmethod
+    def forward(x: torch.Tensor, k: torch.Tensor) -> Any:
+        values, places = (x * k).sort(1)
+        return values, places, x.exp()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, places, _ = output
+        ctx.mark_non_differentiable(places)
+        ctx.save_for_backward(places, inputs[1])
+        ctx.columns = inputs[0].size(1)
+
+    @staticmethod
+    def backward(ctx: Any, values: Any, _: Any, exp: Any) -> Any:
+        places, k = ctx.saved_tensors
+        return torch.zeros_like(values).scatter(1, places, values) * k * ctx.columns + exp, None
+
+
+class Asking(Function):
+    """Computes what is needed; without gradients there is no zero tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, w: torch.Tensor) -> Any:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, w)
+        lost = x.sum(1)
+        ctx.mark_non_differentiable(lost)
+        return x @ w.t(), None, lost
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any, none: Any, lost: Any) -> Any:
+        x, w = ctx.saved_tensors
+        dx = dw = None
+        assert none is None and lost is None
+        if ctx.needs_input_grad[0]:
+            dx = grad @ w * 2
+        if ctx.needs_input_grad[1]:
+            dw = grad.t() @ x * 3
+        return dx, dw
+
+
+class Nested(Function):
+    """Applies another one in forward and in backward; a backward named vjp; data in a size."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> Any:
+        ctx.save_for_backward(x)
+        return Rounded.apply(x) + 1
+
+    @staticmethod
+    def vjp(ctx: Any, grad: torch.Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        return Reversed.apply(grad * Rounded.apply(x), 3.0)
+
+
+class Rows(Function):
+    """The number of results depends on the data, and backward puts them back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> Any:
+        places = (x.sum(1) > 0).nonzero().squeeze(1)
+        ctx.save_for_backward(places)
+        ctx.rows = x.shape
+        return x[places] * 2
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        (places,) = ctx.saved_tensors
+        return grad.new_zeros(ctx.rows).index_add(0, places, grad * 7)
+
+
+class Viewed(Function):
+    """Backward looks at its gradient as if it were contiguous, as it is after a product."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> Any:
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        return grad.reshape(-1).flip(0).reshape(grad.shape)
+
+
+rounded = Rounded.apply  # taken before the capture
+Forward = Callable[[Any, torch.Tensor], Any]
+PROGRAMS: dict[str, Forward] = {
+    "straight through": lambda m, x: rounded(m.linear(x) * 2),
+    "reversed": lambda m, x: Reversed.apply(m.linear(x), 0.5) + m.linear(x),
+    "identity": lambda m, x: Identity.apply(m.linear(x)),
+    "saving": lambda m, x: Saving.apply(m.linear(x), m.scale, "saved"),
+    "one tensor twice": lambda m, x: Saving.apply(m.linear(x), m.linear(x), "saved"),
+    "setup": lambda m, x: [v for v in WithSetup.apply(m.linear(x), TABLE) if v is not None],
+    "one output unused": lambda m, x: WithSetup.apply(m.linear(x), TABLE)[2],
+    "asking": lambda m, x: Asking.apply(x, m.linear.weight)[0] + m.linear(x),
+    "asking for all": lambda m, x: Asking.apply(m.linear(x), m.linear.weight)[::2],
+    "nested": lambda m, x: Nested.apply(m.linear(x)),
+    "sizes of data": lambda m, x: Rows.apply(m.linear(x)),
+    "contiguous gradients": lambda m, x: Viewed.apply(m.linear(x)).t() @ x,
+    "expanded gradients": lambda m, x: Viewed.apply(m.linear(x)).sum(),
+    "in an arm": lambda m, x: m.cond(
+        x.sum() > 0, lambda x: rounded(m.linear(x)), lambda x: Reversed.apply(m.linear(x), 2.0), (x,)
+    ),
+    "a parameter closed over": lambda m, x: Closing.of(m.scale).apply(m.linear(x)),
+    "without gradients around": lambda m, x: _quiet(m, x) + m.linear(x),
+    "reentrant checkpoint": lambda m, x: checkpoint(
+        lambda y: m.linear(y).tanh() * m.scale, m.linear(x), use_reentrant=True
+    ),
+}  # fmt: skip
+
+
+def _quiet(m: Any, x: torch.Tensor) -> Any:
+    with torch.no_grad():
+        return rounded(m.linear(x))
+
+
+class Closing:
+    """Makes a function that uses a tensor which is no argument."""
+
+    @staticmethod
+    def of(scale: torch.Tensor) -> Any:
+        class Scaled(Function):
+            @staticmethod
+            def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+                return x * scale
+
+            @staticmethod
+            def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+                return grad * scale * 4 + TABLE
+
+        return Scaled
+
+
+class Trained(nn.Module):
+    def __init__(self, f: Forward, cond: Any = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.f, self._cond = f, cond
+        self.linear, self.scale = nn.Linear(3, 3), nn.Parameter(torch.tensor([0.5, -1.0, 2.0]))
+
+    @property
+    def cond(self) -> Any:
+        return self._cond or torch.cond
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.f(self, x)
+
+
+def loss_of(result: Any) -> torch.Tensor:
+    leaves = [v for v in pytree.tree_leaves(result) if v.requires_grad]
+    return sum((v * v.detach().cos()).sum() for v in leaves)  # type: ignore[return-value]
+
+
+def assert_trains_like_eager(make: Callable[[], nn.Module], f: Forward, *xs: torch.Tensor) -> None:
+    """Results, then the parameters after two steps of SGD, and the gradient of the input."""
+    for x in xs:
+        plain, module = Trained(f, control_flow.PLAIN.cond), make()
+        for m in (plain, module):
+            optimiser = torch.optim.SGD(m.parameters(), lr=0.1)
+            for _ in range(2):
+                optimiser.zero_grad()
+                loss_of(m(x)).backward()
+                optimiser.step()
+        torch.testing.assert_close(module(x), plain(x))
+        torch.testing.assert_close(dict(module.named_parameters()), dict(plain.named_parameters()))
+        one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+        loss_of(plain(one)).backward()
+        loss_of(module(other)).backward()
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+def exported(name: str) -> sf.ExportedProgram:
+    return sf.export(Trained(PROGRAMS[name]), (X,), dynamic_shapes=({0: sf.Dim.AUTO},))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_trains_like_the_module(name: str, tmp_path: Path) -> None:
+    program, f = exported(name), PROGRAMS[name]
+    assert not [n for n in program.notes if "Function" in n]
+    assert_trains_like_eager(program.module, f, X, OTHER, -X)
+    sf.save(program, tmp_path / "p.still")
+    loaded = sf.load(tmp_path / "p.still")
+    assert str(loaded) == str(program)
+    assert_trains_like_eager(loaded.module, f, X, OTHER)
+    again = sf.export(loaded.module(), (X,), dynamic_shapes=({0: sf.Dim.AUTO},))
+    assert_trains_like_eager(again.module, f, X, OTHER)
+
+
+@pytest.mark.parametrize("table", [None, {}], ids=["core", "functional"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_taken_apart_it_trains_too(name: str, table: Any) -> None:
+    program = exported(name).run_decompositions(table)
+    assert_trains_like_eager(program.module, PROGRAMS[name], X, OTHER, -X)
