@@ -240,6 +240,7 @@ def assert_trains_like_eager(make: Callable[[], nn.Module], f: Forward, *xs: tor
     """Results, then the parameters after two steps of SGD, and the gradient of the input."""
     for x in xs:
         plain, module = Trained(f, control_flow.PLAIN.cond), make()
+        module.load_state_dict(plain.state_dict())  # modules of one program share parameters
         for m in (plain, module):
             optimiser = torch.optim.SGD(m.parameters(), lr=0.1)
             for _ in range(2):
@@ -276,3 +277,249 @@ def test_a_program_trains_like_the_module(name: str, tmp_path: Path) -> None:
 def test_taken_apart_it_trains_too(name: str, table: Any) -> None:
     program = exported(name).run_decompositions(table)
     assert_trains_like_eager(program.module, PROGRAMS[name], X, OTHER, -X)
+
+
+# -- other forms ----------------------------------------------------------------------------------
+
+
+class Loss(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return loss_of(self.inner(x))
+
+
+REFUSED_JOINTLY = {"in an arm": "apply .*, a torch.autograd.Function", "sizes of data": "reads from"}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_joint_graphs(name: str) -> None:
+    f = PROGRAMS[name]
+    program = sf.export(Loss(Trained(f)), (X,), dynamic_shapes=({0: sf.Dim.AUTO},))
+    if name in REFUSED_JOINTLY:
+        with pytest.raises(sf.NotSupported, match=REFUSED_JOINTLY[name]):
+            program.joint(0)
+        return
+    joint = program.joint(0)
+    assert APPLY not in {n.target for n in nodes_of(joint.graph_module)}
+    for x in (X, OTHER, -X):
+        plain = Loss(Trained(f, control_flow.PLAIN.cond))
+        loss = plain(x)
+        loss.backward()
+        result, gradients, _ = joint.module()(x)
+        torch.testing.assert_close(result, loss.detach())
+        want = {n: p.grad for n, p in plain.named_parameters() if p.grad is not None}
+        torch.testing.assert_close(gradients, want)
+
+
+def test_without_gradients_forward_is_inlined() -> None:
+    f = PROGRAMS["saving"]
+    module = Trained(f).requires_grad_(False)
+    program = sf.export(module, (X,), dynamic_shapes=({0: sf.Dim.AUTO},))
+    assert program.graph.find_nodes(op="call_function", target=APPLY)
+    core = program.run_decompositions()
+    assert APPLY not in {n.target for n in nodes_of(core.graph_module)}
+    for x in (X, OTHER):
+        torch.testing.assert_close(core.module()(x), module(x))
+
+
+def test_an_example_without_gradients_says_nothing_about_calls() -> None:
+    program = sf.export(lambda x: rounded(x) * 2, (X,))
+    for context in (torch.no_grad(), torch.enable_grad()):
+        with context:
+            x = X.clone().requires_grad_()
+            assert program.module()(x).requires_grad is torch.is_grad_enabled()
+    x = X.clone().requires_grad_()
+    program.module()(x).sum().backward()
+    assert torch.equal(x.grad, torch.full_like(X, 2.0))  # type: ignore[arg-type]
+
+
+def test_gradients_of_gradients() -> None:
+    """Saved inputs and outputs keep their history, in other forms too."""
+
+    class Cubed(Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            out = x**3
+            ctx.save_for_backward(x, out)
+            return out
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+            x, out = ctx.saved_tensors
+            return grad * x * x + out * grad
+
+    def second(f: Any) -> torch.Tensor:
+        x = X.clone().requires_grad_()
+        (first,) = torch.autograd.grad(f(x).sum(), x, create_graph=True)
+        (found,) = torch.autograd.grad(first.sum(), x)
+        return found
+
+    program = sf.export(Cubed.apply, (X.clone().requires_grad_(),))
+    for p in (program, program.run_decompositions()):
+        torch.testing.assert_close(second(p.module()), second(Cubed.apply))
+
+
+@pytest.mark.parametrize("mode", ["real", "fake", "symbolic"])
+def test_make_fx_above_and_below_autograd(mode: str) -> None:
+    def f(x: torch.Tensor) -> torch.Tensor:
+        return rounded(x) * 2
+
+    above = sf.make_fx(f, tracing_mode=mode, pre_dispatch=True)(X)
+    assert above.graph.find_nodes(op="call_function", target=APPLY)
+    torch.testing.assert_close(above(X), f(X))
+    below = sf.make_fx(lambda x: torch.autograd.grad(f(x).sum(), x), tracing_mode=mode)(
+        X.clone().requires_grad_()
+    )
+    assert not below.graph.find_nodes(op="call_function", target=APPLY)
+    torch.testing.assert_close(below(X), (torch.full_like(X, 2.0),))
+    program = sf.export(f, (X,)).module()
+    again = sf.make_fx(lambda x: torch.autograd.grad(program(x).sum(), x), tracing_mode=mode)(
+        X.clone().requires_grad_()
+    )
+    torch.testing.assert_close(again(X), (torch.full_like(X, 2.0),))
+
+
+# -- what cannot be captured ----------------------------------------------------------------------
+
+
+def of_backward(backward: Callable[..., Any]) -> Any:
+    """A function that doubles, with this backward; it saves its argument."""
+
+    class Doubled(Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(x)
+            return x * 2
+
+    Doubled.backward = staticmethod(backward)  # type: ignore[method-assign]
+    return Doubled
+
+
+def by_data(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+    return grad if ctx.saved_tensors[0].sum() > 0 else -grad
+
+
+def by_autograd(ctx: Any, grad: torch.Tensor) -> Any:
+    with torch.enable_grad():
+        x = ctx.saved_tensors[0].detach().requires_grad_()
+        return torch.autograd.grad((x * 3).sum(), x)
+
+
+def by_grad_mode(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+    return grad if torch.is_grad_enabled() else grad * 2
+
+
+def in_place(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+    return grad.mul_(2)
+
+
+def too_few(ctx: Any, grad: torch.Tensor) -> Any:
+    return ()
+
+
+def unknown(ctx: Any, grad: torch.Tensor) -> Any:
+    return grad * len(ctx.next_functions)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize(
+    "backward", [by_data, by_autograd, by_grad_mode, in_place, too_few, unknown]
+)
+def test_a_backward_that_cannot_be_captured_leaves_no_gradient(backward: Any, grad: bool) -> None:
+    function = of_backward(backward)
+
+    class M(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(TABLE.clone())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = function.apply(x * self.weight)
+            return y + self.weight
+
+    with torch.set_grad_enabled(grad):
+        program = sf.export(M(), (X,), dynamic_shapes=({0: sf.Dim.AUTO},))
+    (note,) = [n for n in program.notes if "Function" in n]
+    assert "Doubled" in note and "no gradient goes through it" in note
+    for p in (program, program.run_decompositions()):
+        module = p.module()
+        for x in (X, OTHER):
+            x = x.clone().requires_grad_()
+            module.zero_grad()
+            out = module(x)
+            torch.testing.assert_close(out, x * TABLE * 2 + TABLE)
+            out.sum().backward()
+            assert x.grad is None
+            assert torch.equal(module.get_parameter("weight").grad, torch.full((3,), len(x) * 1.0))
+
+
+def test_an_argument_that_is_changed_is_refused() -> None:
+    class Dirty(Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            ctx.mark_dirty(x)
+            return x.mul_(2)
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+            return grad * 2
+
+    with pytest.raises(sf.NotSupported, match="mark_dirty"):
+        sf.export(lambda x: Dirty.apply(x + 1), (X,))
+
+
+def test_a_missing_gradient_raises_where_backward_was_to_see_it() -> None:
+    """Without zeros in its place: backward was captured with a gradient for every output."""
+
+    class Two(Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> Any:
+            ctx.set_materialize_grads(False)
+            return x * 2, x * 3
+
+        @staticmethod
+        def backward(ctx: Any, a: Any, b: Any) -> Any:
+            return a * 2 if b is None else b * 3 + a
+
+    module = sf.export(Two.apply, (X,)).module()
+    x = X.clone().requires_grad_()
+    both = module(x)
+    (both[0] + both[1]).sum().backward()
+    assert torch.equal(x.grad, torch.full_like(X, 4.0))  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="captured with a gradient for each of its outputs"):
+        module(x)[0].sum().backward()
+
+
+# -- memory ---------------------------------------------------------------------------------------
+
+
+def written_after(x: torch.Tensor) -> Any:
+    x = x * 1
+    y = Identity.apply(x)
+    y.add_(1)
+    return x, y
+
+
+def base_written_after(x: torch.Tensor) -> Any:
+    x = x * 1
+    y = Reversed.apply(x, 1.0)
+    x.add_(1)
+    return x * 1, y * 1
+
+
+@pytest.mark.parametrize("f", [written_after, base_written_after])
+def test_results_that_are_views_of_arguments(f: Any) -> None:
+    program = sf.export(f, (X,))
+    torch.testing.assert_close(program.module()(X.clone()), f(X.clone()))
+    with pytest.raises(sf.NotSupported, match="autograd_function_apply"):
+        sf.export(f, (X.clone().requires_grad_(),)).run_decompositions()
+
+
+def test_an_input_that_is_returned_is_the_input() -> None:
+    program = sf.export(Identity.apply, (X,))
+    for p in (program, program.run_decompositions()):
+        x = X.clone()
+        assert p.module()(x).data_ptr() == x.data_ptr()

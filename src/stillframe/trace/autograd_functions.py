@@ -56,10 +56,14 @@ def apply(recorder: Recorder, cls: Any, args: tuple[Any, ...], run: Callable[[],
     Raises:
         NotSupported: forward marks an argument as changed in place.
     """
-    if torch_private.inside_transform() or recorder.mode not in torch_private.dispatch_modes():
+    if recorder.mode not in torch_private.dispatch_modes() or recorder.inside_function:
+        return NotImplemented  # nobody listens; or no gradient goes through what is done here
+    if torch_private.inside_transform():
+        recorder.note(
+            f"{cls.__qualname__} is a torch.autograd.Function inside a transform of torch.func: the "
+            "program has the operators of its forward, and its own backward is lost"
+        )
         return NotImplemented
-    if recorder.inside_function:
-        return NotImplemented  # another function's forward: no gradient goes through its parts
     if cls is torch.utils.checkpoint.CheckpointFunction:
         return _checkpointed(args)
     function = _Function(cls, args, _Context(_needs(args)))
@@ -121,6 +125,27 @@ def _gradients_off() -> Iterator[None]:
         yield
     finally:
         torch_private.switch_gradients_unseen(old)
+
+
+@contextlib.contextmanager
+def _questions(recorder: Recorder, *, in_backward: bool) -> Iterator[None]:
+    """What the user's code asks inside: the fakes here are not those that a program is given.
+
+    Raises:
+        NotSupported: at the end, if it asked for gradients where calls may differ.
+    """
+    reads = recorder.reads
+    old, reads.found = reads.found, {}
+    try:
+        yield
+    finally:
+        found, reads.found = reads.found, old
+    for key, read in found.items():
+        if read.what == "grad mode" and not in_backward:
+            continue  # always off
+        if read.what in ("grad mode", "requires_grad", "is_leaf"):
+            raise NotSupported(f"it asks for {read.what}, which may differ from call to call")
+        reads.found.setdefault(key, read)
 
 
 # -- what a user's function says ------------------------------------------------------------------
@@ -308,11 +333,12 @@ class _Recording:
         recorder = self.recorder
         values = [inside(recorder, v) for v in operands.values]
         forward = Subgraph(recorder, OPERATOR.name(), keeps_aliases=True)
-        with _gradients_off(), _inside_function(recorder):
+        inside_forward = _questions(recorder, in_backward=False)
+        with _gradients_off(), _inside_function(recorder), inside_forward:
             forward.trace(self.forward, values, nodes=operands.nodes)
         options = self.options()
         returned = forward.reopen()
-        with _gradients_off():
+        with _gradients_off(), _questions(recorder, in_backward=True):
             backward = self._traced_backward(forward, options)
         gradients = backward.reopen()
         count = len(operands.values)

@@ -415,14 +415,8 @@ class Recorder:
         self._assert_stack = None
 
     def _apply_function(self, cls: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
-        """What applies a ``torch.autograd.Function`` is a node with its forward and backward."""
-        found = autograd_functions.apply(self, cls, args, run)
-        if found is NotImplemented and not self.inside_function:
-            self.note(
-                f"{cls.__qualname__} is a torch.autograd.Function inside a transform: the program "
-                "has the operators of its forward; its own backward is lost"
-            )
-        return found
+        """A ``torch.autograd.Function`` is a node with its forward and its backward."""
+        return autograd_functions.apply(self, cls, args, run)
 
     def note(self, text: str) -> None:
         """Tell a reader of the graph something, once."""
