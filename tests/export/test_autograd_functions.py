@@ -184,7 +184,10 @@ PROGRAMS: dict[str, Forward] = {
     "contiguous gradients": lambda m, x: Viewed.apply(m.linear(x)).t() @ x,
     "expanded gradients": lambda m, x: Viewed.apply(m.linear(x)).sum(),
     "in an arm": lambda m, x: m.cond(
-        x.sum() > 0, lambda x: rounded(m.linear(x)), lambda x: Reversed.apply(m.linear(x), 2.0), (x,)
+        x.sum() > 0,
+        lambda x: rounded(m.linear(x)),
+        lambda x: Reversed.apply(m.linear(x), 2.0),
+        (x,),
     ),
     "a parameter closed over": lambda m, x: Closing.of(m.scale).apply(m.linear(x)),
     "without gradients around": lambda m, x: _quiet(m, x) + m.linear(x),
@@ -291,7 +294,10 @@ class Loss(nn.Module):
         return loss_of(self.inner(x))
 
 
-REFUSED_JOINTLY = {"in an arm": "apply .*, a torch.autograd.Function", "sizes of data": "reads from"}
+REFUSED_JOINTLY = {
+    "in an arm": "apply .*, a torch.autograd.Function",
+    "sizes of data": "reads from",
+}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -382,6 +388,42 @@ def test_make_fx_above_and_below_autograd(mode: str) -> None:
     torch.testing.assert_close(again(X), (torch.full_like(X, 2.0),))
 
 
+def test_the_graph_module_runs_torchs_operator() -> None:
+    """Somebody who runs the nodes one by one gets the same gradients."""
+    program = exported("saving")
+    plain = Trained(PROGRAMS["saving"])
+    state = [p.detach().clone().requires_grad_() for p in plain.parameters()]
+    names = [s.target for s in program.graph_signature.input_specs[:-1]]
+    by_name = dict(zip((n for n, _ in plain.named_parameters()), state, strict=True))
+    given = [by_name.get(str(n), TABLE) for n in names]
+    (result,) = torch.fx.Interpreter(program.graph_module).run(*given, X)
+    loss_of(result).backward()
+    loss_of(plain(X)).backward()
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(by_name[name].grad, parameter.grad)
+
+
+def test_casts_of_autocast() -> None:
+    class Product(Function):
+        @staticmethod
+        @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(x)
+            return x @ x.t()
+
+        @staticmethod
+        @torch.amp.custom_bwd(device_type="cpu")
+        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+            return grad @ ctx.saved_tensors[0] * 3
+
+    assert_trains_like_eager(
+        sf.export(Trained(lambda m, x: Product.apply(m.linear(x))), (X,)).module,
+        lambda m, x: Product.apply(m.linear(x)),
+        X,
+        -X,
+    )
+
+
 # -- what cannot be captured ----------------------------------------------------------------------
 
 
@@ -424,9 +466,14 @@ def unknown(ctx: Any, grad: torch.Tensor) -> Any:
     return grad * len(ctx.next_functions)
 
 
+def counting(ctx: Any, grad: torch.Tensor) -> Any:
+    ctx.needs_input_grad = (False,)
+    return grad
+
+
 @pytest.mark.parametrize("grad", [True, False])
 @pytest.mark.parametrize(
-    "backward", [by_data, by_autograd, by_grad_mode, in_place, too_few, unknown]
+    "backward", [by_data, by_autograd, by_grad_mode, in_place, too_few, unknown, counting]
 )
 def test_a_backward_that_cannot_be_captured_leaves_no_gradient(backward: Any, grad: bool) -> None:
     function = of_backward(backward)

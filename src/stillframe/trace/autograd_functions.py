@@ -60,8 +60,8 @@ def apply(recorder: Recorder, cls: Any, args: tuple[Any, ...], run: Callable[[],
         return NotImplemented  # nobody listens; or no gradient goes through what is done here
     if torch_private.inside_transform():
         recorder.note(
-            f"{cls.__qualname__} is a torch.autograd.Function inside a transform of torch.func: the "
-            "program has the operators of its forward, and its own backward is lost"
+            f"{cls.__qualname__} is a torch.autograd.Function inside a transform of torch.func: "
+            "the program has the operators that it calls, and gradients through them are theirs"
         )
         return NotImplemented
     if cls is torch.utils.checkpoint.CheckpointFunction:
@@ -252,7 +252,11 @@ class _Function:
         own = self.cls.backward
         if own is torch.autograd.Function.backward:
             own = self.cls.vjp
+        before = dict(vars(self.context))
         found = _leaves(own(self.context, *given))
+        for name, value in vars(self.context).items():
+            if name in before and value is not before[name] and value is not None:
+                raise NotSupported(f"backward changes ctx.{name}, which a second one would see")
         count = len(self.args)
         if len(found) < count or any(g is not None for g in found[count:]):
             raise NotSupported(f"backward returns {len(found)} gradients for {count} arguments")
@@ -326,6 +330,7 @@ class _Recording:
                 return self._node(Operands.of(recorder, tensors))
         except Exception:
             recorder.env.deferred[:] = deferred
+            recorder.env.take_fresh_unbacked()
             del recorder.subgraphs[graphs:]
             raise
 
