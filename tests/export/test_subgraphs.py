@@ -157,6 +157,25 @@ def test_a_function_of_the_users_that_brings_a_constant_and_a_size() -> None:
     assert any("lifted_tensor" in name for name in inner.constants)
 
 
+def test_operands_and_results_keep_their_layout() -> None:
+    """A function of the table returns what it computes in another memory order."""
+
+    def transposed(x: torch.Tensor) -> torch.Tensor:
+        return (x * 2).t().contiguous().t()
+
+    def f(x: torch.Tensor) -> torch.Tensor:
+        y = torch.cond(x.sum() > 0, lambda y: silu(y.view(3, -1)), lambda y: y.t() + 1, (silu(x),))
+        return y.sin()
+
+    def plain(x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        return (y.view(3, -1) * 2 if x.sum() > 0 else y.t() + 1).sin()
+
+    program = sf.export(f, (EXAMPLE,)).run_decompositions({aten.silu.default: transposed})
+    for x in (EXAMPLE, -EXAMPLE):
+        torch.testing.assert_close(program.module()(x), plain(x), check_stride=False)
+
+
 @pytest.mark.spec("2.43")
 @TABLES
 def test_checks_in_arms_stay(table: Any, tmp_path: Path) -> None:

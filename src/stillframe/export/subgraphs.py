@@ -56,7 +56,12 @@ def run_operator(run: Rerun, node: torch.fx.Node) -> Any:
     }
 
     def operand(n: torch.fx.Node) -> Any:
-        return attached[n] if n in attached else recorder.operand(run.values[n])
+        if n in attached:
+            return attached[n]
+        value = run.values[n]
+        if isinstance(value, FakeTensor):  # the subgraphs rely on how it was laid out
+            value = recorder.laid_out_like(value, n.meta["val"])
+        return recorder.operand(value)
 
     args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), operand)
     args = _with_captured(op, args, captured)

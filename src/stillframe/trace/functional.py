@@ -362,9 +362,9 @@ class FunctionalRecorder(Recorder):
             return value
         if layout.stride_order(like.sizes, like.strides) is None:
             raise self.refuse(
-                "A subgraph returns a tensor with gaps in its memory.",
+                "A subgraph takes or returns a tensor with gaps in its memory.",
                 "taken apart, the tensor is laid out in another way",
-                "return a copy: x.contiguous()",
+                "pass or return a copy: x.contiguous()",
             )
         return self._copied(like, value)
 
