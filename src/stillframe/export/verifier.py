@@ -136,8 +136,11 @@ def _check_subgraph(node: torch.fx.Node, owner: torch.nn.Module) -> None:
         if user.target not in HIGHER_ORDER_TARGETS:
             raise SpecViolationError(f"node {user.name} uses the subgraph {node.name} as a value.")
     _check_graph(module.graph, module)
-    if next(reversed(module.graph.nodes)).op != "output":
-        raise SpecViolationError(f"the subgraph {node.name} must end in an output.")
+    last = next(reversed(module.graph.nodes))
+    if last.op != "output":
+        raise SpecViolationError(
+            f"the subgraph {node.name} must end in an output, and ends in {last.format_node()}."
+        )
 
 
 def _check_inputs(program: ExportedProgram) -> None:
