@@ -563,7 +563,6 @@ def backward_inside(self: Any, x: Any) -> Any:
     return x.grad
 
 
-BACKWARD = "below_autograd: what the user attaches to the backward pass is lost without a word"
 case("a no_grad region", half_no_grad, X, XG)
 case("a no_grad region, called without grad", half_no_grad, X, X2, around=torch.no_grad)
 case("a no_grad region, exported without grad", half_no_grad, X, X2, around_export=torch.no_grad,
