@@ -570,3 +570,43 @@ def test_an_input_that_is_returned_is_the_input() -> None:
     for p in (program, program.run_decompositions()):
         x = X.clone()
         assert p.module()(x).data_ptr() == x.data_ptr()
+
+
+class Counting(nn.Module):
+    """Backward reads a tensor that forward writes after the function."""
+
+    def __init__(self, saved: str) -> None:
+        super().__init__()
+        self.saved, self.weight = saved, nn.Parameter(TABLE.clone())
+        self.register_buffer("count", torch.ones(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        count = self.count if self.saved == "closure" else self.count * 1
+        outer = self
+
+        class Scaled(Function):
+            @staticmethod
+            def forward(ctx: Any, x: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+                ctx.count = count.view(1)
+                return x * 2
+
+            @staticmethod
+            def backward(ctx: Any, grad: torch.Tensor) -> Any:
+                return grad * (outer.count if outer.saved == "closure" else ctx.count), None
+
+        y: torch.Tensor = Scaled.apply(x * self.weight, count)
+        count.add_(1)
+        return y
+
+
+@pytest.mark.parametrize("saved", ["closure", "attribute"])
+def test_what_backward_reads_is_what_is_there_then(saved: str) -> None:
+    plain, program = Counting(saved), sf.export(Counting(saved), (X,))
+    module = program.module()
+    for m in (plain, module, plain, module):
+        m.zero_grad()
+        m(X).sum().backward()
+    torch.testing.assert_close(module.get_parameter("weight").grad, plain.weight.grad)
+    for take_apart in (lambda: program.run_decompositions(), lambda: program.joint(0)):
+        with pytest.raises(sf.NotSupported, match="backward of a torch.autograd.Function reads a"):
+            take_apart()

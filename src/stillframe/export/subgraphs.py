@@ -69,6 +69,7 @@ def run_operator(run: Rerun, node: torch.fx.Node) -> Any:
     value = _value(run, node.meta["val"])
     if op is OPERATOR:
         _share_memory(run, node, value)
+        _keep_for_backward(run, node, value)
     recorder.describe(new, value)
     recorder.track(value, new)
     places = dict(node.meta.get("unbacked_bindings", {}))
@@ -117,6 +118,26 @@ def _share_memory(run: Rerun, node: torch.fx.Node, results: Sequence[Any]) -> No
             new.storage_ = parent.storage_
             seen = (new.storage_.written, grad)
             new.view_of = View(parent, node.target, (), {}, (), grad, seen)
+
+
+def _keep_for_backward(run: Rerun, node: torch.fx.Node, results: Sequence[Any]) -> None:
+    """Memory that backward reads may not be written from here on: it would see what is there then.
+
+    What backward gets in a functional program is the value of now.
+    """
+    reader, _, *operands = node.args
+    module = getattr(run.owner, str(reader.target))  # type: ignore[union-attr]
+    inputs = [n for n in module.graph.nodes if n.op == "placeholder"]
+    outputs, saved = next(reversed(module.graph.nodes)).args[0]
+    read = {id(_memory(n)) for n in saved}
+    around = [run.argument(v) for v in operands]
+    for inner, value in (*zip(inputs, around, strict=True), *zip(outputs, results, strict=True)):
+        if isinstance(value, FakeTensor) and id(_memory(inner)) in read:
+            run.recorder.keep_for_backward(value)
+
+
+def _memory(node: torch.fx.Node) -> Any:
+    return getattr(node.meta["val"], "storage_", node)
 
 
 def _value(run: Rerun, val: Any) -> Any:

@@ -97,6 +97,7 @@ class FunctionalRecorder(Recorder):
         self._by_layout: dict[int, FakeStorage] = {}
         self._twins: dict[int, list[FakeStorage]] = {}
         self._doubtful: dict[int, FakeStorage] = {}
+        self._kept: dict[int, FakeStorage] = {}  # read by a backward later
         self._templates: dict[Any, Template] = {}
 
     # -- nodes ----------------------------------------------------------------------------------
@@ -285,6 +286,12 @@ class FunctionalRecorder(Recorder):
         if value is target:
             return
         self._note_lost_gradient(target)
+        if id(target.storage_) in self._kept:
+            raise self.refuse(
+                "The backward of a torch.autograd.Function reads a tensor that is written in place.",
+                "eager's backward sees what was written, that of a functional program would not",
+                "write to a clone",
+            )
         if id(target.storage_) in self._by_layout:
             self.needs_layout = True
         for storage in self._twins.get(id(target.storage_), ()):
@@ -355,6 +362,10 @@ class FunctionalRecorder(Recorder):
         value = self.record(aten.clone.default, (value,), contiguous)
         result = self.record(aten.permute.default, (value, back), {})
         return result
+
+    def keep_for_backward(self, tensor: FakeTensor) -> None:
+        """The memory of a tensor may not be written any more."""
+        self._kept[id(tensor.storage_)] = tensor.storage_
 
     def laid_out_like(self, value: FakeTensor, like: FakeTensor) -> FakeTensor:
         """``value``, or a copy of it in the strides of ``like``; sizes and dtype are the same."""
