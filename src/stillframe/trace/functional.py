@@ -288,7 +288,7 @@ class FunctionalRecorder(Recorder):
         self._note_lost_gradient(target)
         if id(target.storage_) in self._kept:
             raise self.refuse(
-                "The backward of a torch.autograd.Function reads a tensor that is written in place.",
+                "The backward of a torch.autograd.Function reads a tensor that is written later.",
                 "eager's backward sees what was written, that of a functional program would not",
                 "write to a clone",
             )
