@@ -33,6 +33,15 @@ below_autograd = torch._C._AutoDispatchBelowADInplaceOrView
 # The function behind ``torch.no_grad`` and friends; a TorchFunctionMode sees its calls.
 set_grad_enabled = torch._C._set_grad_enabled
 
+
+def switch_gradients_unseen(enabled: bool) -> bool:
+    """Set the grad mode without any function mode seeing it; returns the old one."""
+    with torch._C.DisableTorchFunction():
+        old = torch.is_grad_enabled()
+        set_grad_enabled(enabled)
+    return old
+
+
 # Whether autocast is on for any kind of device: one call, cheap enough for every run of a program.
 any_autocast_enabled: Callable[[], bool] = torch._C._is_any_autocast_enabled
 
@@ -462,7 +471,7 @@ def compiling_flags() -> contextlib.AbstractContextManager[None]:
 HIGHER_ORDER = (
     "cond", "while_loop", "while_loop_stack_output", "map_impl", "scan", "associative_scan",
     "flex_attention", "invoke_subgraph", "hints_wrapper", "strict_mode", "invoke_quant",
-    "invoke_quant_packed", "foreach_map", "print",
+    "invoke_quant_packed", "foreach_map", "print", "autograd_function_apply",
 )  # fmt: skip
 
 
@@ -586,6 +595,7 @@ def higher_order_answered(handler: OperatorHandler) -> Iterator[None]:
             (torch._ops.HigherOrderOperator, "__call__", answer),
             (base_hop.BaseHOP, "__call__", _call_base),
             (register_hook.RegisterHookOp, "__call__", _register_hook),
+            (type(torch.ops.higher_order.autograd_function_apply), "__call__", answer),
         ):
             held.enter_context(functions_replaced(owner, {name: stand_in}))
         if attention is not None:  # a flag by which flex_attention calls its operator
@@ -604,11 +614,15 @@ def autocast_cache_disabled() -> Iterator[None]:
         torch.set_autocast_cache_enabled(old)
 
 
+# Told of an ``autograd.Function`` class, its arguments, and what applies it; may answer instead.
+FunctionWatcher = Callable[[Any, tuple[Any, ...], Callable[[], Any]], Any]
+
+
 class _ThreadWatchers(threading.local):
     """Who wants to know of the ``autograd.Function`` classes that this thread applies."""
 
     def __init__(self) -> None:
-        self.applied: list[Callable[[type], None]] = []
+        self.applied: list[FunctionWatcher] = []
 
 
 _watchers = _ThreadWatchers()
@@ -617,17 +631,23 @@ _watchers_users = 0
 
 
 @contextlib.contextmanager
-def autograd_functions_watched(applied: Callable[[type], None]) -> Iterator[None]:
-    """``applied(cls)`` is called whenever this thread applies a ``torch.autograd.Function`` inside.
+def autograd_functions_watched(applied: FunctionWatcher) -> Iterator[None]:
+    """``applied`` is called whenever this thread applies a ``torch.autograd.Function`` inside.
 
-    The class below ``Function`` is watched, so that an ``apply`` taken before is seen, too.
+    Its answer is the result, unless it is ``NotImplemented``. Who began to watch last is asked
+    first. The class below ``Function`` is watched, so that an ``apply`` taken before is seen, too.
     """
     from torch.autograd.function import _SingleLevelFunction as watched
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        for watcher in _watchers.applied:
-            watcher(cls)
-        return super(watched, cls).apply(*args, **kwargs)
+        def run() -> Any:
+            return super(watched, cls).apply(*args, **kwargs)
+
+        for watcher in reversed(list(_watchers.applied)):
+            found = watcher(cls, args, run)
+            if found is not NotImplemented:
+                return found
+        return run()
 
     global _watchers_users
     with _watchers_lock:

@@ -273,6 +273,11 @@ class Around(nn.Module):
 def test_what_is_around_arms(name: str) -> None:
     spec = ({0: sf.Dim.AUTO}, sf.Dim.AUTO)
     program = sf.export(Around(SURROUNDINGS[name], None), (EXAMPLE.clone(), 4), dynamic_shapes=spec)
+    compare_around(name, program)
+
+
+def compare_around(name: str, program: sf.ExportedProgram) -> None:
+    """Results, random numbers, and what is written are those of the eager module."""
     module, plain = program.module(), Around(SURROUNDINGS[name], control_flow.PLAIN.cond)
     runs = control_flow.SAME_SIZES + control_flow.OTHER_SIZES
     for run, n in zip(runs, (4, 2, 5, 4, 2, 3), strict=True):
@@ -363,28 +368,6 @@ EFFECTS: dict[str, Callable[[Any, torch.Tensor], Any]] = {
 def test_effects_of_arms_are_refused_by_name(message: str) -> None:
     with pytest.raises(sf.SideEffectError, match=message):
         sf.export(Stateful(EFFECTS[message]), (EXAMPLE,))
-
-
-class Straight(torch.autograd.Function):
-    """Rounds; its backward says that it did not."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        return x.round()
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        return grad
-
-
-taken_before = Straight.apply
-
-
-def test_a_lost_backward_is_noted() -> None:
-    program = sf.export(lambda x: taken_before(x) * 2, (EXAMPLE.requires_grad_(False),))
-    torch.testing.assert_close(program.module()(EXAMPLE), EXAMPLE.round() * 2)
-    (note,) = [n for n in program.notes if "autograd.Function" in n]
-    assert "Straight" in note and "its own backward is lost" in note
 
 
 # -- the verifier looks into subgraphs ------------------------------------------------------------

@@ -249,3 +249,19 @@ def test_a_write_that_hides_from_autograd_is_refused() -> None:
     program = sf.export(Hides(), (torch.rand(3, 4),))
     with pytest.raises(sf.NotSupported, match="under no_grad, or through detach"):
         program.joint(0)
+
+
+def test_a_constant_computed_from_parameters_is_refused() -> None:
+    class Caching(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(3))
+            self.cache = [self.weight * 2]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x * self.cache[0]).sum()
+
+    program = sf.export(Caching(), (torch.ones(3),))
+    assert any("no gradient goes on to them" in note for note in program.notes)
+    with pytest.raises(sf.NotSupported, match="was computed from tensors that require grad"):
+        program.joint(0)

@@ -179,6 +179,13 @@ def _class_text(cls: Any) -> str:
     return cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}"
 
 
+def _val_of(value: Any) -> Any:
+    """The metadata of what a graph returns; some of it may stand in containers."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_val_of, value))
+    return value.meta["val"] if isinstance(value, torch.fx.Node) else value
+
+
 # -- reading --------------------------------------------------------------------------------------
 
 
@@ -282,9 +289,7 @@ class GraphReader:
         if not isinstance(values, (list, tuple)):
             raise ArtifactError("the output of the graph in the file is no tuple.")
         node: torch.fx.Node = graph.output(tuple(values))
-        node.meta["val"] = tuple(
-            v.meta["val"] if isinstance(v, torch.fx.Node) else v for v in values
-        )
+        node.meta["val"] = tuple(map(_val_of, values))
         return node
 
     # -- parts --------------------------------------------------------------------------------

@@ -626,7 +626,8 @@ def _set_grad_enabled(code: ProgramCode, node: torch.fx.Node) -> str:
 def _control_flow(code: ProgramCode, node: torch.fx.Node) -> str:
     name = node.target.name()  # type: ignore[union-attr]
     function = code.names.bind(name, control_flow.CONTROL_FLOW[name], f"control flow: {name}")
-    return f"{function}({', '.join(code.argument(arg) for arg in node.args)})"
+    keywords = (f"{_keyword(k)}={code.argument(v)}" for k, v in node.kwargs.items())
+    return f"{function}({', '.join([*(code.argument(arg) for arg in node.args), *keywords])})"
 
 
 def _method(code: ProgramCode, node: torch.fx.Node) -> str:

@@ -8,8 +8,9 @@ outputs of their own, which the program's module copies back.
 
 from __future__ import annotations
 
+import contextlib
 import operator
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch.utils import _pytree as pytree
 
 from stillframe import torch_private
 from stillframe.errors import InvalidInput, NotSupported
-from stillframe.export import passes
+from stillframe.export import passes, subgraphs
 from stillframe.export.door import Door
 from stillframe.export.module_calls import SignatureFollower
 from stillframe.export.naming import Names
@@ -39,6 +40,7 @@ from stillframe.fake.tensor import FakeStorage, FakeTensor
 from stillframe.shapes.continued import ContinuedEnv
 from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.symbolic import Contradiction, Expr
+from stillframe.trace.autograd_functions import OPERATOR
 from stillframe.trace.decompositions import Decompositions, default_table, is_core
 from stillframe.trace.functional import FunctionalRecorder
 from stillframe.trace.recorder import new_placeholder
@@ -66,14 +68,9 @@ def table_in_use(table: Any) -> tuple[Decompositions, str]:
     return Decompositions(_checked(table)), FUNCTIONAL
 
 
-def _has_subgraph(node: torch.fx.Node) -> bool:
-    operator = isinstance(node.target, torch._ops.HigherOrderOperator)
-    return operator and not has_ordered_effect(node)
-
-
 def _refuse_sparse(node: torch.fx.Node) -> None:
     """What operators on sparse tensors are taken apart into is not known."""
-    leaves = pytree.tree_leaves(node.meta["val"])
+    leaves = pytree.tree_leaves(node.meta.get("val"))
     if any(isinstance(v, FakeTensor) and v.sparse is not None for v in leaves):
         raise NotSupported(
             f"{node.name} is a sparse tensor, and programs with such cannot be taken apart yet.",
@@ -107,6 +104,7 @@ class Rerun:
         self.program = program
         self.env = ContinuedEnv(environment_of(program.graph))
         self.recorder = self.recorder_class(self.env, table, self._lift)
+        self.owner: torch.nn.Module = program.graph_module  # of the graph that is being run
         self.values: dict[torch.fx.Node, Any] = {}
         self.input_specs: list[InputSpec] = []
         self.constants: dict[str, Any] = dict(program.constants)
@@ -135,16 +133,18 @@ class Rerun:
         specs = self._make_output(output)
         graph = self.recorder.graph
         if self.recorder.loses_gradients:
-            forbid_gradients(graph)
+            forbid_gradients(graph, self.recorder.subgraphs)
         self.recorder.finish()
-        passes.run(graph)
+        for inner in (*self.recorder.subgraphs, graph):
+            passes.run(inner)
+        module = torch_private.lazy_graph_module(graph, self.recorder.root)
         notes = [*self.program.notes, *self.calls.notes()]
-        for op in _left_whole(graph) if dialect == CORE else ():
+        for op in _left_whole(module) if dialect == CORE else ():
             dialect = FUNCTIONAL
             why = self.recorder.left_whole.get(op, "its decomposition declines")
             notes.append(f"{op} is no core operator and stays whole: {why}")
         return self.program._replaced(
-            graph_module=torch_private.lazy_graph_module(graph),
+            graph_module=module,
             graph_signature=ExportGraphSignature(self.input_specs, specs),
             constants=self.constants,
             module_call_graph=self.calls.entries(),
@@ -153,18 +153,31 @@ class Rerun:
         )
 
     def _run_nodes(self) -> None:
-        for node in self.program.graph.nodes:
-            if node.op == "get_attr" or _has_subgraph(node):
-                raise NotSupported(
-                    f"{node.name} belongs to a higher-order operator ({node.target}), and programs "
-                    "with those cannot be taken apart yet.",
-                    hints=["choose with torch.where instead of torch.cond"],
-                )
+        self.run_graph(self.program.graph)
+
+    def run_graph(self, graph: torch.fx.Graph) -> None:
+        """Record what the operators of a graph do; its placeholders have values."""
+        outermost = graph is self.program.graph
+        for node in graph.nodes:
             _refuse_sparse(node)
-            if node.op == "call_function":
+            if node.op != "call_function":
+                continue
+            if outermost:
                 self.calls.before(node)
-                self._run_node(node)
+            with self.recorder.run_of(node):
+                self.values[node] = self._value_of(node)
+                if outermost:
+                    self.calls.after(node)
         self.recorder.flush_asserts()
+
+    @contextlib.contextmanager
+    def inside(self, module: torch.nn.Module) -> Iterator[None]:
+        """Graphs that are run inside have their subgraphs on ``module``."""
+        old, self.owner = self.owner, module
+        try:
+            yield
+        finally:
+            self.owner = old
 
     # -- inputs ---------------------------------------------------------------------------------
 
@@ -262,11 +275,6 @@ class Rerun:
 
     # -- nodes ------------------------------------------------------------------------------------
 
-    def _run_node(self, node: torch.fx.Node) -> None:
-        with self.recorder.run_of(node):
-            self.values[node] = self._value_of(node)
-            self.calls.after(node)
-
     def _node_now(self, node: torch.fx.Node) -> Any:
         """The node of the new graph that computes what ``node`` stands for at present."""
         value = self.values[node]
@@ -274,12 +282,19 @@ class Rerun:
 
     def _value_of(self, node: torch.fx.Node) -> Any:
         target, val = node.target, node.meta["val"]
-        if self.tokens is not None and has_ordered_effect(node):
-            args = tuple(self._argument(a) for a in node.args)
-            kwargs = {k: self._argument(v) for k, v in node.kwargs.items()}
+        if has_ordered_effect(node):
+            if self.tokens is None or node.graph is not self.program.graph:
+                raise NotSupported(
+                    f"{node.name} has a side effect ({target}) inside of another operator's "
+                    "function, where a functional program cannot order it."
+                )
+            args = tuple(self.argument(a) for a in node.args)
+            kwargs = {k: self.argument(v) for k, v in node.kwargs.items()}
             return self.tokens.record(node, args, kwargs)
         if isinstance(target, torch._ops.OpOverload):
             return self._run_operator(node, target)
+        if isinstance(target, torch._ops.HigherOrderOperator):
+            return self._run_higher_order(node)
         if target is operator.getitem:
             source, index = node.args
             return self.values[source][index]  # type: ignore[index]
@@ -311,12 +326,18 @@ class Rerun:
         if target is aten._assert_scalar.default:
             return self._assert(node)
         self.env.plan(list(bindings))
-        args = tuple(self._argument(a) for a in node.args)
-        kwargs = {k: self._argument(v) for k, v in node.kwargs.items()}
+        args = tuple(self.argument(a) for a in node.args)
+        kwargs = {k: self.argument(v) for k, v in node.kwargs.items()}
         result = self._call(target, args, kwargs)
         if bindings:
             self._check_symbols(node, result)
         return result
+
+    def _run_higher_order(self, node: torch.fx.Node) -> Any:
+        inline = node.target is OPERATOR and not self.follows_gradients
+        if inline and not node.meta.get("unbacked_bindings"):
+            return subgraphs.run_inline(self, node)
+        return subgraphs.run_operator(self, node)
 
     def _call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.recorder.record(target, args, kwargs)
@@ -332,16 +353,17 @@ class Rerun:
                 ],
             )
 
-    def _argument(self, value: Any) -> Any:
+    def argument(self, value: Any) -> Any:
+        """The value of a node, also in containers; constants as they are."""
         if isinstance(value, torch.fx.Node):
             return self.values[value]
         if isinstance(value, (list, tuple)):
-            return [self._argument(v) for v in value]
+            return [self.argument(v) for v in value]
         return value
 
     def _assert(self, node: torch.fx.Node) -> None:
         condition, message = node.args
-        value = self._argument(condition)
+        value = self.argument(condition)
         if isinstance(value, torch.fx.Node):
             self._copy(node)
             return
@@ -360,7 +382,7 @@ class Rerun:
         """Grad mode matters to those who train the program; without gradients it says nothing."""
         torch.set_grad_enabled(bool(node.args[0]))  # what the program asks for is on in this run
         if self.follows_gradients:
-            mode = self._argument(node.args[0])
+            mode = self.argument(node.args[0])
             switch = self.recorder.create(torch_private.set_grad_enabled, (mode,), {})
             switch.meta["val"] = None
 
@@ -407,7 +429,7 @@ class Rerun:
         """One output of the old graph in the new one."""
         if not isinstance(value, torch.fx.Node):
             return value, spec
-        new = self._argument(value)
+        new = self.argument(value)
         node = self.recorder.operand(new)
         if isinstance(new, FakeTensor):
             node = self._apart(node, new, changed)
@@ -444,7 +466,7 @@ class Rerun:
         self, node: torch.fx.Node, value: FakeTensor, changed: Set[torch.fx.Node]
     ) -> torch.fx.Node:
         """``node``, or a copy of it if it shows memory that is written back to."""
-        if not may_show(node, changed):
+        if not subgraphs.may_show(node, changed):
             return node
         copy: torch.fx.Node = self.recorder.create(aten.clone.default, (node,), {})
         copy.meta["val"] = value
@@ -484,9 +506,10 @@ def environment_of(graph: torch.fx.Graph) -> ShapeEnv:
     return ShapeEnv()
 
 
-def _left_whole(graph: torch.fx.Graph) -> list[Any]:
+def _left_whole(module: torch.fx.GraphModule) -> list[Any]:
     """Operators that the default table takes apart and that are there all the same."""
-    targets = {n.target for n in graph.nodes if isinstance(n.target, torch._ops.OpOverload)}
+    nodes = subgraphs.nodes_of(module)
+    targets = {n.target for n in nodes if isinstance(n.target, torch._ops.OpOverload)}
     left = [t for t in targets if not is_core(t) and default_table().get(t) is not None]
     return sorted(left, key=str)
 
@@ -512,30 +535,12 @@ def outputs_of(output: torch.fx.Node) -> list[Any]:
     return list(output.args[0])  # type: ignore[arg-type]
 
 
-def may_show(node: torch.fx.Node, changed: Set[torch.fx.Node]) -> bool:
-    """Whether a value may be a view of the memory of one of these inputs, by the schemas."""
-    while True:
-        if node in changed:
-            return True
-        if node.target is operator.getitem:
-            node = node.args[0]  # type: ignore[assignment]
-            continue
-        if not isinstance(node.target, torch._ops.OpOverload):
-            return False
-        schema = node.target._schema
-        if not any(r.alias_info is not None for r in schema.returns):
-            return False
-        viewed = next((a for a in node.args if isinstance(a, torch.fx.Node)), None)
-        if viewed is None:
-            return False
-        node = viewed
-
-
-def forbid_gradients(graph: torch.fx.Graph) -> None:
+def forbid_gradients(graph: torch.fx.Graph, inner: Sequence[torch.fx.Graph]) -> None:
     """Run the whole program without grad mode, so that nobody can ask for a gradient of it."""
-    for node in list(graph.nodes):
-        if node.target is torch_private.set_grad_enabled:
-            graph.erase_node(node)
+    for each in (graph, *inner):
+        for node in list(each.nodes):
+            if node.target is torch_private.set_grad_enabled:
+                each.erase_node(node)
     first = next(n for n in graph.nodes if n.op != "placeholder")
     with graph.inserting_before(first):
         switch = graph.call_function(torch_private.set_grad_enabled, (False,))

@@ -532,6 +532,11 @@ class _Capture:
         kept = real if real.is_leaf and real.requires_grad else real.detach()
         self.constants.update(dict.fromkeys(fqns, kept))
         self.constant_fakes[fqn] = fake
+        if real.requires_grad and not real.is_leaf:
+            self.notes.append(
+                f"{fqn} was computed from tensors that require grad: its value is a constant of "
+                "the program, and no gradient goes on to them"
+            )
         if isinstance(real, torch.nn.Parameter):
             self.notes.append(
                 f"{fqn} is a Parameter that no module has registered: its value is a constant of "

@@ -24,6 +24,7 @@ from stillframe.errors import SpecViolationError
 from stillframe.export.module_calls import named_nodes
 from stillframe.export.naming import PREFIXES
 from stillframe.export.signature import ConstantArgument, InputKind, OutputKind
+from stillframe.export.subgraphs import nodes_of
 from stillframe.trace.decompositions import default_table, is_core
 from stillframe.trace.operators import writes
 from stillframe.trace.reads import OF_MODES, OF_TENSORS
@@ -70,7 +71,7 @@ def check(program: ExportedProgram) -> None:
     _check_assumptions(program)
     _check_module_calls(program)
     for rule in dialect:
-        for node in program.graph.nodes:
+        for node in nodes_of(program.graph_module):
             if node.op == "call_function":
                 rule(node)
 
@@ -170,8 +171,11 @@ def _check_subgraph(node: torch.fx.Node, owner: torch.nn.Module) -> None:
         if user.target not in HIGHER_ORDER_TARGETS:
             raise SpecViolationError(f"node {user.name} uses the subgraph {node.name} as a value.")
     _check_graph(module.graph, module)
-    if next(reversed(module.graph.nodes)).op != "output":
-        raise SpecViolationError(f"the subgraph {node.name} must end in an output.")
+    last = next(reversed(module.graph.nodes))
+    if last.op != "output":
+        raise SpecViolationError(
+            f"the subgraph {node.name} must end in an output, and ends in {last.format_node()}."
+        )
 
 
 def _check_inputs(program: ExportedProgram) -> None:

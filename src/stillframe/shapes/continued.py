@@ -7,11 +7,11 @@ of a program's calls were settled when it was made.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from stillframe.errors import NotSupported
 from stillframe.shapes.env import ShapeEnv
-from stillframe.symbolic import Expr, to_python
+from stillframe.symbolic import Expr, Range, to_python
 
 
 class ContinuedEnv(ShapeEnv):
@@ -37,9 +37,26 @@ class ContinuedEnv(ShapeEnv):
         """The next planned symbol, if it is of that sort; else a new one."""
         if self.planned and self.planned[0].sort == sort:
             symbol = self.planned.pop(0)
+            if sort == "int":
+                self._narrow(symbol, Range(lower, upper))
             self._fresh_unbacked.append(symbol)
+            self.given_out.append(symbol)
             return symbol
         return super().new_unbacked(lower, upper, sort=sort)
+
+    def _narrow(self, symbol: Expr, bounds: Range) -> None:
+        """What was known of the symbol of a subgraph was forgotten at its end."""
+        known = self.facts.range_of(symbol)
+        lower, upper = max(known.lower, bounds.lower), min(known.upper, bounds.upper)
+        if (lower, upper) != (known.lower, known.upper) and lower <= upper:
+            self.facts.set_range(symbol, Range(lower, upper))
+
+    def know(self, symbols: Iterable[Expr]) -> None:
+        """Symbols that a subgraph takes in have the ranges that they were made with."""
+        for symbol in symbols:
+            info = self.symbols.get(symbol)
+            if info is not None and info.policy == "unbacked" and symbol.sort == "int":
+                self._narrow(symbol, info.declared)
 
     def _record(self, cond: Expr, kind: str) -> None:
         raise NotSupported(

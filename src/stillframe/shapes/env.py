@@ -114,6 +114,7 @@ class ShapeEnv:
         self._nodes: dict[Expr, SymNode] = {}
         self._wrapped: dict[Expr, Any] = {}
         self._fresh_unbacked: list[Expr] = []
+        self.given_out: list[Expr] = []  # all unbacked symbols, in order
         #: Comparisons of sizes give plain booleans, for functions of torch that take nothing else.
         self.decide_at_once = False
         #: Set by a rule whose operator may raise at other sizes; reset by the recorder.
@@ -174,6 +175,7 @@ class ShapeEnv:
         if sort == "int":
             self.facts.set_range(sym, bounds)
         self._fresh_unbacked.append(sym)
+        self.given_out.append(sym)
         return sym
 
     def take_fresh_unbacked(self) -> list[Expr]:

@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from stillframe.errors import InvalidInput
 from stillframe.fake.tensor import FakeTensor
-from stillframe.shapes.env import to_size
+from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.symbolic import Expr, not_
 from stillframe.trace import arms
 from stillframe.trace import higher_order_grad as grad
@@ -39,7 +39,7 @@ def _cond(recorder: Recorder, op: Any, args: tuple[Any, ...], kwargs: dict[str, 
         return (true_fn if pred else false_fn)(*container)
     _check_predicate(pred)
     operands = Operands.of(recorder, container)
-    holds = _known_inside(recorder, pred)
+    holds = known_inside(recorder.env, pred)
     true_graph = _arm(recorder, true_fn, operands, holds)
     false_graph = _arm(recorder, false_fn, operands, None if holds is None else not_(holds))
     operands = operands.extended(close(true_graph, false_graph))
@@ -91,10 +91,10 @@ def _check_predicate(pred: Any) -> None:
     )
 
 
-def _known_inside(recorder: Recorder, pred: Any) -> Expr | None:
+def known_inside(env: ShapeEnv, pred: Any) -> Expr | None:
     """What an arm may rely on: the predicate, if no question in the arm is decided by hints."""
     condition = to_size(pred)
     if not isinstance(condition, Expr):
         return None
-    hints = recorder.env.hints
+    hints = env.hints
     return None if any(s in hints for s in condition.free_symbols) else condition

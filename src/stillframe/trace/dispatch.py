@@ -137,6 +137,7 @@ class DispatchRecorder(Recorder):
                 if self.options.pre_dispatch:
                     enter(torch_private.below_autograd())
                     enter(self.grad_regions.watched())
+                    enter(torch_private.autograd_functions_watched(self._apply_function))
                 enter(tracking(self.scope))
                 enter(self.mode)
                 enter(self.functions)

@@ -90,6 +90,7 @@ class FunctionalRecorder(Recorder):
         self._by_layout: dict[int, FakeStorage] = {}
         self._twins: dict[int, list[FakeStorage]] = {}
         self._doubtful: dict[int, FakeStorage] = {}
+        self._kept: dict[int, FakeStorage] = {}  # read by a backward later
         self._templates: dict[Any, Template] = {}
         self._unwritten: dict[int, FakeStorage] = {}
 
@@ -119,6 +120,12 @@ class FunctionalRecorder(Recorder):
             return
         if grad and not view.grad and view.parent.requires_grad:
             self.loses_gradients = True
+        if not isinstance(view.func, torch._ops.OpOverload):
+            raise self.refuse(
+                f"The memory that a result of {view.func} shows is written in place.",
+                "how the result changes is not known for this operator",
+                "write to a clone",
+            )
         if view.func is aten.as_strided.default:
             self.refuse_unless_whole(view.parent, "as_strided")
         result = super().record(view.func, view.args, view.kwargs)
@@ -288,6 +295,12 @@ class FunctionalRecorder(Recorder):
                 "give the object a clone of it",
             )
         self._note_lost_gradient(target)
+        if id(target.storage_) in self._kept:
+            raise self.refuse(
+                "The backward of a torch.autograd.Function reads a tensor that is written later.",
+                "eager's backward sees what was written, that of a functional program would not",
+                "write to a clone",
+            )
         if id(target.storage_) in self._by_layout:
             self.needs_layout = True
         for storage in self._twins.get(id(target.storage_), ()):
@@ -358,6 +371,33 @@ class FunctionalRecorder(Recorder):
         value = self.record(aten.clone.default, (value,), contiguous)
         result = self.record(aten.permute.default, (value, back), {})
         return result
+
+    def keep_for_backward(self, tensor: FakeTensor) -> None:
+        """The memory of a tensor may not be written any more."""
+        self._kept[id(tensor.storage_)] = tensor.storage_
+
+    def laid_out_like(self, value: FakeTensor, like: FakeTensor) -> FakeTensor:
+        """``value``, or a copy of it in the strides of ``like``; sizes and dtype are the same."""
+        if self._same_metadata(value, like):
+            return value
+        if layout.stride_order(like.sizes, like.strides) is None:
+            raise self.refuse(
+                "A subgraph takes or returns a tensor with gaps in its memory.",
+                "taken apart, the tensor is laid out in another way",
+                "pass or return a copy: x.contiguous()",
+            )
+        return self._copied(like, value)
+
+    @contextlib.contextmanager
+    def inside_subgraph(self) -> Iterator[None]:
+        """What operators are taken apart into, by what is known inside, is forgotten afterwards."""
+        old, self._templates = self._templates, dict(self._templates)
+        enabled = torch.is_grad_enabled()
+        try:
+            yield
+        finally:
+            self._templates = old
+            torch.set_grad_enabled(enabled)
 
     def _same_sizes(self, value: FakeTensor, target: FakeTensor) -> bool:
         return self._equal(value.sizes, target.sizes)

@@ -46,7 +46,14 @@ def family(name: str) -> Callable[[Family], Family]:
 
 @functools.cache
 def _load_families() -> None:
-    from stillframe.trace import attention, branches, direct, loops, regions  # noqa: F401
+    from stillframe.trace import (  # noqa: F401
+        attention,
+        autograd_functions,
+        branches,
+        direct,
+        loops,
+        regions,
+    )
 
 
 def intercepted(recorder: Recorder) -> contextlib.AbstractContextManager[None]:

@@ -23,7 +23,7 @@ from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import ShapeEnv, to_size
 from stillframe.shapes.node import SymNode
 from stillframe.symbolic import Expr
-from stillframe.trace import autocast, folding, higher_order, operators
+from stillframe.trace import autocast, autograd_functions, folding, higher_order, operators
 from stillframe.trace import layout_changes as _layout_changes  # noqa: F401  (register themselves)
 from stillframe.trace import transformer as _transformer  # noqa: F401
 from stillframe.trace.functions import FunctionMode
@@ -60,6 +60,7 @@ class Recorder:
         notes: what a reader of the graph should know.
         is_differentiating: a subgraph is run for its gradient.
         meets_autocast: there was an autocast region, maybe one around the run.
+        inside_function: the forward of a ``torch.autograd.Function`` is being run.
         written: fakes that an in-place operator changed, by identity.
         state_values: the real buffers and constants behind fakes, by identity of the fake.
         checked_values: of these, the integers that the program relies on and checks.
@@ -92,6 +93,7 @@ class Recorder:
         self.notes: list[str] = []
         self.is_differentiating = False
         self.meets_autocast = False
+        self.inside_function = False
         self.functions = FunctionMode(self)
         self.mode = RecordingMode(self)
         self.written: dict[int, FakeTensor] = {}
@@ -120,7 +122,7 @@ class Recorder:
                 torch_private.autocast_cache_disabled(),
                 higher_order.intercepted(self),
                 torch_private.autocast_watched(self._note_autocast),
-                torch_private.autograd_functions_watched(self._note_autograd_function),
+                torch_private.autograd_functions_watched(self._apply_function),
                 self.reads.watching(),
                 self.objects.answered(),
                 torch_private.below_autograd(),
@@ -450,12 +452,9 @@ class Recorder:
         self.meets_autocast = True
         self.reads.note("autocast")
 
-    def _note_autograd_function(self, cls: type) -> None:
-        """Before dispatch only the forward of an ``autograd.Function`` is seen."""
-        self.note(
-            f"{cls.__qualname__} is a torch.autograd.Function: the program has the operators of "
-            "its forward, and gradients through the program are theirs; its own backward is lost"
-        )
+    def _apply_function(self, cls: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
+        """A ``torch.autograd.Function`` is a node with its forward and its backward."""
+        return autograd_functions.apply(self, cls, args, run)
 
     def note(self, text: str) -> None:
         """Tell a reader of the graph something, once."""

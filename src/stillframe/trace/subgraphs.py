@@ -55,6 +55,7 @@ class Subgraph:
         recorder: records the trace; its present graph is the one outside.
         owner: what the function belongs to, for errors: ``"torch.cond"``.
         may_copy: a result that is an operand, or a view of one, is copied; else it is refused.
+        keeps_aliases: such a result is returned as it is.
 
     Attributes:
         graph, root: the graph, and the module that holds its own subgraphs.
@@ -69,8 +70,11 @@ class Subgraph:
             backward is not in the graph.
     """
 
-    def __init__(self, recorder: Recorder, owner: str, *, may_copy: bool = True) -> None:
+    def __init__(
+        self, recorder: Recorder, owner: str, *, may_copy: bool = True, keeps_aliases: bool = False
+    ) -> None:
         self.recorder = recorder
+        self.keeps_aliases = keeps_aliases
         self.may_copy = may_copy
         self.owner = owner
         self.graph = torch.fx.Graph()
@@ -100,6 +104,8 @@ class Subgraph:
         *,
         nodes: Sequence[Any] = (),
         bare: bool = False,
+        nested: bool = False,
+        listening: bool = True,
     ) -> Subgraph:
         """Run ``function(*values)`` and keep its operators here.
 
@@ -109,48 +115,73 @@ class Subgraph:
             nodes: the operands that the values stand for; placeholders of programs have their
                 names.
             bare: the graph returns its only result itself, and no tuple of it.
+            nested: the graph returns the containers of the result, and no flat tuple.
+            listening: operators that the function runs are recorded; else it records by itself.
 
         Raises:
             SideEffectError: the function changes a tensor that it did not make.
             NotSupported: a result that a graph cannot return.
         """
         recorder, env = self.recorder, self.recorder.env
-        with self._opened(), env.forgetting(assumed):
-            before = set(env.symbols)
+        with self._opened(listening), env.forgetting(assumed):
+            before = len(env.given_out)
             for i, value in enumerate(values):
                 self._add_input(value, self._input_name(i, nodes))
             result = function(*values)
-            leaves, self.out_spec = pytree.tree_flatten(result)
+            leaves, spec = pytree.tree_flatten(result)
+            self.out_spec = spec
             operands = [self._output(leaf) for leaf in leaves]
             recorder.flush_asserts()
-            bare = bare and len(operands) == 1
-            output = self.graph.output(operands[0] if bare else tuple(operands))
-            recorder.describe(output, self.outputs[0] if bare else tuple(self.outputs))
-            self.own_symbols = frozenset(set(env.symbols) - before)
+
+            def arranged(leaves: list[Any]) -> Any:
+                if nested:
+                    return pytree.tree_unflatten(leaves, spec)
+                return leaves[0] if bare and len(leaves) == 1 else tuple(leaves)
+
+            output = self.graph.output(arranged(operands))
+            recorder.describe(output, arranged(self.outputs))
+            self.own_symbols = frozenset(env.given_out[before:])
             recorder.inner_symbols |= self.own_symbols
             self.ranges = [tuple(env.facts.range_of(s) for s in _sizes(v)) for v in self.outputs]
         return self
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[None]:
+    def _opened(self, listening: bool) -> Iterator[None]:
         """The recorder works here; outside, it then finds everything as it was."""
         recorder = self.recorder
         recorder.flush_asserts()
-        here = Place(self.graph, self.symbols, self.root, self)
         watched = torch_private.autograd_functions_watched(self._note_own_backward)
-        with (
-            recorder.working_on(here), recorder.answering_with_fakes(), recorder.listening(),
-            watched,
-        ):  # fmt: skip
+        heard = recorder.listening() if listening else contextlib.nullcontext()
+        with recorder.working_on(self.place), recorder.answering_with_fakes(), heard, watched:
             try:
                 yield
             finally:
                 for fake, held in reversed(self._rebound):
                     fake.fx_node = held
 
-    def _note_own_backward(self, cls: type) -> None:
+    @property
+    def place(self) -> Place:
+        """Where the recorder makes the nodes of this graph."""
+        return Place(self.graph, self.symbols, self.root, self)
+
+    def reopen(self) -> Any:
+        """Take the output off again, so that nodes can follow; returns what it returned."""
+        output = next(reversed(self.graph.nodes))
+        returned = output.args[0]
+        self.graph.erase_node(output)
+        return returned
+
+    def finish(self, returned: Any) -> None:
+        """Return these nodes, in containers, from a graph that was reopened."""
+        output = self.graph.output(returned)
+        output.meta["val"] = pytree.tree_map(
+            lambda v: v.meta["val"] if isinstance(v, torch.fx.Node) else v, returned
+        )
+
+    def _note_own_backward(self, cls: Any, args: Any, run: Any) -> Any:
         if cls is not Tie:
             self.own_backward = cls.__qualname__
+        return NotImplemented
 
     def _input_name(self, i: int, nodes: Sequence[Any]) -> str:
         node = nodes[i] if i < len(nodes) else None
@@ -189,7 +220,7 @@ class Subgraph:
                 )
             node = self.recorder.operand(leaf)
             fake = self.recorder.fake_mode.adopt(leaf)
-            if id(fake.storage_) in self._outside:
+            if id(fake.storage_) in self._outside and not self.keeps_aliases:
                 if not self.may_copy:
                     raise self._refused(
                         "returns a tensor from outside, or a view of one",
@@ -223,9 +254,13 @@ class Subgraph:
         if not isinstance(outer, torch.fx.Node):
             return outer
         if isinstance(value, torch.Tensor):
-            storage = self.recorder.fake_mode.adopt(value).storage_
-            self._outside[id(storage)] = storage
+            self.note_outside(value)
         return self.placeholder_of(outer, value)
+
+    def note_outside(self, value: torch.Tensor) -> None:
+        """The memory of a tensor is not this graph's own."""
+        storage = self.recorder.fake_mode.adopt(value).storage_
+        self._outside[id(storage)] = storage
 
     def capture_tensor(self, value: torch.Tensor) -> torch.fx.Node:
         """The placeholder here of a tensor from outside."""

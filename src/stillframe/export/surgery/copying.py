@@ -16,7 +16,7 @@ import torch
 
 from stillframe import torch_private
 from stillframe.errors import NotSupported
-from stillframe.export.decompose import environment_of, may_show
+from stillframe.export.decompose import environment_of
 from stillframe.export.door import Door
 from stillframe.export.listing import value_text
 from stillframe.export.program import CORE, TRAINING, ExportedProgram
@@ -25,6 +25,7 @@ from stillframe.export.signature import (
     InputSpec,
     OutputKind,
 )
+from stillframe.export.subgraphs import may_show
 from stillframe.export.surgery.memory import Memory, storages
 from stillframe.export.surgery.recorders import EditRecorder, FunctionalEditRecorder
 from stillframe.export.surgery.state import BroughtState

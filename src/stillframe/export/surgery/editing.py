@@ -201,7 +201,7 @@ class Editor(GraphCopy):
         if isinstance(recorder, FunctionalEditRecorder):
             self._check_functional(recorder)
             if recorder.loses_gradients:
-                forbid_gradients(graph)
+                forbid_gradients(graph, recorder.subgraphs)
         recorder.finish()
         for inner in recorder.subgraphs:
             passes.run(inner)
