@@ -309,10 +309,7 @@ def test_a_loss_of_gradients_reaches_inside() -> None:
 
 # -- joint graphs ---------------------------------------------------------------------------------
 
-NO_GRADIENT = {
-    "loop", "loop_without_a_step", "loop_over_a_view", "integers_until_a_number", "cond_in_a_loop",
-    "steps_of_a_loop", "prefixes",
-}  # fmt: skip
+NO_GRADIENT = {"integers_until_a_number", "prefixes"}  # refused by type
 
 
 class Loss(nn.Module):
@@ -331,7 +328,7 @@ class Loss(nn.Module):
 def test_joint_graphs(name: str) -> None:
     program = sf.export(Loss(name, None), (EXAMPLE,), dynamic_shapes=({0: sf.Dim.AUTO},))
     if name in NO_GRADIENT:
-        with pytest.raises(sf.NotSupported, match="The gradient of .* is not supported yet"):
+        with pytest.raises(sf.NotSupported):
             program.joint(0)
         return
     step = program.joint(0).module()
