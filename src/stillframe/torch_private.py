@@ -675,3 +675,46 @@ def primitive_body(op: torch._ops.OpOverload) -> Callable[..., Any]:
     """What an operator of the ``prims`` namespace is in terms of others."""
     body: Callable[..., Any] = op.impl_aten  # type: ignore[attr-defined]
     return body
+
+
+# -- what guards look at ---------------------------------------------------------------------------
+
+
+def dispatch_keys(tensor: torch.Tensor) -> int:
+    """The dispatch keys of a tensor as one number."""
+    return int(torch._C._dispatch_keys(tensor).raw_repr())
+
+
+# Where torch's ``mark_dynamic`` and its relatives write on a tensor which dims they are about.
+DIM_MARKS = (
+    "_dynamo_dynamic_indices",
+    "_dynamo_weak_dynamic_indices",
+    "_dynamo_unbacked_indices",
+    "_dynamo_strict_unbacked_indices",
+    "_dynamo_static_indices",
+)
+
+# Whether overriding of functions is on in this thread: all of it, or for modes or subclasses only.
+torch_function_state: Callable[[], Any] = torch._C._get_torch_function_state
+set_torch_function_state: Callable[[Any], None] = torch._C._set_torch_function_state
+
+
+def torch_function_enabled() -> Any:
+    """The state of :data:`torch_function_state` in which everything is on."""
+    return torch._C._TorchFunctionState.ENABLED
+
+
+def default_device_of(mode: Any) -> torch.device | None:
+    """The device of a function mode that ``torch.set_default_device`` made, else None."""
+    from torch.utils._device import DeviceContext
+
+    return mode.device if type(mode) is DeviceContext else None
+
+
+def fsdp_training_state(module: torch.nn.Module) -> Any:
+    """What FSDP is doing with a module that it manages; None if it does not manage it."""
+    get_state = getattr(module, "_get_fsdp_state", None)
+    if get_state is None:
+        return getattr(module, "training_state", None)
+    group = get_state()._fsdp_param_group
+    return None if group is None else group._training_state

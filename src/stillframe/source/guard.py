@@ -153,11 +153,12 @@ class Guard:
         """
         self.guard_types = [*(self.guard_types or ()), guard_type]
         self.code_list = [*(self.code_list or ()), *code_list]
-        if self.guarded_class_weakref not in (guarded_class, None):
+        known = self.guarded_class_weakref
+        if known is not None and _referent(known) is not _referent(guarded_class):
             raise InternalError(f"a guard on {self.name} of two classes")
         self.guarded_class_weakref = guarded_class
-        known = self.obj_weakref
-        if known is not None and known is not obj_weakref and not _same_referent(known, obj_weakref):
+        earlier = _referent(self.obj_weakref)
+        if earlier is not None and earlier is not _referent(obj_weakref):
             raise InternalError(f"a guard on {self.name} of two objects")
         self.obj_weakref = obj_weakref
 
@@ -202,12 +203,9 @@ def shown_reference(reference: Any) -> str:
     return f"<weakref to {type(referent).__name__} at {id(referent):#x}>"
 
 
-def _same_referent(known: Any, other: Any) -> bool:
-    """Whether two references are to one object, or ``known`` is to one that has died."""
-    referent = known() if isinstance(known, weakref.ref) else known
-    if referent is None:
-        return True
-    return referent is (other() if isinstance(other, weakref.ref) else other)
+def _referent(reference: Any) -> Any:
+    """What a weak reference refers to, None if that has died; anything else stands for itself."""
+    return reference() if isinstance(reference, weakref.ref) else reference
 
 
 def _same_function(a: Any, b: Any) -> bool:
