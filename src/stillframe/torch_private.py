@@ -680,10 +680,8 @@ def primitive_body(op: torch._ops.OpOverload) -> Callable[..., Any]:
 # -- what guards look at ---------------------------------------------------------------------------
 
 
-def dispatch_keys(tensor: torch.Tensor) -> int:
-    """The dispatch keys of a tensor as one number."""
-    return int(torch._C._dispatch_keys(tensor).raw_repr())
-
+# The dispatch keys of a tensor, a set that can be compared.
+dispatch_keys: Callable[[torch.Tensor], Any] = torch._C._dispatch_keys
 
 # Where torch's ``mark_dynamic`` and its relatives write on a tensor which dims they are about.
 DIM_MARKS = (
@@ -695,13 +693,12 @@ DIM_MARKS = (
 )
 
 # Whether overriding of functions is on in this thread: all of it, or for modes or subclasses only.
-torch_function_state: Callable[[], Any] = torch._C._get_torch_function_state
-set_torch_function_state: Callable[[Any], None] = torch._C._set_torch_function_state
+torch_function_state: Callable[[], Any] = vars(torch._C)["_get_torch_function_state"]
+set_torch_function_state: Callable[[Any], None] = vars(torch._C)["_set_torch_function_state"]
 
 
-def torch_function_enabled() -> Any:
-    """The state of :data:`torch_function_state` in which everything is on."""
-    return torch._C._TorchFunctionState.ENABLED
+# How many function modes are active in this thread: cheap, for the usual case of none.
+count_function_modes: Callable[[], int] = torch._C._len_torch_function_stack
 
 
 def default_device_of(mode: Any) -> torch.device | None:

@@ -190,19 +190,12 @@ class GuardBuilder(GuardBuilderBase):
         name = guard.kind.lower()
         text = f"{self.bind(name, probe)}() == {self.bind(f'known_{name}', [memory])}[0]"
         guard.set_export_info(guard.kind, None, [text], None)
-        expected = f"is {describe_state(memory)}"
-        self.ambient.append(
-            Step(guard, text, expected=expected, sees=lambda: describe_state(probe()))
-        )
+        expected = f"is {shown(memory)}"
+        self.ambient.append(Step(guard, text, expected=expected, sees=lambda: shown(probe())))
 
     def tensor(self, guard: Guard) -> None:
         """The guard is on a tensor: it aliases the others as it did."""
         self._tensors.append(guard)
-
-
-def describe_state(state: Any) -> str:
-    """A piece of global state for a message."""
-    return shown(state)
 
 
 class Checks:

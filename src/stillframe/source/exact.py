@@ -108,6 +108,4 @@ def _found(cls: type) -> Callable[[Any], Hashable]:
         form = find(cls)
         if form is not None:
             return form
-    raise NoExactForm(
-        f"values of {cls.__module__}.{cls.__qualname__} have no equality to rely on"
-    )
+    raise NoExactForm(f"values of {cls.__module__}.{cls.__qualname__} have no equality to rely on")

@@ -17,8 +17,9 @@ from torch.utils import deterministic
 from stillframe import torch_private
 from stillframe.context import GLOBAL_STATE_KEYS, Setting
 from stillframe.errors import InternalError
-from stillframe.guards.kinds.registry import Builder, Kind, describe, register
-from stillframe.source import Guard, GlobalStateSource, chain
+from stillframe.guards.kinds.registry import Builder, register
+from stillframe.source import GlobalStateSource, Guard, chain
+from stillframe.source.base import shown
 from stillframe.source.places import FSDPNNModuleSource
 
 # -- probes ----------------------------------------------------------------------------------------
@@ -41,9 +42,20 @@ def _torch_function_state() -> tuple[Any, ...]:
 
     The mode of a default device counts by its device: ``with torch.device(...)`` makes a new one.
     """
+    state = torch_private.torch_function_state()
+    if not torch_private.count_function_modes():
+        return (state,)
     modes = torch_private.function_modes()
-    seen = [torch_private.default_device_of(mode) or mode for mode in modes]
-    return torch_private.torch_function_state(), *seen
+    return state, *(torch_private.default_device_of(mode) or mode for mode in modes)
+
+
+def _default_device() -> torch.device | None:
+    """The device of the innermost mode that sets one; None without."""
+    if not torch_private.count_function_modes():
+        return None
+    modes = reversed(torch_private.function_modes())
+    found = (torch_private.default_device_of(mode) for mode in modes)
+    return next((device for device in found if device is not None), None)
 
 
 _AUTOCAST_DEVICES = (
@@ -99,7 +111,7 @@ class AmbientKind:
     def __init__(self, name: str, probe: Callable[[], Any]) -> None:
         self.name = self.__name__ = name
         self.probe = probe
-        self.__code__ = probe.__code__  # type: ignore[attr-defined]
+        self.__code__ = probe.__code__
 
     def __call__(self, builder: Builder, guard: Guard) -> None:
         builder.require_globally(guard, self.probe, self.probe())
@@ -118,31 +130,12 @@ DETERMINISTIC_ALGORITHMS = register(
     AmbientKind("DETERMINISTIC_ALGORITHMS", _deterministic_algorithms)
 )
 TORCH_FUNCTION_STATE = register(AmbientKind("TORCH_FUNCTION_STATE", _torch_function_state))
-DEFAULT_DEVICE = register(AmbientKind("DEFAULT_DEVICE", torch.get_default_device))
+DEFAULT_DEVICE = register(AmbientKind("DEFAULT_DEVICE", _default_device))
 DEFAULT_DTYPE = register(AmbientKind("DEFAULT_DTYPE", _probe(torch.get_default_dtype)))
 AUTOCAST = register(AmbientKind("AUTOCAST", _autocast))
 
 
-class _Backend(AmbientKind):
-    """The backend is compared by identity: it may be any object."""
-
-    def __call__(self, builder: Builder, guard: Guard) -> None:
-        chosen = current_backend()
-        builder.require_globally(guard, lambda: current_backend() is chosen, True)
-
-
-BACKEND = register(_Backend("BACKEND", current_backend))
-
-_FSDP_STATE = Kind(
-    "FSDP_TRAINING_STATE",
-    torch_private.fsdp_training_state,
-    lambda variable, state, bind: [
-        f"{bind('fsdp_training_state', torch_private.fsdp_training_state)}({variable})"
-        f" is {bind('state', state)}"
-    ],
-    lambda state: f"is managed by FSDP in the state {state}",
-    lambda module: describe(torch_private.fsdp_training_state(module)),
-)
+BACKEND = register(AmbientKind("BACKEND", current_backend))
 
 
 def FSDP_TRAINING_STATE(builder: Builder, guard: Guard) -> None:
@@ -153,13 +146,15 @@ def FSDP_TRAINING_STATE(builder: Builder, guard: Guard) -> None:
         for source in chain(other.originating_source)
         if isinstance(source, FSDPNNModuleSource)
     )
+    probe = torch_private.fsdp_training_state
     for source in modules:
-        state = torch_private.fsdp_training_state(builder.value(source))
+        state = probe(builder.value(source))
+        asked = f"{builder.bind('fsdp_training_state', probe)}({builder.read(source)})"
         builder.require(
             guard,
-            _FSDP_STATE.conditions(builder.read(source), state, builder.bind),
-            _FSDP_STATE.says(state),
-            _FSDP_STATE.sees,
+            [f"{asked} is {builder.bind('state', state)}"],
+            f"{source.name()} is in the state {state} of FSDP",
+            lambda module: shown(probe(module)),
             (source,),
         )
 

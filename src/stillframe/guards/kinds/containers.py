@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import operator
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ def _is_sized(variable: str, memory: tuple[type, int], bind: Bind) -> list[str]:
     return [f"type({variable}) is {bind(cls.__name__, cls)}", f"len({variable}) == {length}"]
 
 
-def _sees_length(value: Any) -> str:
+def _sees_length(value: Any, memory: Any) -> str:
     length = f" of length {len(value)}" if hasattr(type(value), "__len__") else ""
     return f"{class_name(type(value))}{length}"
 
@@ -36,13 +37,13 @@ SEQUENCE_LENGTH = register(
     )
 )
 
-_TUPLE_ITERATOR = type(iter(()))
+_TUPLE_ITERATOR: type = type(iter(()))
 
 
 def _items_left(iterator: Any) -> int:
     if type(iterator) is not _TUPLE_ITERATOR:
         raise InternalError(f"not the iterator of a tuple: {describe(iterator)}")
-    return int(iterator.__length_hint__())
+    return operator.length_hint(iterator)
 
 
 def _has_left(variable: str, left: int, bind: Bind) -> list[str]:
@@ -135,7 +136,7 @@ def _says_keys(memory: Keys) -> str:
     return f"is a {class_name(memory.cls)} with the keys {memory.text} {order}"
 
 
-def _sees_keys(value: Any) -> str:
+def _sees_keys(value: Any, memory: Any) -> str:
     if not isinstance(value, dict):
         return describe(value)
     keys = ", ".join(shown(key) for key in keys_of(value))
@@ -182,8 +183,9 @@ DICT_VERSION = register(
         "DICT_VERSION",
         Untouched,
         _is_untouched,
-        lambda memory: f"has not been written to: the keys {memory.keys.text} in this order, "
-        "and their values",
+        lambda memory: (
+            f"has not been written to: the keys {memory.keys.text} in this order, and their values"
+        ),
         _sees_keys,
     )
 )

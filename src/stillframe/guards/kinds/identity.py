@@ -67,7 +67,7 @@ def _says_same(memory: Reference) -> str:
     return f"is the very object: {memory.text}"
 
 
-def _sees_object(value: Any) -> str:
+def _sees_object(value: Any, memory: Any = None) -> str:
     return f"{describe(value)} at {id(value):#x}"
 
 
@@ -146,7 +146,7 @@ def _says_module(memory: tuple[Reference, bool]) -> str:
     return f"is the very module in {mode} mode: {memory[0].text}"
 
 
-def _sees_module(value: Any) -> str:
+def _sees_module(value: Any, memory: Any) -> str:
     training = getattr(value, "training", None)
     return f"{_sees_object(value)}, training={describe(training)}"
 
@@ -195,7 +195,7 @@ NAME_MATCH = register(
         _name,
         lambda variable, name, bind: [f"{variable}.__name__ == {name!r}"],
         lambda name: f"is called {name!r}",
-        lambda value: describe(getattr(value, "__name__", None)),
+        lambda value, memory: describe(getattr(value, "__name__", None)),
     )
 )
 
@@ -221,25 +221,23 @@ HASATTR = register(
 # -- there or not ----------------------------------------------------------------------------------
 
 
-def _constant_condition(
-    name: str, condition: str, holds: Callable[[Any], bool], says: str
-) -> Kind:
+def _constant_condition(name: str, condition: str, holds: Callable[[Any], bool], says: str) -> Kind:
     """A kind that remembers nothing: the condition is about ``{}``, the value."""
 
     def remember(value: Any) -> None:
         if not holds(value):
             raise _fails(name, f"found {describe(value)}")
 
-    return Kind(name, remember, lambda variable, _, bind: [condition.format(variable)], lambda _: says)
+    return Kind(
+        name, remember, lambda variable, _, bind: [condition.format(variable)], lambda _: says
+    )
 
 
 NONE_MATCH = register(
     _constant_condition("NONE_MATCH", "{} is None", lambda v: v is None, "is None")
 )
 NOT_NONE_MATCH = register(
-    _constant_condition(
-        "NOT_NONE_MATCH", "{} is not None", lambda v: v is not None, "is not None"
-    )
+    _constant_condition("NOT_NONE_MATCH", "{} is not None", lambda v: v is not None, "is not None")
 )
 BOOL_FALSE = register(
     _constant_condition("BOOL_FALSE", "not {}", lambda v: not v, "is empty or false")

@@ -65,7 +65,7 @@ class Kind:
         remember: ``(value, **parameters)`` -> what the guard remembers.
         conditions: ``(variable, memory, bind)`` -> Python expressions that must be true.
         says: memory -> what was expected, to go on a sentence that begins with the place.
-        sees: value -> what was found instead.
+        sees: ``(value, memory)`` -> what was found instead.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class Kind:
         remember: Callable[..., Any],
         conditions: Callable[[str, Any, Bind], list[str]],
         says: Callable[[Any], str],
-        sees: Callable[[Any], str] | None = None,
+        sees: Callable[[Any, Any], str] | None = None,
     ) -> None:
         self.name = self.__name__ = name
         self.remember = remember
         self.conditions = conditions
         self.says = says
-        self.sees = sees or describe
+        self.sees = sees or (lambda value, memory: describe(value))
 
     @property
     def __code__(self) -> CodeType | None:
@@ -96,7 +96,7 @@ class Kind:
             guard,
             self.conditions(variable, memory, builder.bind),
             self.says(memory),
-            self.sees,
+            lambda found: self.sees(found, memory),
             (source,),
         )
 
@@ -147,4 +147,6 @@ def describe(value: Any) -> str:
 
 def class_name(cls: type) -> str:
     """The name of a class, with its module unless that is builtins."""
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    return (
+        cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    )

@@ -75,7 +75,11 @@ def _numbers_are_numbers(builder: Builder, guard: Guard, places: _Places) -> Non
         if not isinstance(source, TensorPropertySource):
             variable = builder.read(source)
             builder.require(
-                guard, [f"type({variable}) is {sym.sort}"], f"is of class {sym.sort}", None, (source,)
+                guard,
+                [f"type({variable}) is {sym.sort}"],
+                f"is of class {sym.sort}",
+                None,
+                (source,),
             )
 
 
@@ -92,9 +96,7 @@ def _ranges(builder: Builder, guard: Guard, env: ShapeEnv, places: _Places) -> N
         before = "" if lower is None else f"{int(lower)} <= "
         after = "" if upper is None else f" <= {int(upper)}"
         text = f"{before}{builder.read(source)}{after}"
-        builder.require(
-            guard, [text], f"is in {before}{source.name()}{after}", None, (source,)
-        )
+        builder.require(guard, [text], f"is in {before}{source.name()}{after}", None, (source,))
 
 
 def _equal_places(builder: Builder, guard: Guard, places: _Places) -> None:
@@ -110,9 +112,7 @@ def _equal_places(builder: Builder, guard: Guard, places: _Places) -> None:
         if not isinstance(source, TensorPropertySource):
             sort = number.sort if isinstance(number, Expr) else type(number).__name__
             conditions.insert(0, f"type({variable}) is {sort}")
-        builder.require(
-            guard, conditions, f"equals {shown}", _sees_numbers, (source, *involved)
-        )
+        builder.require(guard, conditions, f"equals {shown}", _sees_numbers, (source, *involved))
 
 
 def _conditions(env: ShapeEnv, places: _Places) -> Iterator[tuple[Expr, tuple[str, ...]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -67,15 +67,15 @@ class TensorPicture:
     """What the capture relied on in a tensor.
 
     Attributes:
-        keys: its dispatch keys as a number; they tell the backend, the layout's family, conjugate
-            and negative bits, whether autograd takes part.
+        keys: its dispatch keys; they tell the backend, the layout's family, conjugate and negative
+            bits, whether autograd takes part.
         sizes, strides: None where the capture holds for any; strides are None for layouts that
             have none.
         marks: ``(mark, dim)``: the dims that the user has marked as dynamic, static, unbacked.
     """
 
     cls: type
-    keys: int
+    keys: Any
     dtype: torch.dtype
     device: torch.device
     layout: torch.layout
@@ -136,21 +136,21 @@ def picture(
 
 
 def _matches(variable: str, memory: TensorPicture, bind: Bind) -> list[str]:
-    keys, device = memory.keys, memory.device
+    device = memory.device
     is_there = f"{variable}.device == {bind('device', device)}"
     if device == torch.device("cpu"):
         is_there = f"{variable}.is_cpu"
     return [
         f"type({variable}) is {bind(memory.cls.__name__, memory.cls)}",
-        f"{bind('dispatch_keys', torch_private.dispatch_keys)}({variable}) == {keys}",
+        f"{bind('dispatch_keys', torch_private.dispatch_keys)}({variable})"
+        f" == {bind('keys', memory.keys)}",
         f"{variable}.dtype is {bind(str(memory.dtype), memory.dtype)}",
         is_there,
         f"{variable}.layout is {bind(str(memory.layout), memory.layout)}",
         f"{variable}.requires_grad is {memory.requires_grad}",
         *_numbers(f"{variable}.shape", memory.sizes),
         *([] if memory.strides is None else _numbers(f"{variable}.stride()", memory.strides)),
-        f"{bind('no_further_marks', _no_further_marks)}"
-        f"({variable}, {bind('marks', memory.marks)})",
+        f"{bind('no_further_marks', _no_further_marks)}({variable}, {bind('marks', memory.marks)})",
     ]
 
 
@@ -163,27 +163,42 @@ def _numbers(text: str, pattern: Pattern) -> list[str]:
 
 
 def _says(memory: TensorPicture) -> str:
-    return f"is {_in_words(memory)}"
+    return (
+        f"is a {class_name(memory.cls)} of sizes {_shown(memory.sizes)}, {memory.dtype}, "
+        f"on {memory.device}"
+    )
 
 
-def _sees(value: Any) -> str:
+def _sees(value: Any, memory: TensorPicture) -> str:
+    """The fields in which a tensor differs."""
     if not isinstance(value, torch.Tensor) or value.is_nested:
         return describe(value)
-    return _in_words(picture(value))
+    found = picture(value)
+    different = [
+        f"{field.name} {_shown(now)} and not {_shown(before)}"
+        for field in fields(memory)
+        if not _allows(before := getattr(memory, field.name), now := getattr(found, field.name))
+    ]
+    return "; ".join(different) or "the same metadata"
 
 
-def _in_words(memory: TensorPicture) -> str:
-    def numbers(pattern: Pattern) -> str:
-        return f"({', '.join('*' if n is None else str(n) for n in pattern)})"
+def _allows(before: Any, now: Any) -> bool:
+    """Whether a field of a picture may be ``now``."""
+    if isinstance(before, tuple) and isinstance(now, tuple):
+        same = len(before) == len(now)
+        return same and all(b is None or b == n for b, n in zip(before, now, strict=True))
+    if isinstance(before, frozenset):
+        return bool(now <= before)
+    return bool(now == before)
 
-    strides = "" if memory.strides is None else f", strides {numbers(memory.strides)}"
-    grad = "a gradient" if memory.requires_grad else "no gradient"
-    marks = ", ".join(f"{mark}: {dim}" for mark, dim in sorted(memory.marks))
-    return (
-        f"a {class_name(memory.cls)} of sizes {numbers(memory.sizes)}{strides}, {memory.dtype}, "
-        f"on {memory.device}, {memory.layout}, asking for {grad}, "
-        f"dispatch keys {memory.keys:#x}" + (f", marked {marks}" if marks else "")
-    )
+
+def _shown(value: Any) -> str:
+    """A field of a picture as text."""
+    if isinstance(value, tuple):
+        return f"({', '.join('*' if n is None else str(n) for n in value)})"
+    if isinstance(value, frozenset):
+        return ", ".join(f"{mark} of dim {dim}" for mark, dim in sorted(value)) or "none"
+    return class_name(value) if isinstance(value, type) else str(value)
 
 
 class _TensorMatch(Kind):
@@ -202,7 +217,7 @@ DATA_PTR_MATCH = register(
         lambda tensor: tensor.data_ptr(),
         lambda variable, address, bind: [f"{variable}.data_ptr() == {address}"],
         lambda address: f"is at the address {address:#x}",
-        lambda tensor: f"the address {tensor.data_ptr():#x}",
+        lambda tensor, _: f"the address {tensor.data_ptr():#x}",
     )
 )
 
@@ -212,12 +227,16 @@ DATA_PTR_MATCH = register(
 def aliases(*tensors: torch.Tensor) -> tuple[tuple[int, int], ...]:
     """For each tensor, which is the first that is the same object, and the first in its memory.
 
-    Two tensors in one storage count as aliases, whether or not they overlap there.
+    Two tensors in one storage count as aliases, whether or not they overlap there. Nothing is
+    listed where all are apart, which is the usual case and the cheap one.
     """
-    objects: dict[int, int] = {}
-    memories: dict[int, int] = {}
+    memory = [_memory(t) for t in tensors]
+    if len({*memory}) == len(tensors):
+        return ()
+    first: dict[int, int] = {}
+    first_there: dict[int, int] = {}
     return tuple(
-        (objects.setdefault(id(t), i), memories.setdefault(_memory(t), i))
+        (first.setdefault(id(t), i), first_there.setdefault(memory[i], i))
         for i, t in enumerate(tensors)
     )
 
@@ -239,7 +258,9 @@ def alias_conditions(builder: Builder, guards: Sequence[Guard]) -> None:
         return
     memory = aliases(*(builder.value(source) for source in sources))
     variables = ", ".join(builder.read(source) for source in sources)
-    condition = f"{builder.bind('aliases', aliases)}({variables}) == {builder.bind('known', memory)}"
+    condition = (
+        f"{builder.bind('aliases', aliases)}({variables}) == {builder.bind('known', memory)}"
+    )
     builder.require(
         guards[-1],
         [condition],
@@ -255,6 +276,8 @@ def _other_aliases(
     found: Sequence[tuple[int, int]],
 ) -> str:
     """The first place where the aliases differ, in words."""
+    apart = tuple((i, i) for i in range(len(sources)))
+    known, found = known or apart, found or apart
     for i, (before, now) in enumerate(zip(known, found, strict=True)):
         if before == now:
             continue

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stillframe.guards.kinds.identity import ID_MATCH, Reference
-from stillframe.guards.kinds.registry import Bind, Kind, describe, register
+from stillframe.guards.kinds.registry import Bind, Kind, register
 from stillframe.source.base import shown
 from stillframe.source.exact import exact_form
 
@@ -42,7 +42,13 @@ def _is_equal(variable: str, memory: Equal, bind: Bind) -> list[str]:
 
 
 EQUALS_MATCH = register(
-    Kind("EQUALS_MATCH", _equal, _is_equal, lambda m: f"equals {m.text}", shown)
+    Kind(
+        "EQUALS_MATCH",
+        _equal,
+        _is_equal,
+        lambda m: f"equals {m.text}",
+        lambda value, m: shown(value),
+    )
 )
 
 
@@ -64,6 +70,4 @@ def _says_constant(memory: Equal | Reference) -> str:
     return f"is {memory.text}" if not memory.is_weak else ID_MATCH.says(memory)
 
 
-CONSTANT_MATCH = register(
-    Kind("CONSTANT_MATCH", _constant, _is_constant, _says_constant, describe)
-)
+CONSTANT_MATCH = register(Kind("CONSTANT_MATCH", _constant, _is_constant, _says_constant))
