@@ -89,7 +89,8 @@ class GuardBuilder(GuardBuilderBase):
         alias_conditions(self, self._tensors)
         for expr in env_exprs:
             self._env_expr(expr)
-        return Checks(self.ambient, self.steps, self.names)
+        untouched = self.bind("no_torch_function", torch_private.no_torch_function)
+        return Checks(self.ambient, self.steps, self.names, untouched)
 
     def _env_expr(self, expr: GuardEnvExpr) -> None:
         if not isinstance(expr, DuplicateInputs):
@@ -207,11 +208,17 @@ class Checks:
     """
 
     def __init__(
-        self, ambient: Sequence[Step], steps: Sequence[Step], names: Mapping[str, Any]
+        self,
+        ambient: Sequence[Step],
+        steps: Sequence[Step],
+        names: Mapping[str, Any],
+        untouched: str,
     ) -> None:
+        """Args: the steps; the names that they use, ``untouched`` the one of the context in which
+        no function mode sees what is read."""
         self._ambient, self._steps = tuple(ambient), tuple(steps)
-        self._names = {**names, "_untouched": torch_private.no_torch_function}
-        self.text = _function_text(self._ambient, self._steps)
+        self._names = dict(names)
+        self.text = _function_text(self._ambient, self._steps, untouched)
         self.holds: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = self._compiled()
 
     def _compiled(self) -> Any:
@@ -272,11 +279,11 @@ def shown_error(error: Exception) -> str:
         return "..."
 
 
-def _function_text(ambient: Sequence[Step], steps: Sequence[Step]) -> str:
+def _function_text(ambient: Sequence[Step], steps: Sequence[Step], untouched: str) -> str:
     lines = ["def holds(L, G):", "    try:"]
     lines += _tests([step.text for step in ambient], 8)
     if steps:
-        lines.append("        with _untouched():")
+        lines.append(f"        with {untouched}():")
         pending: list[str] = []
         for step in steps:
             if step.variable:
