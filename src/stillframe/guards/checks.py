@@ -11,6 +11,7 @@ function mode and no override of a tensor subclass sees the reads.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -170,8 +171,11 @@ class GuardBuilder(GuardBuilderBase):
     ) -> None:
         """Add conditions, which must hold from here on; see :class:`Builder`."""
         self._conditions(guard, conditions, expected, sees, sources)
-        classes = [type(self.value(s)) for s in sources[:1]]
-        guard.set_export_info(guard.kind, classes[0] if classes else None, list(conditions), None)
+        cls = obj = None
+        if guard.originating_source in sources:
+            value = self.value(guard.originating_source)
+            cls, obj = type(value), weak_reference(value)
+        guard.set_export_info(guard.kind, cls, list(conditions), obj)
 
     def _conditions(
         self,
@@ -191,7 +195,7 @@ class GuardBuilder(GuardBuilderBase):
         name = guard.kind.lower()
         text = f"{self.bind(name, probe)}() == {self.bind(f'known_{name}', [memory])}[0]"
         guard.set_export_info(guard.kind, None, [text], None)
-        expected = f"is {shown(memory)}"
+        expected = f"{guard.kind} is {shown(memory)}"
         self.ambient.append(Step(guard, text, expected=expected, sees=lambda: shown(probe())))
 
     def tensor(self, guard: Guard) -> None:
@@ -269,6 +273,14 @@ class Checks:
             return ", ".join(describe(value) for value in values)
         except Exception as e:
             return f"a value that cannot be described ({type(e).__name__})"
+
+
+def weak_reference(value: Any) -> weakref.ref[Any] | None:
+    """A weak reference, None where there can be none."""
+    try:
+        return weakref.ref(value)
+    except TypeError:
+        return None
 
 
 def shown_error(error: Exception) -> str:

@@ -14,7 +14,8 @@ class GuardFailure:
 
     Attributes:
         guard: which; None for a condition that a later stage recorded.
-        expected: how the place was when the program was captured: ``is of class int``.
+        expected: how the place was when the program was captured: ``is of class int``; a sentence
+            of its own where the guard is on no place.
         found: what is there now.
     """
 
@@ -24,10 +25,8 @@ class GuardFailure:
 
     @property
     def name(self) -> str:
-        """The user's expression; the kind where the guard is on no place."""
-        if self.guard is None:
-            return ""
-        return self.guard.name or self.guard.kind
+        """The user's expression; empty where the guard is on no place."""
+        return "" if self.guard is None else self.guard.name
 
     @property
     def where(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +78,7 @@ def _numbers_are_numbers(builder: Builder, guard: Guard, places: _Places) -> Non
             builder.require(
                 guard,
                 [f"type({variable}) is {sym.sort}"],
-                f"is of class {sym.sort}",
+                f"{source.name()} is of class {sym.sort}",
                 None,
                 (source,),
             )
@@ -96,7 +97,7 @@ def _ranges(builder: Builder, guard: Guard, env: ShapeEnv, places: _Places) -> N
         before = "" if lower is None else f"{int(lower)} <= "
         after = "" if upper is None else f" <= {int(upper)}"
         text = f"{before}{builder.read(source)}{after}"
-        builder.require(guard, [text], f"is in {before}{source.name()}{after}", None, (source,))
+        builder.require(guard, [text], f"{before}{source.name()}{after}", None, (source,))
 
 
 def _equal_places(builder: Builder, guard: Guard, places: _Places) -> None:
@@ -112,7 +113,9 @@ def _equal_places(builder: Builder, guard: Guard, places: _Places) -> None:
         if not isinstance(source, TensorPropertySource):
             sort = number.sort if isinstance(number, Expr) else type(number).__name__
             conditions.insert(0, f"type({variable}) is {sort}")
-        builder.require(guard, conditions, f"equals {shown}", _sees_numbers, (source, *involved))
+        builder.require(
+            guard, conditions, f"{source.name()} equals {shown}", _sees_numbers, (source, *involved)
+        )
 
 
 def _conditions(env: ShapeEnv, places: _Places) -> Iterator[tuple[Expr, tuple[str, ...]]]:
@@ -137,7 +140,7 @@ def _require(
     builder.require(
         guard,
         [f"({_text(builder, condition, places)})"],
-        f"satisfy {_named(condition, places)}{asked}",
+        f"{_named(condition, places)}{asked}",
         lambda *values: ", ".join(
             f"{source.name()} = {value}" for source, value in zip(involved, values, strict=True)
         ),
@@ -161,5 +164,8 @@ def _text(builder: Builder, expr: Expr, places: _Places) -> str:
 
 def _named(expr: Expr, places: _Places) -> str:
     """The expression over the names of the places, for a person."""
-    names = {s: symbol(places.bare[s].name(), s.sort) for s in expr.free_symbols}
-    return to_python(substitute(expr, names))
+    symbols = sorted(expr.free_symbols, key=str)
+    marks = {s: symbol(f"place_{i}_", s.sort) for i, s in enumerate(symbols)}
+    names = [places.bare[s].name() for s in symbols]
+    text = to_python(substitute(expr, marks))
+    return re.sub(r"\bplace_(\d+)_\b", lambda found: names[int(found[1])], text)
