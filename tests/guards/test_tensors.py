@@ -76,6 +76,7 @@ def test_what_is_no_tensor() -> None:
 
 
 @pytest.mark.spec("4.32")
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
 def test_layouts_of_one_dispatch_key() -> None:
     checks = checks_of(torch.eye(2).to_sparse_csr(), "TENSOR_MATCH")
     assert holds(checks, x=torch.eye(2).to_sparse_csr())
