@@ -305,3 +305,15 @@ def test_state_of_function_overriding() -> None:
 
 def test_fsdp_state_of_a_module_that_it_does_not_manage() -> None:
     assert torch_private.fsdp_training_state(torch.nn.Linear(2, 2)) is None
+
+
+def test_storages_and_parts() -> None:
+    tensor = torch.ones(4, device="meta")
+    identity = torch_private.storage_identity
+    assert identity(tensor.untyped_storage()) == identity(tensor[2:].untyped_storage())
+    assert identity(tensor.untyped_storage()) != identity(torch.ones(4).untyped_storage())
+    eye = torch.eye(2)
+    blocks = (1, 1)
+    sparse = [eye.to_sparse(), eye.to_sparse_csr(), eye.to_sparse_csc()]
+    sparse += [eye.to_sparse_bsr(blocks), eye.to_sparse_bsc(blocks)]
+    assert [len(torch_private.sparse_parts(t)) for t in [eye, *sparse]] == [0, 2, 3, 3, 3, 3]

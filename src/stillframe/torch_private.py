@@ -683,6 +683,23 @@ def primitive_body(op: torch._ops.OpOverload) -> Callable[..., Any]:
 # The dispatch keys of a tensor, a set that can be compared.
 dispatch_keys: Callable[[torch.Tensor], Any] = torch._C._dispatch_keys
 
+
+def storage_identity(storage: torch.UntypedStorage) -> int:
+    """A number that two objects for one storage share."""
+    return int(storage._cdata)
+
+
+def sparse_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """The strided tensors that a sparse tensor is made of; none for other layouts."""
+    if tensor.layout is torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return []
+
+
 # Where torch's ``mark_dynamic`` and its relatives write on a tensor which dims they are about.
 DIM_MARKS = (
     "_dynamo_dynamic_indices",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.guards.holding import X, checks_of, failure, guard_on, holds
@@ -158,6 +159,55 @@ def test_aliases_among_many() -> None:
     assert holds(checks, x=[base(), other, base(), other, other.view(2, 3)])
     found = failure(checks, x=[base(), other, other, other, other.view(2, 3)])
     assert "L['x'][2] now aliases L['x'][1]" in str(found)
+
+
+@pytest.mark.spec("4.32")
+def test_memory_is_compared_by_address() -> None:
+    array = np.zeros(8, dtype=np.float32)
+    apart = both(torch.zeros(4), torch.zeros(4))
+    # two storages over one buffer, which begin at different addresses
+    one, two = torch.from_numpy(array[:4]), torch.from_numpy(array[2:6])
+    assert not holds(apart, x=one, y=two) and not holds(apart, x=two, y=one)
+    assert holds(apart, x=torch.from_numpy(array[:4]), y=torch.from_numpy(array[4:]))
+
+
+@pytest.mark.spec("4.32")
+def test_tensors_without_memory_alias_by_storage() -> None:
+    def meta() -> torch.Tensor:
+        return torch.ones(2, device="meta")
+
+    apart, one = both(meta(), meta()), meta()
+    assert holds(apart, x=meta(), y=meta())
+    assert not holds(apart, x=one, y=one.view(2))
+
+
+@pytest.mark.spec("4.32")
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+def test_parts_of_sparse_tensors_alias() -> None:
+    values = torch.ones(2)
+
+    def sparse(values: torch.Tensor) -> torch.Tensor:
+        indices = torch.tensor([[0, 1]])
+        return torch.sparse_coo_tensor(indices, values, (2,), is_coalesced=True)
+
+    apart = both(sparse(torch.ones(2)), torch.ones(2))
+    assert holds(apart, x=sparse(torch.ones(2)), y=values)
+    assert not holds(apart, x=sparse(values), y=values)
+
+
+@pytest.mark.spec("4.32")
+def test_chains_of_overlaps_are_one_group() -> None:
+    array = np.zeros(12, dtype=np.float32)
+
+    def over(*places: int) -> dict[str, Any]:
+        return {"x": [torch.from_numpy(array[i : i + 4]) for i in places]}
+
+    guards = [guard_on(GetItemSource(X, i), "TENSOR_MATCH") for i in range(3)]
+    chained = compile_checks(guards, over(0, 3, 6), {})
+    assert holds(chained, **over(6, 3, 0)) and holds(chained, **over(0, 6, 3))
+    assert not holds(chained, **over(0, 4, 8)) and not holds(chained, **over(0, 3, 8))
+    found = failure(compile_checks(guards, over(0, 3, 8), {}), **over(0, 8, 3))
+    assert "L['x'][1] no longer aliases L['x'][0]" in str(found)
 
 
 @pytest.mark.spec("4.33")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import sys
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, fields
@@ -227,28 +229,57 @@ DATA_PTR_MATCH = register(
 def aliases(*tensors: torch.Tensor) -> tuple[tuple[int, int], ...]:
     """For each tensor, which is the first that is the same object, and the first in its memory.
 
-    Two tensors in one storage count as aliases, whether or not they overlap there. Nothing is
-    listed where all are apart, which is the usual case and the cheap one.
+    Tensors whose storages overlap count as aliases, whether or not they do themselves: also arrays
+    over one buffer, which have storages of their own. Nothing is listed where all are apart, which
+    is the usual case and the cheap one.
     """
-    memory = [_memory(t) for t in tensors]
-    if len({*memory}) == len(tensors):
+    extents = sorted(_all_extents(tensors))
+    starts = [start for start, _, _ in extents]
+    ends = [end for _, end, _ in extents]
+    if all(map(operator.le, ends, starts[1:])):
         return ()
     first: dict[int, int] = {}
-    first_there: dict[int, int] = {}
-    return tuple(
-        (first.setdefault(id(t), i), first_there.setdefault(memory[i], i))
-        for i, t in enumerate(tensors)
-    )
+    same = [first.setdefault(id(t), i) for i, t in enumerate(tensors)]
+    return tuple(zip(same, _connected(extents, len(tensors)), strict=True))
 
 
-def _memory(tensor: torch.Tensor) -> int:
-    """A number for the storage of a tensor; of its own for a tensor without memory."""
-    if tensor.layout is not torch.strided:
-        return -id(tensor)
-    try:
-        return tensor.untyped_storage().data_ptr() or -id(tensor)
-    except (RuntimeError, NotImplementedError):  # fakes and wrappers have no storage
-        return -id(tensor)
+def _connected(extents: Sequence[tuple[int, int, int]], count: int) -> list[int]:
+    """For each owner of sorted extents the first owner that it is connected with by overlaps."""
+    group = list(range(count))
+    reach, last = -math.inf, 0  # how far the extents so far go, and who goes that far
+    for start, end, owner in extents:
+        if start < reach:
+            old, new = sorted((group[owner], group[last]), reverse=True)
+            group = [new if g == old else g for g in group]
+        if end > reach:
+            reach, last = end, owner
+    return group
+
+
+def _all_extents(tensors: Sequence[torch.Tensor]) -> list[tuple[int, int, int]]:
+    """The addresses of the memory of tensors, as ``(start, end, index of the tensor)``.
+
+    A storage without memory (of a fake, on the meta device, empty) has a place of its own below 0.
+    """
+    found = []
+    for index, tensor in enumerate(tensors):  # a hot path: every frame pays it for every tensor
+        try:
+            storage = tensor.untyped_storage()
+        except (NotImplementedError, RuntimeError):
+            found += [(start, end, index) for start, end in _extents_of_parts(tensor)]
+            continue
+        start, size = storage.data_ptr(), storage.nbytes()
+        if not (start and size):
+            start, size = -torch_private.storage_identity(storage), 1
+        found.append((start, start + size, index))
+    return found
+
+
+def _extents_of_parts(tensor: torch.Tensor) -> list[tuple[int, int]]:
+    """The same for a tensor without a storage; what is in it is unknown for some layouts."""
+    parts = torch_private.sparse_parts(tensor)
+    extents = [(start, end) for start, end, _ in _all_extents(parts)]
+    return extents or [(-id(tensor), 1 - id(tensor))]
 
 
 def alias_conditions(builder: Builder, guards: Sequence[Guard]) -> None:
