@@ -262,3 +262,58 @@ def test_effects() -> None:
     assert not torch_private.has_ordered_effect(torch.ops.aten.add_.Tensor)
     assert not torch_private.has_ordered_effect(torch.ops.higher_order.cond)
     assert torch_private.with_effects().name() == "with_effects"
+
+
+def test_dispatch_keys_can_be_compared() -> None:
+    keys = torch_private.dispatch_keys
+    assert keys(torch.ones(1)) == keys(torch.zeros(2, 3))
+    assert keys(torch.ones(1)) != keys(torch.ones(1).to_sparse())
+    assert keys(torch.ones(1, dtype=torch.cfloat)) != keys(torch.ones(1, dtype=torch.cfloat).conj())
+
+
+def test_marks_of_dims_are_where_torch_writes_them() -> None:
+    tensor = torch.ones(2, 3, 4, 5)
+    torch._dynamo.mark_dynamic(tensor, 0)
+    torch._dynamo.maybe_mark_dynamic(tensor, 1)
+    torch._dynamo.mark_static(tensor, 2)
+    torch._dynamo.decorators.mark_unbacked(tensor, 3)
+    found = {mark: vars(tensor).get(mark) for mark in torch_private.DIM_MARKS}
+    assert found["_dynamo_dynamic_indices"] == {0}
+    assert found["_dynamo_weak_dynamic_indices"] == {1}
+    assert found["_dynamo_static_indices"] == {2}
+    assert found["_dynamo_unbacked_indices"] == {3}
+    strict = torch.ones(2)
+    torch._dynamo.decorators.mark_unbacked(strict, 0, strict=True)
+    assert vars(strict)["_dynamo_strict_unbacked_indices"] == {0}
+
+
+def test_state_of_function_overriding() -> None:
+    state = torch_private.torch_function_state()
+    with torch._C.DisableTorchFunction():
+        off = torch_private.torch_function_state()
+        torch_private.set_torch_function_state(state)
+        assert torch_private.torch_function_state() == state != off
+        torch_private.set_torch_function_state(off)
+    assert torch_private.torch_function_state() == state
+    assert torch_private.count_function_modes() == 0
+    with torch.device("meta"):
+        (mode,) = torch_private.function_modes()
+        assert torch_private.count_function_modes() == 1
+        assert torch_private.default_device_of(mode) == torch.device("meta")
+    assert torch_private.default_device_of(object()) is None
+
+
+def test_fsdp_state_of_a_module_that_it_does_not_manage() -> None:
+    assert torch_private.fsdp_training_state(torch.nn.Linear(2, 2)) is None
+
+
+def test_storages_and_parts() -> None:
+    tensor = torch.ones(4, device="meta")
+    identity = torch_private.storage_identity
+    assert identity(tensor.untyped_storage()) == identity(tensor[2:].untyped_storage())
+    assert identity(tensor.untyped_storage()) != identity(torch.ones(4).untyped_storage())
+    eye = torch.eye(2)
+    blocks = (1, 1)
+    sparse = [eye.to_sparse(), eye.to_sparse_csr(), eye.to_sparse_csc()]
+    sparse += [eye.to_sparse_bsr(blocks), eye.to_sparse_bsc(blocks)]
+    assert [len(torch_private.sparse_parts(t)) for t in [eye, *sparse]] == [0, 2, 3, 3, 3, 3]

@@ -103,6 +103,22 @@ def raw_stack(floor: FrameType | None = None) -> RawStack:
     return tuple(found)
 
 
+def whole_stack(skip: int = 0) -> RawStack:
+    """All frames from the caller's caller outwards, the machinery's too, innermost first.
+
+    Args:
+        skip: how many more of the innermost frames are left out.
+    """
+    found: list[CodeType | int] = []
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(skip + 1):
+        frame = frame.f_back if frame is not None else None
+    while frame is not None:
+        found += (frame.f_code, frame.f_lasti)
+        frame = frame.f_back
+    return tuple(found)
+
+
 def of_traceback(trace: TracebackType | None) -> RawStack:
     """The user's frames of an exception's traceback, innermost first."""
     found: list[CodeType | int] = []

@@ -704,3 +704,60 @@ def primitive_body(op: torch._ops.OpOverload) -> Callable[..., Any]:
     """What an operator of the ``prims`` namespace is in terms of others."""
     body: Callable[..., Any] = op.impl_aten  # type: ignore[attr-defined]
     return body
+
+
+# -- what guards look at ---------------------------------------------------------------------------
+
+
+# The dispatch keys of a tensor, a set that can be compared.
+dispatch_keys: Callable[[torch.Tensor], Any] = torch._C._dispatch_keys
+
+
+def storage_identity(storage: torch.UntypedStorage) -> int:
+    """A number that two objects for one storage share."""
+    return int(storage._cdata)
+
+
+def sparse_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """The strided tensors that a sparse tensor is made of; none for other layouts."""
+    if tensor.layout is torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return []
+
+
+# Where torch's ``mark_dynamic`` and its relatives write on a tensor which dims they are about.
+DIM_MARKS = (
+    "_dynamo_dynamic_indices",
+    "_dynamo_weak_dynamic_indices",
+    "_dynamo_unbacked_indices",
+    "_dynamo_strict_unbacked_indices",
+    "_dynamo_static_indices",
+)
+
+# Whether overriding of functions is on in this thread: all of it, or for modes or subclasses only.
+torch_function_state: Callable[[], Any] = vars(torch._C)["_get_torch_function_state"]
+set_torch_function_state: Callable[[Any], None] = vars(torch._C)["_set_torch_function_state"]
+
+
+# How many function modes are active in this thread: cheap, for the usual case of none.
+count_function_modes: Callable[[], int] = torch._C._len_torch_function_stack
+
+
+def default_device_of(mode: Any) -> torch.device | None:
+    """The device of a function mode that ``torch.set_default_device`` made, else None."""
+    from torch.utils._device import DeviceContext
+
+    return mode.device if type(mode) is DeviceContext else None
+
+
+def fsdp_training_state(module: torch.nn.Module) -> Any:
+    """What FSDP is doing with a module that it manages; None if it does not manage it."""
+    get_state = getattr(module, "_get_fsdp_state", None)
+    if get_state is None:
+        return getattr(module, "training_state", None)
+    group = get_state()._fsdp_param_group
+    return None if group is None else group._training_state

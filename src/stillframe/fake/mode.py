@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from stillframe import torch_private
+from stillframe import stack, torch_private
 from stillframe.errors import InternalError
 from stillframe.fake import fallback, gradients, outs, sparse
 from stillframe.fake.context import RuleContext
@@ -37,11 +37,13 @@ class FakeMode:
         fallbacks: how often each operator was answered by a fallback, for reports.
         sets_requires_grad: whether results get ``requires_grad`` here; False where torch's own
             autograd runs above and sets it.
+        made_at: the user's frames when it was made.
     """
 
     def __init__(self, env: ShapeEnv) -> None:
         load_rules()
         self.env = env
+        self.made_at = stack.raw_stack()
         self.ctx = RuleContext(env)
         self.fallbacks: Counter[str] = Counter()
         self.sets_requires_grad = True

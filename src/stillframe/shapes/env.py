@@ -195,6 +195,11 @@ class ShapeEnv:
         """After the solver has run, nothing may be assumed any more."""
         self.frozen = True
 
+    def drop_caches(self) -> None:
+        """Forget what can be made again, and the reference cycles in it: the capture is over."""
+        self._nodes.clear()
+        self._wrapped.clear()
+
     def _check_open(self) -> None:
         if self.frozen:
             raise InternalError("the shape environment is frozen: no symbol or guard may be added")

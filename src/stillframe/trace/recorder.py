@@ -505,6 +505,13 @@ class RecordingMode(torch_private.PlainDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.recorder: Any = recorder
 
+    @property
+    def fake_mode(self) -> FakeMode | None:
+        """What answers the operators; None where real kernels do."""
+        recorder = self.recorder
+        mode: FakeMode | None = getattr(recorder, "runs_on", recorder.fake_mode)
+        return mode
+
     def __torch_dispatch__(
         self,
         func: Any,

@@ -1,0 +1,67 @@
+"""The functions that the names of sources call: reads that no plain expression can say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from stillframe import torch_private
+
+
+def dict_key(table: dict[Any, Any], index: int) -> Any:
+    """The ``index``-th key."""
+    return list(dict.keys(table))[index]
+
+
+def tuple_iterator_item(iterator: Any, index: int) -> Any:
+    """The ``index``-th of the items that are left; the iterator stays where it is.
+
+    Raises:
+        IndexError: there are not so many.
+    """
+    _, arguments, *position = iterator.__reduce__()
+    return arguments[0][(position[0] if position else 0) + index]
+
+
+def array_as_tensor(array: Any) -> torch.Tensor:
+    """A tensor that shares the memory of a NumPy array."""
+    return torch.as_tensor(array)
+
+
+def number_as_tensor(number: Any) -> torch.Tensor:
+    """A tensor of Python's precision: float64 for a float, whatever the default dtype is."""
+    dtypes = {bool: torch.bool, int: torch.int64, float: torch.float64, complex: torch.complex128}
+    return torch.tensor(number, dtype=dtypes[type(number)])
+
+
+def bool_as_int(value: Any) -> Any:
+    """0 or 1; a symbolic boolean becomes a symbolic integer without being asked."""
+    if isinstance(value, torch.SymBool):
+        return torch.sym_ite(value, 1, 0)
+    return int(value)
+
+
+def inner_tensor_names(tensor: Any) -> list[str]:
+    """The names of the inner tensors of a wrapper subclass."""
+    names: list[str] = tensor.__tensor_flatten__()[0]
+    return names
+
+
+def script_class_name(script_object: Any) -> str:
+    """The qualified name of the class of a script object."""
+    return torch_private.script_class_name(script_object)
+
+
+def flattened_script_object(script_object: Any) -> Any:
+    """What a script object is made of."""
+    return script_object.__obj_flatten__()
+
+
+HELPERS: dict[str, Any] = {
+    function.__name__: function
+    for function in (
+        dict_key, tuple_iterator_item, array_as_tensor, number_as_tensor, bool_as_int,
+        inner_tensor_names, script_class_name, flattened_script_object,
+    )
+}  # fmt: skip
