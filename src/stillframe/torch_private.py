@@ -605,10 +605,11 @@ def autocast_cache_disabled() -> Iterator[None]:
 
 
 class _ThreadWatchers(threading.local):
-    """Who wants to know of the ``autograd.Function`` classes that this thread applies."""
+    """Who wants to know of the ``autograd.Function`` classes that this thread applies, or answers."""
 
     def __init__(self) -> None:
         self.applied: list[Callable[[type], None]] = []
+        self.answering: list[Callable[..., Any]] = []
 
 
 _watchers = _ThreadWatchers()
@@ -627,7 +628,10 @@ def autograd_functions_watched(applied: Callable[[type], None]) -> Iterator[None
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
         for watcher in _watchers.applied:
             watcher(cls)
-        return super(watched, cls).apply(*args, **kwargs)
+        run = super(watched, cls).apply
+        if _watchers.answering:
+            return _watchers.answering[-1](cls, run, args, kwargs)
+        return run(*args, **kwargs)
 
     global _watchers_users
     with _watchers_lock:
@@ -645,18 +649,42 @@ def autograd_functions_watched(applied: Callable[[type], None]) -> Iterator[None
                 delattr(watched, "apply")
 
 
-def autocast_watched(entered: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
-    """``entered()`` is called whenever a ``torch.autocast`` region begins inside.
+@contextlib.contextmanager
+def autograd_functions_answered(answer: Callable[..., Any]) -> Iterator[None]:
+    """``answer(cls, run, args, kwargs)`` is what applying a ``torch.autograd.Function`` gives inside.
+
+    Only while :func:`autograd_functions_watched` is active in this thread, too.
+    """
+    _watchers.answering.append(answer)
+    try:
+        yield
+    finally:
+        _watchers.answering.pop()
+
+
+def autocast_watched(
+    entered: Callable[[torch.autocast], None], left: Callable[[torch.autocast], None]
+) -> contextlib.AbstractContextManager[None]:
+    """Whenever a ``torch.autocast`` region begins inside, or ends, a function is called with it.
 
     Function modes do not see these regions, and one that switches autocast off where it is off
     leaves no other mark.
     """
 
     def enter(original: Callable[..., Any], region: torch.autocast) -> Any:
-        entered()
+        entered(region)
         return original(region)
 
-    return functions_replaced(torch.autocast, {"__enter__": enter})
+    def leave(original: Callable[..., Any], region: torch.autocast, *error: Any) -> Any:
+        left(region)
+        return original(region, *error)
+
+    return functions_replaced(torch.autocast, {"__enter__": enter, "__exit__": leave})
+
+
+def autocast_switches() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The functions by which a graph enters a region of autocast, and leaves it."""
+    return torch.amp.autocast_mode._enter_autocast, torch.amp.autocast_mode._exit_autocast
 
 
 def core_decompositions() -> dict[Any, Callable[..., Any]]:

@@ -117,7 +117,7 @@ class Recorder:
                 torch_private.compiling_flags(),
                 torch_private.autocast_cache_disabled(),
                 higher_order.intercepted(self),
-                torch_private.autocast_watched(self._note_autocast),
+                torch_private.autocast_watched(self._note_autocast, self._leave_autocast),
                 torch_private.autograd_functions_watched(self._note_autograd_function),
                 self.reads.watching(),
                 self.objects.answered(),
@@ -442,10 +442,13 @@ class Recorder:
             node.meta["val"] = None
         self._assert_stack = None
 
-    def _note_autocast(self) -> None:
+    def _note_autocast(self, region: torch.autocast) -> None:
         """An autocast region begins."""
         self.meets_autocast = True
         self.reads.note("autocast")
+
+    def _leave_autocast(self, region: torch.autocast) -> None:
+        """It ends; graphs of operators have its casts and no sign of the region."""
 
     def _note_autograd_function(self, cls: type) -> None:
         """Before dispatch only the forward of an ``autograd.Function`` is seen."""
