@@ -411,7 +411,9 @@ class TorchCalls:
         self.track(tensor, self.create("call_function", torch.scalar_tensor, args, kwargs))
 
     def enter_autocast(self, region: torch.autocast) -> None:
-        """A region of autocast begins."""
+        """A region of autocast begins; operators have its casts and need no region."""
+        if not self.whole:
+            return
         enter, _ = torch_private.autocast_switches()
         kind = (region.device, region.fast_dtype, region._enabled, region._cache_enabled)
         self._autocasts[id(region)] = (region, self.create("call_function", enter, kind, {}))
@@ -532,7 +534,7 @@ class TorchLevelRecorder(Recorder):
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
         """Operators and torch functions of this thread are recorded inside."""
-        if torch_private.any_autocast_enabled():
+        if self.calls.whole and torch_private.any_autocast_enabled():
             raise NotSupported(
                 "A capture of torch functions under torch.autocast.",
                 why="the casts would be missing where the graph runs outside of autocast",
