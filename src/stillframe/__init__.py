@@ -183,8 +183,8 @@ def capture(
 
     The run and its checks are those of :func:`export`. The graph's nodes are torch functions
     (``torch.nn.functional.relu``), methods (``call_method view``), operators of Python
-    (``operator.add``) and properties (``getattr(x, "T")``), as the code calls them; what torch's own
-    Python calls inside of a function is not shown. Submodule calls are inlined, and nodes know them
+    (``operator.add``) and properties (``getattr(x, "T")``), as the code calls them; what torch's
+    own Python calls inside of a function is not shown. Submodule calls are inlined; nodes know them
     (``nn_module_stack``). Parameters and buffers are the module's own, read by their names.
 
     Args:

@@ -605,7 +605,7 @@ def autocast_cache_disabled() -> Iterator[None]:
 
 
 class _ThreadWatchers(threading.local):
-    """Who wants to know of the ``autograd.Function`` classes that this thread applies, or answers."""
+    """Who wants to know of the ``autograd.Function`` classes that this thread applies."""
 
     def __init__(self) -> None:
         self.applied: list[Callable[[type], None]] = []
@@ -651,7 +651,7 @@ def autograd_functions_watched(applied: Callable[[type], None]) -> Iterator[None
 
 @contextlib.contextmanager
 def autograd_functions_answered(answer: Callable[..., Any]) -> Iterator[None]:
-    """``answer(cls, run, args, kwargs)`` is what applying a ``torch.autograd.Function`` gives inside.
+    """Inside, ``answer(cls, run, args, kwargs)`` applies a ``torch.autograd.Function``.
 
     Only while :func:`autograd_functions_watched` is active in this thread, too.
     """

@@ -196,9 +196,15 @@ _add("returns_none", lambda x: (None, x + 1, "text", 2.5))
 # -- properties and questions ----------------------------------------------------------------------
 
 _add("transposes", lambda x: (x.T, x.mT, x.t(), x.transpose(0, 1)))
-_add("complex", lambda x: torch.complex(x, x).real + torch.view_as_complex(x.view(-1, 2, 2)).imag.sum())
+_add(
+    "complex",
+    lambda x: torch.complex(x, x).real + torch.view_as_complex(x.view(-1, 2, 2)).imag.sum(),
+)
 _add("dtypes", lambda x: x.to(torch.float64).add(1).to(x.dtype).type(torch.float32))
-_add("device", lambda x: torch.ones(3, device=x.device, dtype=x.dtype) if x.is_floating_point() else x)
+_add(
+    "device",
+    lambda x: torch.ones(3, device=x.device, dtype=x.dtype) if x.is_floating_point() else x,
+)
 _add("casts", lambda x: (x.int(), x.double(), x.bool(), x.to("cpu"), x.type_as(x)))
 _add("ndim", lambda x: x.sum(tuple(range(1, x.ndim))))
 _add("requires_grad", lambda x: x * 2 if not x.requires_grad else x)

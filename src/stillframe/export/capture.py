@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -117,24 +117,37 @@ class TorchCapture(Capture):
         calls = self.recorder.calls
         self._finish_graph(calls.graph, program)
         calls.remove_unused()
-        for fqn, real in (*self.parameters.items(), *self.buffers.items()):
+        for fqn, real in (*self._state(), *calls.constants.items()):
             _place(calls.root, fqn, real)
-        left_out = non_persistent(self.modules) | calls.constants.keys()
-        for fqn, real in calls.constants.items():
-            _place(calls.root, fqn, real)
-        name = type(self.root).__name__ if self.parameters or self.buffers else "Captured"
-        module = CapturedModule(calls.root, calls.graph, name)
-        for fqn, real in (*self.parameters.items(), *self.buffers.items()):
-            _place(module, fqn, real)
-        for fqn in left_out:
-            owner, _, last = fqn.rpartition(".")
-            holder = _holder(module, owner)
-            if last in holder._buffers:
-                holder._non_persistent_buffers_set.add(last)
+        module = CapturedModule(calls.root, calls.graph, type(self.root).__name__)
+        self._put_state(module, calls.subgraphs)
         for part in module.modules():
             part.training = self.root.training
         module.meta.update(self._meta(program))
         return module
+
+    def _state(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Parameters and buffers in the order of ``state_dict``, every name of a tie included."""
+        for path, module in self.modules:
+            prefix = f"{path}." if path else ""
+            for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+                if tensor is not None:
+                    yield prefix + name, tensor
+
+    def _put_state(self, module: CapturedModule, subgraphs: list[str]) -> None:
+        """All state of the original, in its order, and constants; fx took what the graph reads."""
+        constants = self.recorder.calls.constants
+        kept = {name: module._modules[name] for name in subgraphs}
+        for table in (module._parameters, module._buffers, module._modules):
+            table.clear()
+        for fqn, real in (*self._state(), *constants.items()):
+            _place(module, fqn, real)
+        module._modules.update(kept)
+        for fqn in (*non_persistent(self.modules), *constants):
+            path, _, name = fqn.rpartition(".")
+            holder = _holder(module, path)
+            if name in holder._buffers:
+                holder._non_persistent_buffers_set.add(name)
 
     def _finish_graph(self, graph: torch.fx.Graph, program: ExportedProgram) -> None:
         """The output node, and the code by which containers go in and out."""
@@ -272,6 +285,3 @@ def _place(root: torch.nn.Module, fqn: str, tensor: torch.Tensor) -> None:
         holder._parameters[name] = tensor
     else:
         holder._buffers[name] = tensor
-
-
-

@@ -69,6 +69,10 @@ _CARRIED_OUT_BY = {
 _OPERATOR_INSTRUCTIONS = ("BINARY_OP", "COMPARE_OP", "UNARY_")
 
 
+#: Fakes have a method of their own that calls the operator.
+_CONTIGUOUS = Form("call_method", "contiguous", "contiguous")
+
+
 @functools.cache
 def _operators() -> dict[Any, Form]:
     """Special methods of tensors -> their operators."""
@@ -102,6 +106,8 @@ def form_of(func: Any, caller: FrameType | None) -> Form | None:
         func: what the function mode was told.
         caller: the frame that called; its instruction tells ``x + y`` from ``x.add(y)``.
     """
+    if func is torch.ops.aten.contiguous.default:
+        return _CONTIGUOUS
     form = _operators().get(func)
     if form is None and caller is not None:
         form = _methods_of_operators().get(func)

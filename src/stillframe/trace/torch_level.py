@@ -5,10 +5,10 @@ nodes are calls of torch functions, methods and operators of Python. The first g
 checks of ``export`` look at. The second says the same as the user did: its functions decide for
 themselves when they run, as they do in eager.
 
-Each call that a function mode hears of while no other one is open becomes one node; what torch's own
-Python calls inside of it is not recorded. Results are known by the identity of the tensors. What no
-function mode shows (transforms of ``torch.func``, constructors) still runs operators: those that
-arrive while no function is open become nodes of their own, so nothing is lost.
+Each call that a function mode hears of while no other one is open becomes one node; what torch's
+own Python calls inside of it is not recorded. Results are known by the identity of the tensors.
+What no function mode shows (transforms of ``torch.func``, constructors) still runs operators: those
+that arrive while no function is open become nodes of their own, so nothing is lost.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import to_size
 from stillframe.shapes.node import SymNode
 from stillframe.symbolic import Expr, eq
-from stillframe.trace.functions import FunctionMode
+from stillframe.trace.functions import MODE_FILES, FunctionMode
 from stillframe.trace.operators import facts_of, getitem
 from stillframe.trace.recorder import Recorder, new_placeholder
 from stillframe.trace.symbols import SymbolNodes
 from stillframe.trace.torch_forms import Form, form_of
+
+MODE_FILES.add(__file__)
 
 aten = torch.ops.aten
 
@@ -85,6 +87,8 @@ class TorchCalls:
         symbols: its nodes of symbolic values.
         state: identity of a parameter or buffer, or of the fake of one -> its name.
         constants: name -> real tensor, for all others that the run met.
+        subgraphs: the names of the subgraphs.
+        writes: how many operators changed a tensor in place so far.
     """
 
     def __init__(self, recorder: TorchLevelRecorder, *, whole: bool) -> None:
@@ -95,6 +99,8 @@ class TorchCalls:
         self.symbols = SymbolNodes(self._symbolic, self._unknown_symbol)
         self.state: dict[int, str] = {}
         self.constants: dict[str, torch.Tensor] = {}
+        self.subgraphs: list[str] = []
+        self.writes = 0
         self._nodes: dict[int, tuple[torch.Tensor, torch.fx.Node]] = {}
         self._own: set[torch.fx.Node] = set()
         self._known: set[Expr] = set()
@@ -153,7 +159,7 @@ class TorchCalls:
         caller: FrameType | None = None,
     ) -> Any:
         """Run a call of the user's and make its node."""
-        if _is_question(func):
+        if _is_question(func) or func in torch_private.autocast_switches():
             return run()
         self.recorder.flush_asserts()
         form = form_of(func, caller)
@@ -164,8 +170,11 @@ class TorchCalls:
         except Unwritable:
             return run()
         with self.inside():
+            writes = self.writes
             result = run()
-            if result is not NotImplemented and self._is_worth_a_node(result):
+            if result is NotImplemented:
+                return result
+            if self.writes > writes or self._is_worth_a_node(result):
                 self.torch_fn = self.recorder.functions.label(func)
                 self._make(form, *operands, result)
                 self.torch_fn = None
@@ -439,6 +448,7 @@ class TorchCalls:
         if node.op == "get_attr":
             name = str(node.target)
             self.root.add_module(name, getattr(self.recorder.root, name))
+            self.subgraphs.append(name)
             own = self.graph.get_attr(name)
             own.meta["val"] = None
             self.recorder.locate(own)
@@ -579,6 +589,10 @@ class TorchLevelRecorder(Recorder):
         for check in self.env.deferred:
             self.calls.check(check.expr, check.message)
         super().flush_asserts()
+
+    def _note_writes(self, *call: Any) -> None:
+        super()._note_writes(*call)
+        self.calls.writes += 1
 
     def grad_mode(self) -> FakeTensor:
         """A 0-dim bool: whether gradients are enabled when the program comes here."""
