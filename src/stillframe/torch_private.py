@@ -184,6 +184,13 @@ def container_code(argument_names: list[str], in_spec: Any, out_spec: Any) -> An
     return _PyTreeCodeGen(_PyTreeInfo(argument_names, in_spec, out_spec))
 
 
+def names_of_generated_code() -> frozenset[str]:
+    """The globals that fx puts into the code of every graph."""
+    from torch.fx.graph import _custom_builtins
+
+    return frozenset(_custom_builtins)
+
+
 class PlainDispatchMode(TorchDispatchMode):
     """A dispatch mode whose handler is called as it is.
 

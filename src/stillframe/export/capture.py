@@ -31,7 +31,7 @@ from stillframe.fake.tensor import FakeTensor
 from stillframe.trace.reads import OF_MODES
 from stillframe.trace.recorder import Recorder
 from stillframe.trace.scope import ModuleScope
-from stillframe.trace.torch_level import TorchLevelRecorder
+from stillframe.trace.torch_level import TorchLevelRecorder, names_used_by_code
 
 LEVELS = ("torch", "aten")
 
@@ -151,14 +151,13 @@ class TorchCapture(Capture):
 
     def _finish_graph(self, graph: torch.fx.Graph, program: ExportedProgram) -> None:
         """The output node, and the code by which containers go in and out."""
-        given = self.call_spec.given
         out_spec = program.out_spec
-        plain = all(_is_plain(argument) for argument in given)
-        if plain and _has_only_fx_containers(out_spec):
+        placeholders = [node.target for node in graph.nodes if node.op == "placeholder"]
+        names = [_parameter_name(argument) for argument in self.call_spec.given]
+        if names == placeholders and _has_only_fx_containers(out_spec):
             graph.output(pytree.tree_unflatten(self.operands, out_spec))
         else:
             graph.output(self.operands)
-            names = [_argument_name(argument) for argument in given]
             graph.set_codegen(torch_private.container_code(names, self.in_spec, out_spec))
 
     def _meta(self, program: ExportedProgram) -> dict[str, Any]:
@@ -253,9 +252,10 @@ def _argument_name(given: GivenArgument) -> str:
     return given.parameter if given.key is None else given.key
 
 
-def _is_plain(given: GivenArgument) -> bool:
-    """Whether an argument is one leaf, and its placeholder has its name."""
-    return given.spec.is_leaf() and given.leaf_names == (_argument_name(given),)
+def _parameter_name(given: GivenArgument) -> str:
+    """The parameter of the graph's ``forward``: of the same name, if its code has no other use."""
+    name = _argument_name(given)
+    return f"{name}_" if name in names_used_by_code() else name
 
 
 def _has_only_fx_containers(spec: pytree.TreeSpec) -> bool:

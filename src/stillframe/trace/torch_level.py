@@ -14,6 +14,7 @@ that arrive while no function is open become nodes of their own, so nothing is l
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -130,7 +131,8 @@ class TorchCalls:
 
     def placeholder(self, name: str, value: Any) -> None:
         """A placeholder; symbols can be read off it."""
-        node = new_placeholder(self.graph, name)
+        free = f"{name}_" if name in names_used_by_code() else name
+        node = new_placeholder(self.graph, free)
         node.meta["val"] = value
         if isinstance(value, FakeTensor):
             self._bind_tensor(value, node)
@@ -169,7 +171,7 @@ class TorchCalls:
             operands = self._operands(form, args, kwargs)
         except Unwritable:
             return run()
-        with self.inside():
+        with self.inside(), self._history_kept(args):
             writes = self.writes
             result = run()
             if result is NotImplemented:
@@ -196,12 +198,31 @@ class TorchCalls:
                 f"{func} has an argument that a graph cannot hold: {e}.",
                 where=stack.summary(stack.raw_stack(self.recorder.floor)),
             ) from None
-        with self.inside():
+        with self.inside(), self._history_kept(args):
             result = run()
             if self._is_worth_a_node(result, writes=bool(facts_of(func).writes)):
                 self._make(Form("call_function", target, facts_of(func).name), *operands, result)
             self.recorder.flush_asserts()
         return result
+
+    @contextlib.contextmanager
+    def _history_kept(self, args: tuple[Any, ...]) -> Iterator[None]:
+        """Where a call gives its first argument another layout, older nodes keep what it was."""
+        target = args[0] if args else None
+        if not isinstance(target, FakeTensor) or target.sparse is not None:
+            yield
+            return
+        layout, last = _layout(target), next(iter(reversed(self.graph.nodes)), None)
+        yield
+        if _layout(target) == layout:
+            return
+        was = FakeTensor.make(
+            self.recorder.env, *layout, target.dtype, target.device, target.requires_grad
+        )
+        while last is not None and last.op != "root":
+            if last.meta.get("val") is target:
+                last.meta["val"] = was
+            last = last.prev
 
     def _operands(
         self, form: Form, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -469,6 +490,17 @@ class TorchCalls:
         for node in reversed(list(self.graph.nodes)):
             if node in self._own and not node.users:
                 self.graph.erase_node(node)
+
+
+@functools.cache
+def names_used_by_code() -> frozenset[str]:
+    """Names that generated code uses as globals; a parameter of that name would hide them."""
+    builtin = "slice getattr setattr round range float int bool abs max min sum pow complex len"
+    return frozenset(builtin.split()) | torch_private.names_of_generated_code()
+
+
+def _layout(tensor: FakeTensor) -> tuple[Any, Any, Any]:
+    return tensor.sizes, tensor.strides, tensor.offset
 
 
 def _is_question(func: Any) -> bool:
