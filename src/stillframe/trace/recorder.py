@@ -404,6 +404,13 @@ class Recorder:
         for symbol in fresh:
             place = self._find(symbol, result, node, ())
             if place is None:
+                if torch_private.is_composite_implicit(node.target):  # type: ignore[arg-type]
+                    raise NotSupported(
+                        f"{node.target} reads a number from data, and its result depends on it.",
+                        why="the number itself is not among its results",
+                        where=stack.summary(stack.raw_stack(self.floor)),
+                        hints=["read it before: tensor.item() or tensor.tolist()"],
+                    )
                 raise InternalError(
                     f"{node.target} made the symbol {symbol} and does not return it"
                 )
