@@ -349,6 +349,41 @@ def test_answers_of_questions_are_conditions_of_calls(strict: bool) -> None:
         modes(torch.randn(3))
 
 
+class _Frozen(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+        self.register_buffer("steps", torch.tensor(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * 2 if self.weight.requires_grad else x
+        return x * self.weight * self.steps.item()
+
+
+def test_what_the_run_asked_of_state_is_checked() -> None:
+    model = _Frozen()
+    graph = sf.capture(model, (torch.ones(3),))
+    assert torch.equal(graph(torch.ones(3)), torch.full((3,), 4.0))
+    model.steps.fill_(3)
+    with pytest.raises(RuntimeError, match="the value 2 of steps"):
+        graph(torch.ones(3))
+    model.steps.fill_(2)
+    model.weight.requires_grad_(False)
+    with pytest.raises(sf.CallError, match="self.weight: requires_grad"):
+        graph(torch.ones(3))
+
+
+def test_prints_are_in_the_graph(capsys: pytest.CaptureFixture[str]) -> None:
+    def function(x: Tensor) -> Tensor:
+        torch.ops.higher_order.print("sum {total}", total=x.sum())
+        return x + 1
+
+    graph = sf.capture(function, (torch.ones(3),))
+    capsys.readouterr()
+    graph(torch.ones(3))
+    assert "sum" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("function", "error"),
     [

@@ -28,7 +28,7 @@ from stillframe.export.refusal import Refusal, refuse_state
 from stillframe.export.signature import OutputSpec
 from stillframe.export.state import non_persistent
 from stillframe.fake.tensor import FakeTensor
-from stillframe.trace.reads import OF_MODES
+from stillframe.trace.reads import OF_MODES, OF_TENSORS
 from stillframe.trace.recorder import Recorder
 from stillframe.trace.scope import ModuleScope
 from stillframe.trace.torch_level import TorchLevelRecorder, names_used_by_code
@@ -104,6 +104,7 @@ class TorchCapture(Capture):
     def _make_output(self, outputs: list[Any]) -> list[OutputSpec]:
         specs = super()._make_output(outputs)
         self.operands = self.recorder.calls.output(outputs)
+        self.recorder.calls.check_values()
         return specs
 
     def _build(self, *args: Any) -> ExportedProgram:
@@ -164,6 +165,7 @@ class TorchCapture(Capture):
         door = Door.of(program)
         door.separate = []  # tensors are shared and written as the original does
         known = door.symbols
+        targets = {spec.arg.name: spec.target for spec in self.lifted}
         specs = {
             entry.fqn: {"in_spec": entry.signature.in_spec, "out_spec": entry.signature.out_spec}
             for entry in program.module_call_graph
@@ -179,6 +181,7 @@ class TorchCapture(Capture):
                 if not expr.free_symbols <= known
             },
             "door": door,
+            "asked": [(targets.get(a.about), a) for a in door.asked_elsewhere],
         }
 
 
@@ -208,8 +211,8 @@ class CapturedModule(torch.fx.GraphModule):
         given = [_given_value(values, argument) for argument in door.call_spec.given]
         if not torch.compiler.is_compiling() and _are_real(given):
             Refusal(door, type(self).__name__)(tuple(values.values()))
-            for assumption in door.asked_elsewhere:
-                self._check_elsewhere(assumption)
+            for fqn, assumption in self.meta["asked"]:
+                self._check_elsewhere(fqn, assumption)
         return super().__call__(*given)
 
     def _values(self, door: Door, args: Any, kwargs: Any) -> dict[str, Any]:
@@ -224,13 +227,16 @@ class CapturedModule(torch.fx.GraphModule):
         bound.apply_defaults()
         return {p.name: bound.arguments[p.name] for p in parameters}
 
-    def _check_elsewhere(self, assumption: Assumption) -> None:
-        ask = OF_MODES.get(assumption.what)
-        if ask is None:
-            return
-        found = ask()
+    def _check_elsewhere(self, fqn: str | None, assumption: Assumption) -> None:
+        """What forward asked of state, or of torch's modes, has the same answer now."""
+        if fqn is None:
+            name, found = "torch", OF_MODES[assumption.what]()
+        else:
+            path, _, attribute = fqn.rpartition(".")
+            tensor = getattr(self.get_submodule(path), attribute)
+            name, found = f"self.{fqn}", OF_TENSORS[assumption.what](tensor)
         if found != assumption.value:
-            refuse_state(type(self).__name__, assumption, found)
+            refuse_state(name, assumption, found)
 
 
 def _given_value(values: dict[str, Any], given: GivenArgument) -> Any:

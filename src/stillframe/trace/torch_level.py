@@ -476,6 +476,23 @@ class TorchCalls:
             return own
         return self._operand(node.meta["val"])
 
+    def check_values(self) -> None:
+        """The graph begins with checks of the integers in buffers that the run relied on."""
+        first = next((n for n in self.graph.nodes if n.op != "placeholder"), None)
+        if not self.recorder.checked_values or first is None:
+            return
+        names = {id(t): n.target for t, n in self._nodes.values() if n.op == "get_attr"}
+        with self.graph.inserting_before(first):
+            for key, value in self.recorder.checked_values.items():
+                name = names.get(key) or self.state[key]
+                read = self.graph.get_attr(name)
+                same = self.graph.call_function(torch.eq, (read, value))
+                message = f"the graph was made for the value {value} of {name}"
+                check = self.graph.call_function(aten._assert_async.msg, (same, message))
+                for node in (read, same, check):
+                    node.meta["val"] = None
+                    self.recorder.locate(node)
+
     # -- the end ---------------------------------------------------------------------------------
 
     def output(self, values: Any) -> Any:
@@ -603,10 +620,24 @@ class TorchLevelRecorder(Recorder):
         self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None = None
     ) -> torch.fx.Node:
         """A node of the first graph."""
-        if target is torch_private.set_grad_enabled and self.calls.listens:
-            if torch.is_inference_mode_enabled():
+        node = super().create(target, args, kwargs, name)
+        if self.calls.listens:
+            if target is torch_private.set_grad_enabled and torch.is_inference_mode_enabled():
                 self.calls.switch_unseen(args[0])
-        return super().create(target, args, kwargs, name)
+            elif isinstance(target, torch._ops.HigherOrderOperator):
+                self._check_higher_order(node, target)
+        return node
+
+    def _check_higher_order(self, node: torch.fx.Node, target: Any) -> None:
+        """Those without results are mirrored at once; others when their results are known."""
+        if target is torch_private.call_torchbind():
+            raise NotSupported(
+                "A method of a script object is called in a capture of torch functions.",
+                where=stack.summary(stack.raw_stack(self.floor)),
+                hints=["stillframe.export captures such calls"],
+            )
+        if target is torch.ops.higher_order.print:
+            self.calls.higher_order(node, None)
 
     def track(self, result: Any, node: torch.fx.Node) -> None:
         """``node`` computes ``result``."""
