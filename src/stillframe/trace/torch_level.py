@@ -26,6 +26,7 @@ from torch.utils import _pytree as pytree
 
 from stillframe import stack, torch_private
 from stillframe.errors import NotSupported
+from stillframe.fake import custom
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import to_size
 from stillframe.shapes.node import SymNode
@@ -89,7 +90,7 @@ class TorchCalls:
         state: identity of a parameter or buffer, or of the fake of one -> its name.
         constants: name -> real tensor, for all others that the run met.
         subgraphs: the names of the subgraphs.
-        writes: how many operators changed a tensor in place so far.
+        effects: how many operators were called for what they do so far.
     """
 
     def __init__(self, recorder: TorchLevelRecorder, *, whole: bool) -> None:
@@ -101,7 +102,7 @@ class TorchCalls:
         self.state: dict[int, str] = {}
         self.constants: dict[str, torch.Tensor] = {}
         self.subgraphs: list[str] = []
-        self.writes = 0
+        self.effects = 0
         self._nodes: dict[int, tuple[torch.Tensor, torch.fx.Node]] = {}
         self._own: set[torch.fx.Node] = set()
         self._known: set[Expr] = set()
@@ -172,11 +173,11 @@ class TorchCalls:
         except Unwritable:
             return run()
         with self.inside(), self._history_kept(args):
-            writes = self.writes
+            effects = self.effects
             result = run()
             if result is NotImplemented:
                 return result
-            if self.writes > writes or self._is_worth_a_node(result):
+            if self.effects > effects or self._is_worth_a_node(result):
                 self.torch_fn = self.recorder.functions.label(func)
                 self._make(form, *operands, result)
                 self.torch_fn = None
@@ -199,8 +200,9 @@ class TorchCalls:
                 where=stack.summary(stack.raw_stack(self.recorder.floor)),
             ) from None
         with self.inside(), self._history_kept(args):
+            effects = self.effects
             result = run()
-            if self._is_worth_a_node(result, writes=bool(facts_of(func).writes)):
+            if self.effects > effects or self._is_worth_a_node(result):
                 self._make(Form("call_function", target, facts_of(func).name), *operands, result)
             self.recorder.flush_asserts()
         return result
@@ -238,10 +240,10 @@ class TorchCalls:
             kwargs = {}
         return self._operand(tuple(args)), self._operand(dict(kwargs))
 
-    def _is_worth_a_node(self, result: Any, writes: bool = True) -> bool:
+    def _is_worth_a_node(self, result: Any) -> bool:
         """Tensors, numbers that only the data tells, and calls that are made for what they do."""
         if result is None:
-            return writes
+            return True
         leaves = pytree.tree_leaves(result)
         return any(
             isinstance(leaf, torch.Tensor)
@@ -605,6 +607,8 @@ class TorchLevelRecorder(Recorder):
     def record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer one operator call; it is a node of the second graph if no function called it."""
         record = super().record
+        if custom.is_custom(func):
+            self.calls.effects += 1  # whatever else its kernel does
         if not self.calls.listens:
             return record(func, args, kwargs)
         return self.calls.operator(func, args, kwargs, lambda: record(func, args, kwargs))
@@ -655,7 +659,7 @@ class TorchLevelRecorder(Recorder):
 
     def _note_writes(self, *call: Any) -> None:
         super()._note_writes(*call)
-        self.calls.writes += 1
+        self.calls.effects += 1
 
     def grad_mode(self) -> FakeTensor:
         """A 0-dim bool: whether gradients are enabled when the program comes here."""
