@@ -161,16 +161,17 @@ def test_stacks_hide_torch() -> None:
 
 
 def test_autocast_regions_are_seen() -> None:
-    entered: list[bool] = []
+    entered: list[torch.autocast] = []
+    left: list[torch.autocast] = []
     before = torch.autocast.__enter__
-    with torch_private.autocast_watched(lambda: entered.append(True)):
+    with torch_private.autocast_watched(entered.append, left.append):
         with torch.autocast("cpu", enabled=False):
             assert not torch_private.any_autocast_enabled()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert torch_private.any_autocast_enabled()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         pass
-    assert len(entered) == 2 and torch.autocast.__enter__ is before
+    assert len(entered) == 2 and left == entered and torch.autocast.__enter__ is before
 
 
 def test_composite_in_python() -> None:

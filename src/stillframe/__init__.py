@@ -61,7 +61,7 @@ _HOMES = {
     ),
 }  # fmt: skip
 
-__all__ = ["__version__", "export", "unflatten", *_HOMES]
+__all__ = ["__version__", "capture", "export", "unflatten", *_HOMES]
 
 if TYPE_CHECKING:
     import torch
@@ -180,6 +180,51 @@ def export(
         assume=assume,
         prefer_deferred_runtime_asserts_over_guards=prefer_deferred_runtime_asserts_over_guards,
         verify=verify,
+    )
+
+
+def capture(
+    mod: torch.nn.Module | Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    level: str = "torch",
+    strict: bool = False,
+    preserve_module_call_signature: tuple[str, ...] = (),
+) -> torch.fx.GraphModule:
+    """Capture ``mod`` as a plain ``torch.fx`` graph of the calls that its code makes.
+
+    The run and its checks are those of :func:`export`. The graph's nodes are torch functions
+    (``torch.nn.functional.relu``), methods (``call_method view``), operators of Python
+    (``operator.add``) and properties (``getattr(x, "T")``), as the code calls them; what torch's
+    own Python calls inside of a function is not shown. Submodule calls are inlined; nodes know them
+    (``nn_module_stack``). Parameters and buffers are the module's own, read by their names.
+
+    Args:
+        mod, args, kwargs, dynamic_shapes, strict, preserve_module_call_signature: as for
+            :func:`export`.
+        level: ``"torch"``, or ``"aten"`` for the operators that the functions call.
+
+    Returns:
+        A graph module with the signature of ``mod``. Called, it refuses arguments that the capture
+        excludes. ``meta`` has ``"forward_arg_names"``, ``"range_constraints"``,
+        ``"inline_constraints"`` (ranges of what only data tells) and ``"module_call_specs"``
+        (path -> structures of inputs and outputs, for the preserved submodules).
+
+    Raises:
+        As for :func:`export`; ``InvalidInput`` also for an unknown level.
+    """
+    from stillframe.export.capture import capture as run
+
+    return run(
+        mod,
+        args,
+        kwargs,
+        dynamic_shapes=dynamic_shapes,
+        level=level,
+        strict=strict,
+        preserve_module_call_signature=preserve_module_call_signature,
     )
 
 

@@ -193,6 +193,13 @@ def container_code(argument_names: list[str], in_spec: Any, out_spec: Any) -> An
     return _PyTreeCodeGen(_PyTreeInfo(argument_names, in_spec, out_spec))
 
 
+def names_of_generated_code() -> frozenset[str]:
+    """The globals that fx puts into the code of every graph."""
+    from torch.fx.graph import _custom_builtins
+
+    return frozenset(_custom_builtins)
+
+
 class PlainDispatchMode(TorchDispatchMode):
     """A dispatch mode whose handler is called as it is.
 
@@ -665,18 +672,29 @@ def autograd_functions_watched(applied: FunctionWatcher) -> Iterator[None]:
                 delattr(watched, "apply")
 
 
-def autocast_watched(entered: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
-    """``entered()`` is called whenever a ``torch.autocast`` region begins inside.
+def autocast_watched(
+    entered: Callable[[torch.autocast], None], left: Callable[[torch.autocast], None]
+) -> contextlib.AbstractContextManager[None]:
+    """Whenever a ``torch.autocast`` region begins inside, or ends, a function is called with it.
 
     Function modes do not see these regions, and one that switches autocast off where it is off
     leaves no other mark.
     """
 
     def enter(original: Callable[..., Any], region: torch.autocast) -> Any:
-        entered()
+        entered(region)
         return original(region)
 
-    return functions_replaced(torch.autocast, {"__enter__": enter})
+    def leave(original: Callable[..., Any], region: torch.autocast, *error: Any) -> Any:
+        left(region)
+        return original(region, *error)
+
+    return functions_replaced(torch.autocast, {"__enter__": enter, "__exit__": leave})
+
+
+def autocast_switches() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The functions by which a graph enters a region of autocast, and leaves it."""
+    return torch.amp.autocast_mode._enter_autocast, torch.amp.autocast_mode._exit_autocast
 
 
 def core_decompositions() -> dict[Any, Callable[..., Any]]:

@@ -94,6 +94,41 @@ def export(
     verify: bool | int = False,
 ) -> ExportedProgram:
     """The work behind :func:`stillframe.export`; arguments and errors are described there."""
+    request = make_request(
+        mod,
+        args,
+        kwargs,
+        sys._getframe(1),
+        dynamic_shapes=dynamic_shapes,
+        strict=strict,
+        preserved=preserve_module_call_signature,
+        assume=assume,
+        prefer_asserts=prefer_deferred_runtime_asserts_over_guards,
+    )
+    with torch_private.ambient_modes_off():
+        program = most_general(request, Capture)
+    if verify:
+        program.verify(request.callee, samples=3 if verify is True else int(verify))
+    return program
+
+
+def make_request(
+    mod: torch.nn.Module | Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
+    floor: FrameType,
+    *,
+    dynamic_shapes: Any = None,
+    strict: bool = False,
+    preserved: tuple[str, ...] = (),
+    assume: Sequence[Any] = (),
+    prefer_asserts: bool = False,
+) -> Request:
+    """Check the arguments of a capture.
+
+    Raises:
+        InvalidInput: they do not fit the module, or the spec does not fit them.
+    """
     if not isinstance(args, tuple):
         raise InvalidInput(
             f"args must be a tuple of the positional inputs, got {type(args).__name__}.",
@@ -106,23 +141,18 @@ def export(
     root = owner if isinstance(owner, torch.nn.Module) else _FunctionModule(owner)
     _refuse_script_modules(root)
     finish_code(root)
-    request = Request(
+    return Request(
         root,
         args,
         kwargs or {},
         resolve_spec(method or root, args, kwargs, dynamic_shapes),
         tuple(assume) if isinstance(assume, list) else assume,
-        prefer_deferred_runtime_asserts_over_guards,
-        sys._getframe(1),
+        prefer_asserts,
+        floor,
         strict,
-        check_paths(preserve_module_call_signature, module_paths(root)),
+        check_paths(preserved, module_paths(root)),
         method,
     )
-    with torch_private.ambient_modes_off():
-        program = _most_general(request)
-    if verify:
-        program.verify(request.callee, samples=3 if verify is True else int(verify))
-    return program
 
 
 def _is_method(mod: Any) -> TypeGuard[MethodType]:
@@ -193,13 +223,13 @@ class Request:
         return self.root if self.method is None else self.method
 
 
-def _most_general(request: Request) -> ExportedProgram:
+def most_general(request: Request, make: type[Capture]) -> ExportedProgram:
     """Capture with hints that are not 0 or 1, so that an example of such a size decides nothing.
 
     If the program does not run so, or is then not for the example, the sizes that may be moved are
     found one by one, starting from the example itself.
     """
-    capture = _Capture(request, moved=None)
+    capture = make(request, moved=None)
     if not capture.inputs.moved:
         return _run(capture)
     moved = capture.inputs.moved
@@ -209,10 +239,10 @@ def _most_general(request: Request) -> ExportedProgram:
             return program
     except Exception:  # whatever it was, the example's own sizes say it better
         pass
-    best = _run(_Capture(request, moved=frozenset()))
+    best = _run(make(request, moved=frozenset()))
     kept: frozenset[str] = frozenset()
     for key in moved if len(moved) > 1 else ():
-        attempt = _Capture(request, moved=kept | {key})
+        attempt = make(request, moved=kept | {key})
         try:
             program = _run(attempt)
         except Exception:
@@ -222,7 +252,7 @@ def _most_general(request: Request) -> ExportedProgram:
     return best
 
 
-def _run(capture: _Capture) -> ExportedProgram:
+def _run(capture: Capture) -> ExportedProgram:
     """Run a capture, a second time if a function of torch wants a plain boolean of sizes.
 
     torch's own argument parser refuses a symbolic one before anybody else sees the call. Then
@@ -241,13 +271,13 @@ def _run(capture: _Capture) -> ExportedProgram:
     return program
 
 
-def _check_left(capture: _Capture, program: ExportedProgram) -> None:
+def _check_left(capture: Capture, program: ExportedProgram) -> None:
     """What forward leaves on the module must mean nothing to a later call.
 
     Raises:
         SideEffectError: it does, or nobody can tell; names the first attribute.
     """
-    again = _Capture(capture.request, capture.moved, capture.left)
+    again = type(capture)(capture.request, capture.moved, capture.left)
     try:
         other = _run(again)
     except Exception as e:
@@ -258,7 +288,7 @@ def _check_left(capture: _Capture, program: ExportedProgram) -> None:
         raise effects.refusal(capture.left[0])
 
 
-class _Capture:
+class Capture:
     """One capture in progress.
 
     Attributes:
@@ -293,9 +323,7 @@ class _Capture:
         self.left: list[Change] = []
         self.verdicts: list[Verdict] = []
         self.proposed_spec = ""
-        self.recorder = Recorder(
-            self.env, ModuleScope(self.modules), self._lift_constant, request.floor
-        )
+        self.recorder = self._make_recorder()
         self.recorder.objects.lift = self._lift_object
         self.held_objects = script_objects.held_objects(self.modules, self.leaves)
         self.object_names = script_objects.names_of(self.held_objects)
@@ -307,6 +335,10 @@ class _Capture:
         self.inputs = InputMaker(self.env, request.leaf_specs, request.assume, moved).make()
         self._take_objects()
         self.baseline = self.env.facts.copy()
+
+    def _make_recorder(self) -> Recorder:
+        scope = ModuleScope(self.modules)
+        return Recorder(self.env, scope, self._lift_constant, self.request.floor)
 
     def _take_objects(self) -> None:
         """Fakes for the script objects among the inputs.

@@ -35,7 +35,18 @@ def says_where_from(root: torch.nn.Module) -> TypeGuard[torch.fx.GraphModule]:
 
 def run_graph(root: torch.fx.GraphModule, recorder: Recorder, args: tuple[Any, ...]) -> Any:
     """The result of ``root(*args)``, node by node."""
-    return _Rerun(root, recorder).run(*args)
+    return _plain(_Rerun(root, recorder).run(*args))
+
+
+def _plain(value: Any) -> Any:
+    """A result in the containers of the graph's own code: fx holds lists and dicts of its own."""
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if type(value) is tuple:
+        return tuple(_plain(v) for v in value)
+    return value
 
 
 class _Rerun(torch.fx.Interpreter):

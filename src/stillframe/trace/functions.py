@@ -116,10 +116,14 @@ def _replace_data(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> None
     )
 
 
+#: The files of function modes: their frames lie between a torch function and who called it.
+MODE_FILES = {__file__}
+
+
 def _asked_by_user() -> bool:
     """Whether a line of the user's called the torch function, and not torch itself."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+    while frame.f_back is not None and frame.f_code.co_filename in MODE_FILES:
         frame = frame.f_back
     if frame.f_code is _HAND_OVER and frame.f_back is not None and frame.f_back.f_back is not None:
         frame = frame.f_back.f_back  # out of the function in Python that handed the call over

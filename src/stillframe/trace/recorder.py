@@ -121,7 +121,7 @@ class Recorder:
                 torch_private.compiling_flags(),
                 torch_private.autocast_cache_disabled(),
                 higher_order.intercepted(self),
-                torch_private.autocast_watched(self._note_autocast),
+                torch_private.autocast_watched(self._note_autocast, self._leave_autocast),
                 torch_private.autograd_functions_watched(self._apply_function),
                 self.reads.watching(),
                 self.objects.answered(),
@@ -409,6 +409,13 @@ class Recorder:
         for symbol in fresh:
             place = self._find(symbol, result, node, ())
             if place is None:
+                if torch_private.is_composite_implicit(node.target):  # type: ignore[arg-type]
+                    raise NotSupported(
+                        f"{node.target} reads a number from data, and its result depends on it.",
+                        why="the number itself is not among its results",
+                        where=stack.summary(stack.raw_stack(self.floor)),
+                        hints=["read it before: tensor.item() or tensor.tolist()"],
+                    )
                 raise InternalError(
                     f"{node.target} made the symbol {symbol} and does not return it"
                 )
@@ -447,10 +454,13 @@ class Recorder:
             node.meta["val"] = None
         self._assert_stack = None
 
-    def _note_autocast(self) -> None:
+    def _note_autocast(self, region: torch.autocast) -> None:
         """An autocast region begins."""
         self.meets_autocast = True
         self.reads.note("autocast")
+
+    def _leave_autocast(self, region: torch.autocast) -> None:
+        """It ends; graphs of operators have its casts and no sign of the region."""
 
     def _apply_function(self, cls: Any, args: tuple[Any, ...], run: Callable[[], Any]) -> Any:
         """A ``torch.autograd.Function`` is a node with its forward and its backward."""
