@@ -218,8 +218,13 @@ class Checks:
         names: Mapping[str, Any],
         untouched: str,
     ) -> None:
-        """Args: the steps; the names that they use, ``untouched`` the one of the context in which
-        no function mode sees what is read."""
+        """Compile the steps.
+
+        Args:
+            ambient, steps: on global state, and all others.
+            names: the objects that the steps use.
+            untouched: the name of the context in which no function mode sees what is read.
+        """
         self._ambient, self._steps = tuple(ambient), tuple(steps)
         self._names = dict(names)
         self.text = _function_text(self._ambient, self._steps, untouched)
