@@ -65,14 +65,6 @@ _QUESTIONS = frozenset(
 )  # fmt: skip
 _TENSOR_PROPERTIES = frozenset(("T", "H", "mT", "mH", "real", "imag", "grad", "data"))
 
-_SWITCHES = {
-    cls.__dict__[name].__code__
-    for cls in (torch.no_grad, torch.enable_grad, torch.set_grad_enabled)
-    for name in ("__init__", "__enter__", "__exit__")
-    if name in cls.__dict__
-}
-
-
 class Unwritable(Exception):
     """A call has an argument that a node cannot hold."""
 
@@ -108,8 +100,7 @@ class TorchCalls:
         self._known: set[Expr] = set()
         self._depth = 0
         self.torch_fn: tuple[str, str] | None = None
-        self._switches: dict[int, tuple[Any, torch.fx.Node]] = {}
-        self._regions: list[torch.fx.Node] = []
+        self._caller_mode: torch.fx.Node | None = None
         self._autocasts: dict[int, tuple[Any, torch.fx.Node]] = {}
 
     # -- whether a call is the user's ------------------------------------------------------------
@@ -409,25 +400,11 @@ class TorchCalls:
 
     # -- modes -----------------------------------------------------------------------------------
 
-    def switch_grad(self, enabled: bool, caller: FrameType | None) -> None:
-        """A switch of grad mode; the end of a region goes back to what was before it."""
-        region, ends = _region_of(caller)
-        if region is None:
-            self._set_grad(enabled)
-        elif ends and id(region) in self._switches:
-            self._set_grad(self._switches.pop(id(region))[1])
-        else:
-            if id(region) not in self._switches:
-                self._switches[id(region)] = (region, self._ask_grad())
-            self._set_grad(enabled)
-
-    def switch_unseen(self, enabled: bool) -> None:
-        """The begin or end of a region that no call of a switch shows."""
-        if not enabled:
-            self._regions.append(self._ask_grad())
-            self._set_grad(False)
-        else:
-            self._set_grad(self._regions.pop())
+    def switch_grad(self, state: bool | None) -> None:
+        """A switch of grad mode; None is the caller's, which is asked before the first one."""
+        if self._caller_mode is None:
+            self._caller_mode = self._ask_grad()
+        self._set_grad(self._caller_mode if state is None else state)
 
     def _ask_grad(self) -> torch.fx.Node:
         node = self.create("call_function", torch.is_grad_enabled, (), {})
@@ -487,7 +464,7 @@ class TorchCalls:
         with self.graph.inserting_before(first):
             for key, value in self.recorder.checked_values.items():
                 name = names.get(key) or self.state[key]
-                read = self.graph.get_attr(name)
+                read = self.graph.get_attr(str(name))
                 same = self.graph.call_function(torch.eq, (read, value))
                 message = f"the graph was made for the value {value} of {name}"
                 check = self.graph.call_function(aten._assert_async.msg, (same, message))
@@ -530,20 +507,6 @@ def _is_question(func: Any) -> bool:
     return getattr(func.__self__, "__name__", "") not in _TENSOR_PROPERTIES
 
 
-def _region_of(caller: FrameType | None) -> tuple[Any, bool]:
-    """The ``torch.no_grad()`` or the like that switches grad mode, and whether it ends."""
-    while caller is not None and caller.f_code not in _SWITCHES:
-        if not stack.is_user_code(caller.f_code):
-            caller = caller.f_back
-            continue
-        return None, False
-    if caller is None:
-        return None, False
-    while caller.f_back is not None and caller.f_back.f_code in _SWITCHES:
-        caller = caller.f_back  # a region switches by another one
-    return caller.f_locals["self"], caller.f_code.co_name == "__exit__"
-
-
 class TorchLevelMode(FunctionMode):
     """Hears of torch functions, for both graphs."""
 
@@ -567,9 +530,7 @@ class TorchLevelMode(FunctionMode):
             return super().__torch_function__(func, types, args, kwargs)
         frame = sys._getframe(1)
         if func is torch_private.set_grad_enabled:
-            calls.switch_grad(bool(args[0]), frame)
-            with calls.inside():
-                return super().__torch_function__(func, types, args, kwargs)
+            return super().__torch_function__(func, types, args, kwargs)
         run = super().__torch_function__
         if not calls.whole:
             return run(func, types, args, kwargs)
@@ -625,8 +586,8 @@ class TorchLevelRecorder(Recorder):
         """A node of the first graph."""
         node = super().create(target, args, kwargs, name)
         if self.calls.listens:
-            if target is torch_private.set_grad_enabled and torch.is_inference_mode_enabled():
-                self.calls.switch_unseen(args[0])
+            if target is torch_private.set_grad_enabled:
+                self.calls.switch_grad(self.grad_regions.state)
             elif isinstance(target, torch._ops.HigherOrderOperator):
                 self._check_higher_order(node, target)
         return node
