@@ -36,6 +36,7 @@ from stillframe.trace.operators import facts_of, getitem
 from stillframe.trace.recorder import Recorder, new_placeholder
 from stillframe.trace.symbols import SymbolNodes
 from stillframe.trace.torch_forms import Form, form_of
+from stillframe.trace.torch_modes import ModeNodes
 
 MODE_FILES.add(__file__)
 
@@ -65,13 +66,6 @@ _QUESTIONS = frozenset(
 )  # fmt: skip
 _TENSOR_PROPERTIES = frozenset(("T", "H", "mT", "mH", "real", "imag", "grad", "data"))
 
-_SWITCHES = {
-    cls.__dict__[name].__code__
-    for cls in (torch.no_grad, torch.enable_grad, torch.set_grad_enabled)
-    for name in ("__init__", "__enter__", "__exit__")
-    if name in cls.__dict__
-}
-
 
 class Unwritable(Exception):
     """A call has an argument that a node cannot hold."""
@@ -86,6 +80,7 @@ class TorchCalls:
 
     Attributes:
         graph, root: the graph, and the module that holds its subgraphs.
+        modes: makes its nodes for grad mode and autocast.
         symbols: its nodes of symbolic values.
         state: identity of a parameter or buffer, or of the fake of one -> its name.
         constants: name -> real tensor, for all others that the run met.
@@ -108,9 +103,7 @@ class TorchCalls:
         self._known: set[Expr] = set()
         self._depth = 0
         self.torch_fn: tuple[str, str] | None = None
-        self._switches: dict[int, tuple[Any, torch.fx.Node]] = {}
-        self._regions: list[torch.fx.Node] = []
-        self._autocasts: dict[int, tuple[Any, torch.fx.Node]] = {}
+        self.modes = ModeNodes(self)
 
     # -- whether a call is the user's ------------------------------------------------------------
 
@@ -407,56 +400,6 @@ class TorchCalls:
         condition = self.symbols.node(expr)
         self.create("call_function", aten._assert_scalar.default, (condition, message), {})
 
-    # -- modes -----------------------------------------------------------------------------------
-
-    def switch_grad(self, enabled: bool, caller: FrameType | None) -> None:
-        """A switch of grad mode; the end of a region goes back to what was before it."""
-        region, ends = _region_of(caller)
-        if region is None:
-            self._set_grad(enabled)
-        elif ends and id(region) in self._switches:
-            self._set_grad(self._switches.pop(id(region))[1])
-        else:
-            if id(region) not in self._switches:
-                self._switches[id(region)] = (region, self._ask_grad())
-            self._set_grad(enabled)
-
-    def switch_unseen(self, enabled: bool) -> None:
-        """The begin or end of a region that no call of a switch shows."""
-        if not enabled:
-            self._regions.append(self._ask_grad())
-            self._set_grad(False)
-        else:
-            self._set_grad(self._regions.pop())
-
-    def _ask_grad(self) -> torch.fx.Node:
-        node = self.create("call_function", torch.is_grad_enabled, (), {})
-        node.meta["val"] = torch.is_grad_enabled()
-        return node
-
-    def _set_grad(self, enabled: Any) -> None:
-        self.create("call_function", torch_private.set_grad_enabled, (enabled,), {})
-
-    def grad_mode(self, tensor: FakeTensor) -> None:
-        """``tensor`` tells whether gradients are enabled when the graph comes here."""
-        args, kwargs = (self._ask_grad(),), {"dtype": torch.bool}
-        self.track(tensor, self.create("call_function", torch.scalar_tensor, args, kwargs))
-
-    def enter_autocast(self, region: torch.autocast) -> None:
-        """A region of autocast begins; operators have its casts and need no region."""
-        if not self.whole:
-            return
-        enter, _ = torch_private.autocast_switches()
-        kind = (region.device, region.fast_dtype, region._enabled, region._cache_enabled)
-        self._autocasts[id(region)] = (region, self.create("call_function", enter, kind, {}))
-
-    def leave_autocast(self, region: torch.autocast) -> None:
-        """A region of autocast ends."""
-        known = self._autocasts.pop(id(region), None)
-        if known is not None:
-            _, leave = torch_private.autocast_switches()
-            self.create("call_function", leave, (known[1],), {})
-
     # -- operators that take functions -----------------------------------------------------------
 
     def higher_order(self, node: torch.fx.Node, result: Any) -> None:
@@ -483,7 +426,7 @@ class TorchCalls:
         first = next((n for n in self.graph.nodes if n.op != "placeholder"), None)
         if not self.recorder.checked_values or first is None:
             return
-        names = {id(t): n.target for t, n in self._nodes.values() if n.op == "get_attr"}
+        names = {id(t): str(n.target) for t, n in self._nodes.values() if n.op == "get_attr"}
         with self.graph.inserting_before(first):
             for key, value in self.recorder.checked_values.items():
                 name = names.get(key) or self.state[key]
@@ -530,20 +473,6 @@ def _is_question(func: Any) -> bool:
     return getattr(func.__self__, "__name__", "") not in _TENSOR_PROPERTIES
 
 
-def _region_of(caller: FrameType | None) -> tuple[Any, bool]:
-    """The ``torch.no_grad()`` or the like that switches grad mode, and whether it ends."""
-    while caller is not None and caller.f_code not in _SWITCHES:
-        if not stack.is_user_code(caller.f_code):
-            caller = caller.f_back
-            continue
-        return None, False
-    if caller is None:
-        return None, False
-    while caller.f_back is not None and caller.f_back.f_code in _SWITCHES:
-        caller = caller.f_back  # a region switches by another one
-    return caller.f_locals["self"], caller.f_code.co_name == "__exit__"
-
-
 class TorchLevelMode(FunctionMode):
     """Hears of torch functions, for both graphs."""
 
@@ -567,7 +496,7 @@ class TorchLevelMode(FunctionMode):
             return super().__torch_function__(func, types, args, kwargs)
         frame = sys._getframe(1)
         if func is torch_private.set_grad_enabled:
-            calls.switch_grad(bool(args[0]), frame)
+            calls.modes.switch_grad(bool(args[0]), frame)
             with calls.inside():
                 return super().__torch_function__(func, types, args, kwargs)
         run = super().__torch_function__
@@ -627,7 +556,7 @@ class TorchLevelRecorder(Recorder):
         node = super().create(target, args, kwargs, name)
         if self.calls.listens:
             if target is torch_private.set_grad_enabled and torch.is_inference_mode_enabled():
-                self.calls.switch_unseen(args[0])
+                self.calls.modes.switch_unseen(args[0])
             elif isinstance(target, torch._ops.HigherOrderOperator):
                 self._check_higher_order(node, target)
         return node
@@ -665,16 +594,16 @@ class TorchLevelRecorder(Recorder):
         """A 0-dim bool: whether gradients are enabled when the program comes here."""
         result = super().grad_mode()
         if self.calls.listens:
-            self.calls.grad_mode(result)
+            self.calls.modes.tell_grad_mode(result)
         return result
 
     def _note_autocast(self, region: torch.autocast) -> None:
         super()._note_autocast(region)
         if self.calls.listens:
-            self.calls.enter_autocast(region)
+            self.calls.modes.enter_autocast(region)
 
     def _leave_autocast(self, region: torch.autocast) -> None:
-        self.calls.leave_autocast(region)
+        self.calls.modes.leave_autocast(region)
 
 
 _applies: weakref.WeakKeyDictionary[type, Callable[..., Any]] = weakref.WeakKeyDictionary()
