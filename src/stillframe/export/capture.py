@@ -31,7 +31,8 @@ from stillframe.fake.tensor import FakeTensor
 from stillframe.trace.reads import OF_MODES, OF_TENSORS
 from stillframe.trace.recorder import Recorder
 from stillframe.trace.scope import ModuleScope
-from stillframe.trace.torch_level import TorchLevelRecorder, names_used_by_code
+from stillframe.trace.torch_calls import names_used_by_code
+from stillframe.trace.torch_level import TorchLevelRecorder
 
 LEVELS = ("torch", "aten")
 

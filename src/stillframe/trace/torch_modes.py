@@ -16,7 +16,7 @@ from stillframe import stack, torch_private
 from stillframe.fake.tensor import FakeTensor
 
 if TYPE_CHECKING:
-    from stillframe.trace.torch_level import TorchCalls
+    from stillframe.trace.torch_calls import TorchCalls
 
 _SWITCHES = {
     cls.__dict__[name].__code__
