@@ -21,10 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
 import torch  # noqa: E402
+from benchmarks.zoo import zoo_folder  # noqa: E402
 from torch.utils import _pytree as pytree  # noqa: E402
 
 import stillframe as sf  # noqa: E402
-from benchmarks.zoo import zoo_folder  # noqa: E402
 
 
 def check(case: Any, to_dims: Any, level: str) -> str:
