@@ -31,7 +31,8 @@ from stillframe.fake.tensor import FakeTensor
 from stillframe.trace.reads import OF_MODES, OF_TENSORS
 from stillframe.trace.recorder import Recorder
 from stillframe.trace.scope import ModuleScope
-from stillframe.trace.torch_level import TorchLevelRecorder, names_used_by_code
+from stillframe.trace.torch_calls import names_used_by_code
+from stillframe.trace.torch_level import TorchLevelRecorder
 
 LEVELS = ("torch", "aten")
 
@@ -141,14 +142,15 @@ class TorchCapture(Capture):
         kept = {name: module._modules[name] for name in subgraphs}
         for table in (module._parameters, module._buffers, module._modules):
             table.clear()
-        for fqn, real in (*self._state(), *constants.items()):
+        for fqn, real in self._state():
             _place(module, fqn, real)
-        module._modules.update(kept)
-        for fqn in (*non_persistent(self.modules), *constants):
+        for fqn, real in constants.items():  # no buffers of the original
             path, _, name = fqn.rpartition(".")
-            holder = _holder(module, path)
-            if name in holder._buffers:
-                holder._non_persistent_buffers_set.add(name)
+            _holder(module, path).__dict__[name] = real
+        module._modules.update(kept)
+        for fqn in non_persistent(self.modules):
+            path, _, name = fqn.rpartition(".")
+            _holder(module, path)._non_persistent_buffers_set.add(name)
 
     def _finish_graph(self, graph: torch.fx.Graph, program: ExportedProgram) -> None:
         """The output node, and the code by which containers go in and out."""
