@@ -45,6 +45,7 @@ class Program:
         unseen: why plain tracing cannot see it; such a program may be wrong there, and only there.
         frozen: the sentence with which strict capture notes the value from outside that it keeps;
             after the world has changed (``between``), the program still has that value.
+        spent: plain tracing refuses it, but cannot put back what it keeps (iterators).
         runs: strict capture must not refuse it.
     """
 
@@ -53,6 +54,7 @@ class Program:
     calls: Sequence[Thunk]
     unseen: str = ""
     frozen: str = ""
+    spent: bool = False
     runs: bool = False
 
 

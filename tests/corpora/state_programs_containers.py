@@ -327,12 +327,12 @@ def lock_around_the_work() -> Made:
 # -- iterators and generators ---------------------------------------------------------------------
 
 
-@program()
+@program(spent=True)
 def iterator_of_a_list() -> Made:
     return holding(iter([1, 2, 3]), lambda x, it: x * next(it), lambda it: it.__length_hint__())
 
 
-@program()
+@program(spent=True)
 def iterator_unpacked() -> Made:
     def forward(x: Any, it: Any) -> Any:
         for n in it:
@@ -342,7 +342,7 @@ def iterator_unpacked() -> Made:
     return holding(iter([1, 2, 3]), forward, lambda it: it.__length_hint__())
 
 
-@program()
+@program(spent=True)
 def iterator_given_to_c_code() -> Made:
     return holding(
         iter([1, 2, 3]),
@@ -351,12 +351,12 @@ def iterator_given_to_c_code() -> Made:
     )
 
 
-@program()
+@program(spent=True)
 def count_of_itertools() -> Made:
     return holding(itertools.count(1), lambda x, it: x * next(it))
 
 
-@program()
+@program(spent=True)
 def count_inside_of_zip() -> Made:
     def forward(x: Any, it: Any) -> Any:
         for value, n in zip((2, 3), it, strict=False):
@@ -371,7 +371,7 @@ def cycle_of_itertools() -> nn.Module:
     return net(lambda self, x: x * next(self.it), it=lambda: itertools.cycle([2, 3]))
 
 
-@program()
+@program(spent=True)
 def enumeration_kept() -> Made:
     return holding(enumerate("abcd"), lambda x, it: x * (1 + next(it)[0]), lambda it: it.__reduce__())
 
@@ -387,12 +387,12 @@ def state_of(generator: Any) -> Any:
     return generator.gi_frame.f_locals.get("n")
 
 
-@program()
+@program(spent=True)
 def generator_resumed() -> Made:
     return holding(numbers(), lambda x, it: x * next(it), state_of)
 
 
-@program()
+@program(spent=True)
 def generator_resumed_by_send() -> Made:
     return holding(numbers(), lambda x, it: x * it.send(None), state_of)
 
@@ -402,7 +402,7 @@ def generator_on_the_module() -> nn.Module:
     return net(lambda self, x: x * next(self.it), it=numbers)
 
 
-@program()
+@program(spent=True)
 def generator_closed() -> Made:
     def forward(x: Any, it: Any) -> Any:
         n = next(it, 7)

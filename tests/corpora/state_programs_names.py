@@ -351,7 +351,7 @@ def object_that_is_called() -> Made:
     return fresh(lambda self, x: scale(x), lambda: scale.n)
 
 
-@program()
+@program(unseen="the registry is held by functions of the standard library")
 def registered_with_singledispatch() -> Made:
     @functools.singledispatch
     def factor(value: Any) -> int:
@@ -413,7 +413,7 @@ def lru_cache_with_a_list_inside() -> Made:
     return fresh(forward, lambda: len(seen()))
 
 
-@program(unseen="C code calls the function that was cached, and keeps what it gives")
+@program()
 def lru_cache_of_a_tensor() -> Made:
     @functools.lru_cache
     def mask(n: int) -> torch.Tensor:

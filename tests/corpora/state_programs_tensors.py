@@ -52,7 +52,7 @@ def tensor_in_a_tuple() -> nn.Module:
     return net(lambda self, x, y: x * 5 if any(x is t for t in (y,)) else x + y)
 
 
-@program(same, apart)
+@program(same, apart, unseen=IDENTITY)
 def tensor_found_by_in() -> nn.Module:
     """Of two tensors torch would compare the numbers, and refuse."""
     return net(lambda self, x, y: x * 5 if x in (None, y)[1:] else x + y)
@@ -96,7 +96,7 @@ def results_that_are_an_input() -> nn.Module:
     return net(lambda self, x, y: x * 5 if x.contiguous() is y else x + y)
 
 
-@program(apart, same, unseen=IDENTITY)
+@program(apart, same)
 def memory_asked_for() -> nn.Module:
     return net(lambda self, x, y: x * 5 if x.data_ptr() == y.data_ptr() else x + y)
 
@@ -109,7 +109,7 @@ def global_tensor_given_as_an_input() -> nn.Module:
     return net(lambda self, x: x * 5 if x is KEPT else x)
 
 
-@program(unseen=IDENTITY)
+@program()
 def tensor_of_the_last_call_by_is() -> Made:
     kept: list[Any] = [None]
 
@@ -153,7 +153,7 @@ def attribute_set_on_an_input_by_setattr() -> nn.Module:
     return net(forward)
 
 
-@program(unseen="an attribute taken back leaves no trace", runs=True)
+@program(runs=True)
 def attribute_set_and_taken_back() -> nn.Module:
     def forward(self: Any, x: Any) -> Any:
         x.flag = 2
@@ -205,7 +205,7 @@ def attribute_of_an_input_that_comes_later() -> nn.Module:
     return net(lambda self, x: x * 2 if hasattr(x, "flag") else x * 3)
 
 
-@program(unseen=QUESTION)
+@program(runs=True)
 def attribute_of_a_parameter_read() -> nn.Module:
     mod = net(lambda self, x: x * getattr(self.lin.weight, "scale", 2))
     mod.lin.weight.scale = 3  # type: ignore[union-attr]
@@ -236,7 +236,7 @@ def gradient_mode_switched() -> Made:
     return Made(net(forward), torch.is_grad_enabled, done=lambda: torch.set_grad_enabled(True))
 
 
-@program(unseen="a setting of torch that no operator shows")
+@program()
 def default_dtype_switched() -> Made:
     def forward(self: Any, x: Any) -> Any:
         n = torch.tensor(1.5).dtype.itemsize

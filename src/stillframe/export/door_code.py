@@ -110,6 +110,9 @@ class DoorCode:
             ask = self.names.bind("ask", OF_TENSORS[assumption.what])
             answer = self._answer(assumption.value)
             self._conditions.append(f"{ask}({self.leaves[index]}) == {answer}")
+        for i, j, assumption in self.door.compared:
+            relation = "is" if assumption.value[1] else "is not"
+            self._conditions.append(f"{self.leaves[i]} {relation} {self.leaves[j]}")
         for i, j in self.door.separate:
             share = self.names.bind("share_memory", share_memory)
             self._conditions.append(f"not {share}({self.leaves[i]}, {self.leaves[j]})")

@@ -60,6 +60,9 @@ class Refusal:
         sizes = self._check_sizes(leaves)
         for index, assumption in self.door.asked:
             self._check_answer(index, leaves[index], assumption, sizes)
+        for i, j, assumption in self.door.compared:
+            if (leaves[i] is leaves[j]) is not assumption.value[1]:
+                raise self._other_identity(i, j, assumption)
         for i, j in self.door.separate:
             if share_memory(leaves[i], leaves[j]):
                 raise CallError(
@@ -199,6 +202,18 @@ class Refusal:
         wanted = tuple(map(number, wanted)) if isinstance(wanted, tuple) else number(wanted)
         if found != wanted:
             raise _other_answer(self.door.leaves[index].path, assumption, found, wanted) from None
+
+    def _other_identity(self, i: int, j: int, assumption: Assumption) -> CallError:
+        one, two = "are one tensor", "are two tensors"
+        found, wanted = (two, one) if assumption.value[1] else (one, two)
+        return CallError(
+            f"{self.door.leaves[i].path} and {self.door.leaves[j].path} {found}, and {wanted} in "
+            "the capture.",
+            why="forward asks which tensor it has (`is`, or a tensor as a key), and the answer is "
+            "part of the program",
+            where=assumption.where,
+            hints=["export again with an example that is like this call"],
+        )
 
     # -- sizes --------------------------------------------------------------------------------
 
