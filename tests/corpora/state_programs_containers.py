@@ -229,7 +229,9 @@ def text_written() -> Made:
 
 @program()
 def text_read() -> Made:
-    return holding(io.StringIO("abc"), lambda x, text: x * (1 + len(text.read(1))), io.StringIO.tell)
+    return holding(
+        io.StringIO("abc"), lambda x, text: x * (1 + len(text.read(1))), io.StringIO.tell
+    )
 
 
 @program()
@@ -373,7 +375,9 @@ def cycle_of_itertools() -> nn.Module:
 
 @program(spent=True)
 def enumeration_kept() -> Made:
-    return holding(enumerate("abcd"), lambda x, it: x * (1 + next(it)[0]), lambda it: it.__reduce__())
+    return holding(
+        enumerate("abcd"), lambda x, it: x * (1 + next(it)[0]), lambda it: it.__reduce__()
+    )
 
 
 def numbers() -> Iterator[int]:

@@ -215,10 +215,10 @@ case("in place, one tensor twice", add_into, apart, same, verdict=Refuse("share 
 case("in place, overlapping inputs", add_into, apart, overlapping, verdict=Refuse("share memory"))
 case("in place, exported with one tensor twice", add_into, same, same, verdict=SOUND)
 case("only read, one tensor twice", lambda self, x, y: x * 2 + y, apart, same)
-IDENTITY = "whether two inputs are one tensor is neither noted (inputs.py) nor checked (door.py)"
+IDENTITY = "plain tracing does not see Python compare two objects; strict capture does"
 case("x is y, two tensors", lambda self, x, y: x * 2 if x is y else x + y, apart, apart)
 case("x is y, one tensor twice", lambda self, x, y: x * 5 if x is y else x + y, apart, same,
-     unsound=IDENTITY)
+     unsound=IDENTITY, seen_strictly=True)
 case("outputs that are inputs, views and one another",
      lambda self, x: (x, x.t(), x[1:], x.float(), x.reshape(-1), x.detach(), [x * 2] * 2),
      X, X2)

@@ -22,7 +22,10 @@ import stillframe as sf
 from stillframe.errors import StillframeError
 
 _FILES = (
-    state_programs_containers, state_programs_names, state_programs_objects, state_programs_tensors,
+    state_programs_containers,
+    state_programs_names,
+    state_programs_objects,
+    state_programs_tensors,
 )  # fmt: skip  (importing them fills PROGRAMS)
 
 by_name = pytest.mark.parametrize("item", [pytest.param(p, id=p.name) for p in PROGRAMS])

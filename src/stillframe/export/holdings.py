@@ -150,6 +150,8 @@ class Holdings:
                     picture.kind.write(picture.value, picture.contents)
 
 
+_ABSENT: Any = object()
+
 # -- kinds of objects -----------------------------------------------------------------------------
 
 
@@ -294,7 +296,8 @@ def _set_function(function: types.FunctionType, contents: dict[str, Any]) -> Non
 
 def _set_items(value: Any, contents: tuple[Any, ...]) -> None:
     """Of a bytearray or an array of numbers."""
-    value[:] = type(value)(value.typecode, contents[0]) if hasattr(value, "typecode") else contents[0]
+    kept = contents[0]
+    value[:] = array.array(value.typecode, kept) if isinstance(value, array.array) else kept
 
 
 def _set_text(value: Any, contents: tuple[Any, ...]) -> None:
@@ -382,6 +385,7 @@ _TENSOR = _Kind(lambda v: dict(vars(v)), _set_attributes, part="{}.{}".format)
 _ERROR = _Kind(_error_parts, _set_error)
 _CACHE = _Kind(_cache_parts, lambda wrapper, _: wrapper.cache_clear(), _numbered)
 
+
 def _set_numpy(value: Any, contents: tuple[Any, ...]) -> None:
     import numpy
 
@@ -438,8 +442,6 @@ def _kind_of(value: Any) -> _Kind | None:
 
 
 # -- comparing ------------------------------------------------------------------------------------
-
-_ABSENT = object()
 
 
 def same(a: Any, b: Any) -> bool:

@@ -1,9 +1,9 @@
 """The world around a program under strict capture: what was reached in it, by which path.
 
 An object that was there before the capture is known by its source, the path by which the program
-reached it first (``self.config``, ``the global module.TABLE``). A picture of it is taken then, which
-is before the program can change it. What the journal of writes does not see, because C code or
-natively run Python did it, the pictures show at the end.
+reached it first (``self.config``, ``the global module.TABLE``). A picture of it is taken then,
+before the program can change it. What the journal of writes does not see, because C code did it or
+Python that ran natively, the pictures show at the end.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Outside:
             return found[1]
         return _lasting_name(value) if isinstance(value, _NAMED) else None
 
-    # -- what is fixed --------------------------------------------------------------------------
+    # -- what is fixed ----------------------------------------------------------------------------
 
     def note(self, source: str, value: Any) -> None:
         """A value was read from a place outside; of the module's own, everybody knows."""
@@ -106,7 +106,7 @@ class Outside:
         if type(value) in _NOTED and not is_standard(source) and not _is_own(source):
             self.notes[f"{question} {source} was {value!r} at export"] = None
 
-    # -- the end --------------------------------------------------------------------------------
+    # -- the end ----------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Compare with the pictures, and put back what can be.
@@ -162,7 +162,7 @@ def is_spent_by_use(value: Any) -> bool:
     )
 
 
-# -- caches of functions ----------------------------------------------------------------------------
+# -- caches of functions --------------------------------------------------------------------------
 
 
 def is_warm(cached: functools._lru_cache_wrapper[Any], args: tuple[Any, ...]) -> bool:
@@ -178,7 +178,7 @@ def is_warm(cached: functools._lru_cache_wrapper[Any], args: tuple[Any, ...]) ->
         return False
 
 
-# -- what nobody can repeat ---------------------------------------------------------------------------
+# -- what nobody can repeat -----------------------------------------------------------------------
 
 
 def unrepeatable(function: Any, args: tuple[Any, ...]) -> str | None:

@@ -448,9 +448,7 @@ class _Capture:
             elif self.request.strict:
                 modules = [module for _, module in self.modules]
                 identities = Identities(self._tensor_inputs(inputs), self.recorder.reads)
-                result, notes = strict_capture.run(
-                    callee, args, kwargs, modules, identities
-                )
+                result, notes = strict_capture.run(callee, args, kwargs, modules, identities)
                 self.notes += notes
             else:
                 result = callee(*args, **kwargs)
@@ -469,7 +467,7 @@ class _Capture:
     ) -> TensorAttributes:
         state = {**self.parameters, **self.buffers}.items()
         held = [(f"self.{fqn}", fakes[id(real)], real) for fqn, real in state]
-        given = [(f"the input {path}", *pair) for path, *pair in self._tensor_inputs(inputs)]
+        given = [(f"the input {p}", fake, real) for p, fake, real in self._tensor_inputs(inputs)]
         return TensorAttributes([*held, *given])
 
     def _rebind_buffers(

@@ -84,6 +84,7 @@ _CHANGE_ARGUMENTS = frozenset({"_heapq", "_bisect", "_random", "_struct", "_coll
 #: Classes and functions of C for which an iterator from outside is an object like any other.
 _HARMLESS_TO_ITERATORS = (isinstance, type, id, callable, repr, hasattr, getattr)
 
+
 def run(
     callee: Any,
     args: tuple[Any, ...],

@@ -126,7 +126,9 @@ def _check_identity(value: Any, placeholders: dict[str, Any]) -> None:
     """``(another placeholder, whether it is the same tensor)``."""
     well_formed = isinstance(value, tuple) and len(value) == 2 and type(value[1]) is bool
     if not well_formed or not isinstance(placeholders.get(value[0]), torch.Tensor):
-        raise SpecViolationError(f"an assumption compares with {value!r}, which is no tensor input.")
+        raise SpecViolationError(
+            f"an assumption compares with {value!r}, which is no tensor input."
+        )
 
 
 def _check_module_calls(program: ExportedProgram) -> None:
