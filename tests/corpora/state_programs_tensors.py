@@ -121,6 +121,21 @@ def tensor_of_the_last_call_by_is() -> Made:
     return Made(net(forward), lambda: kept[0] is None)
 
 
+@program(X, lambda: call(nn.Parameter(x_(3, 4))), unseen=QUESTION)
+def class_of_an_input() -> nn.Module:
+    return net(lambda self, x: x * 2 if type(x) is torch.Tensor else x * 3)
+
+
+@program(X, lambda: call(nn.Parameter(x_(3, 4))), unseen=QUESTION)
+def class_of_an_input_by_its_attribute() -> nn.Module:
+    return net(lambda self, x: x * 2 if x.__class__ is torch.Tensor else x * 3)
+
+
+@program(X, lambda: call(nn.Parameter(x_(3, 4))), runs=True)
+def tensors_of_any_class() -> nn.Module:
+    return net(lambda self, x: x * 2 if isinstance(x, torch.Tensor) else x * 3)
+
+
 @program()
 def weak_reference_to_an_input() -> Made:
     seen: list[Any] = []

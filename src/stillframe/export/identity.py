@@ -75,6 +75,11 @@ class Identities:
             value, node = given, given.fx_node
         return value
 
+    def ask_class(self, tensor: Any) -> None:
+        """Somebody asks for the class of an input: it is a Parameter in every call, or in none."""
+        if id(tensor) in self._inputs:
+            self._reads.note("being an nn.Parameter", tensor)
+
     def ask_all(self, tensor: Any) -> None:
         """``tensor`` is used by its identity: as a key, by ``id()``.
 

@@ -177,7 +177,7 @@ class StrictPolicy(Policy):
     def load_attr(self, value: Any, name: str) -> Any:
         if isinstance(value, torch.Tensor):
             self._read_tensor(value, name)
-            return getattr(value, name)
+            return self._class_of(value) if name == "__class__" else getattr(value, name)
         found = super().load_attr(value, name)
         source = self.source(value)
         if source is not None and (name == "__dict__" or is_held(value, name, found)):
@@ -384,6 +384,8 @@ class StrictPolicy(Policy):
         kind = type(function)
         if kind in _C_FUNCTIONS:
             return self._call_c(function, args, kwargs)
+        if function is type and len(args) == 1 and isinstance(args[0], _NATIVE):
+            return self._class_of(args[0])
         if isinstance(function, torch.nn.Module):
             return self._call_module(function, args, kwargs)
         if kind is functools._lru_cache_wrapper:
@@ -395,6 +397,11 @@ class StrictPolicy(Policy):
             return self.same(*args) is (function is operator.is_)
         if function is id and isinstance(args[0], torch.Tensor):
             self.identities.ask_all(args[0])
+        elif function is isinstance and len(args) == 2:
+            if _is_finer_than_tensor(args[1]):
+                self.identities.ask_class(args[0])
+            if type(args[0]) in _NUMBERS and issubclass(_NUMBERS[type(args[0])], args[1]):
+                return True  # a size is an int for whoever asks
         what = unrepeatable(function, args)
         if what is not None:
             self._refuse_unrepeatable(function, what)
@@ -405,6 +412,13 @@ class StrictPolicy(Policy):
         elif source is not None:
             self.outside.note_answer(f"{function.__name__}() of", source, result)
         return result
+
+    def _class_of(self, value: Any) -> type:
+        """The class that a tensor or a number has when the program runs."""
+        if not isinstance(value, FakeTensor):
+            return _NUMBERS.get(type(value), type(value))
+        self.identities.ask_class(value)
+        return torch.nn.Parameter if isinstance(value, torch.nn.Parameter) else torch.Tensor
 
     def _refuse_unrepeatable(self, function: Any, what: str) -> None:
         raise NotSupported(
@@ -486,6 +500,21 @@ class StrictPolicy(Policy):
         if code is None or not _is_users(code):
             return module(*args, **kwargs)
         return in_scope(module, lambda *a, **k: self.call(forward, a, k), args, kwargs)
+
+
+#: What symbolic numbers are for a program.
+_NUMBERS: dict[type, type] = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
+
+
+def _is_finer_than_tensor(classes: Any) -> bool:
+    """Whether ``isinstance`` with these classes may tell a parameter from another tensor."""
+    if isinstance(classes, tuple):
+        return any(map(_is_finer_than_tensor, classes))
+    return (
+        isinstance(classes, type)
+        and issubclass(classes, torch.Tensor)
+        and classes is not torch.Tensor
+    )
 
 
 #: ``is`` as functions.

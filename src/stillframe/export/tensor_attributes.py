@@ -16,8 +16,10 @@ from stillframe.errors import NotSupported, SideEffectError
 from stillframe.export.holdings import same
 from stillframe.fake.tensor import FakeTensor
 
-_OF_FAKES = frozenset(
-    itertools.chain.from_iterable(vars(c).get("__annotations__", ()) for c in FakeTensor.__mro__)
+_OF_FAKES = frozenset(FakeTensor.__annotations__)
+#: Torch's own, such as the mark of a parameter: a fake has them by other ways.
+_OF_TORCH = frozenset(
+    itertools.chain.from_iterable(vars(c).get("__annotations__", ()) for c in torch.Tensor.__mro__)
 )
 
 
@@ -37,7 +39,7 @@ class TensorAttributes:
     """
 
     def __init__(self, tensors: Iterable[tuple[str, FakeTensor, torch.Tensor]]) -> None:
-        self._tensors = [(name, fake, dict(vars(real))) for name, fake, real in tensors]
+        self._tensors = [(name, fake, _custom(vars(real))) for name, fake, real in tensors]
         for name, fake, own in self._tensors:
             for attribute, value in own.items():
                 if attribute in _OF_FAKES:
@@ -51,10 +53,14 @@ class TensorAttributes:
             SideEffectError: names the tensor and the attribute.
         """
         for name, fake, before in self._tensors:
-            now = {k: v for k, v in vars(fake).items() if k not in _OF_FAKES}
+            now = {k: v for k, v in _custom(vars(fake)).items() if k not in _OF_FAKES}
             for attribute in {**before, **now}:
                 if not same(before.get(attribute, self), now.get(attribute, self)):
                     raise _refusal(name, attribute)
+
+
+def _custom(names: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in names.items() if name not in _OF_TORCH}
 
 
 def _refusal(name: str, attribute: Any) -> SideEffectError:
