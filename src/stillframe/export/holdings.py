@@ -207,8 +207,11 @@ def _progress(part: Any) -> Any:
 
 
 def _is_iterator(value: Any) -> bool:
-    kind = type(value)
-    return hasattr(kind, "__next__") and kind.__module__ in ("builtins", "itertools")
+    return _is_iterator_type(type(value))
+
+
+def _is_iterator_type(cls: type) -> bool:
+    return hasattr(cls, "__next__") and cls.__module__ in ("builtins", "itertools")
 
 
 def _attributes(value: Any) -> dict[str, Any]:
@@ -428,17 +431,22 @@ def _is_atom(value: Any) -> bool:
 
 
 def _kind_of(value: Any) -> _Kind | None:
-    for cls, kind in _KINDS:
-        if isinstance(value, cls):
+    return _kind_of_type(type(value))
+
+
+@functools.lru_cache(maxsize=4096)
+def _kind_of_type(cls: type) -> _Kind | None:
+    for bases, kind in _KINDS:
+        if issubclass(cls, bases):
             return kind
-    if _is_iterator(value):
+    if _is_iterator_type(cls):
         return _ITERATOR
-    root = type(value).__module__.partition(".")[0]
-    if root == "numpy" and type(value).__name__ == "ndarray":
+    root = cls.__module__.partition(".")[0]
+    if root == "numpy" and cls.__name__ == "ndarray":
         return _ARRAY
     if root == "torch" or root in sys.stdlib_module_names:
         return None
-    return _OBJECT if hasattr(value, "__dict__") or _slots(type(value)) else None
+    return _OBJECT if cls.__dictoffset__ or _slots(cls) else None
 
 
 # -- comparing ------------------------------------------------------------------------------------

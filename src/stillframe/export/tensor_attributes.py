@@ -21,6 +21,7 @@ _OF_FAKES = frozenset(FakeTensor.__annotations__)
 _OF_TORCH = frozenset(
     itertools.chain.from_iterable(vars(c).get("__annotations__", ()) for c in torch.Tensor.__mro__)
 )
+_KNOWN = _OF_FAKES | _OF_TORCH
 
 
 def is_custom(name: str) -> bool:
@@ -53,6 +54,8 @@ class TensorAttributes:
             SideEffectError: names the tensor and the attribute.
         """
         for name, fake, before in self._tensors:
+            if not before and vars(fake).keys() <= _KNOWN:
+                continue
             now = {k: v for k, v in _custom(vars(fake)).items() if k not in _OF_FAKES}
             for attribute in {**before, **now}:
                 if not same(before.get(attribute, self), now.get(attribute, self)):
