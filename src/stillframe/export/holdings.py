@@ -431,7 +431,8 @@ def _is_atom(value: Any) -> bool:
 
 
 def _kind_of(value: Any) -> _Kind | None:
-    return _kind_of_type(type(value))
+    cls: Any = type(value)
+    return _kind_of_type(cls)
 
 
 @functools.lru_cache(maxsize=4096)

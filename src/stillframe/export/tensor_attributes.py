@@ -40,7 +40,7 @@ class TensorAttributes:
     """
 
     def __init__(self, tensors: Iterable[tuple[str, FakeTensor, torch.Tensor]]) -> None:
-        self._tensors = [(name, fake, _custom(vars(real))) for name, fake, real in tensors]
+        self._tensors = [(name, fake, _custom(real)) for name, fake, real in tensors]
         for name, fake, own in self._tensors:
             for attribute, value in own.items():
                 if attribute in _OF_FAKES:
@@ -56,14 +56,16 @@ class TensorAttributes:
         for name, fake, before in self._tensors:
             if not before and vars(fake).keys() <= _KNOWN:
                 continue
-            now = {k: v for k, v in _custom(vars(fake)).items() if k not in _OF_FAKES}
+            now = _custom(fake)
             for attribute in {**before, **now}:
                 if not same(before.get(attribute, self), now.get(attribute, self)):
                     raise _refusal(name, attribute)
 
 
-def _custom(names: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in names.items() if name not in _OF_TORCH}
+def _custom(tensor: torch.Tensor) -> dict[str, Any]:
+    left_out = _KNOWN if isinstance(tensor, FakeTensor) else _OF_TORCH
+    names = vars(tensor)
+    return {k: v for k, v in names.items() if k not in left_out} if names else {}
 
 
 def _refusal(name: str, attribute: Any) -> SideEffectError:
