@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from stillframe.fake.tensor import FakeTensor
-from stillframe.trace.reads import OF_MODES, OF_TENSORS, SAME, Read, sparse_pattern
+from stillframe.trace.reads import OF_MODES, SAME, Read, of_tensor, sparse_pattern
 
 _GRADIENT = ("requires_grad", "is_leaf")
 _LAYOUT = ("stride()", "is_contiguous()", "is_contiguous(channels_last)",
@@ -93,7 +93,7 @@ def mode_answer(what: str) -> Any:
 
 
 def _answer(what: str, fake: FakeTensor) -> Any:
-    return None if what in ("stride()", "storage_offset()") else OF_TENSORS[what](fake)
+    return None if what in ("stride()", "storage_offset()") else of_tensor(what)(fake)
 
 
 def wanted_answer(assumption: Assumption, val: FakeTensor) -> Any:

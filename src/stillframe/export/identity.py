@@ -18,7 +18,7 @@ from stillframe import torch_private
 from stillframe.errors import NotSupported
 from stillframe.fake.tensor import FakeTensor
 from stillframe.frames import __file__ as _machine
-from stillframe.trace.reads import SAME, Reads
+from stillframe.trace.reads import ATTRIBUTE, SAME, Reads
 
 _MACHINE = os.path.dirname(_machine) + os.sep
 
@@ -79,6 +79,10 @@ class Identities:
         """Somebody asks for the class of an input: it is a Parameter in every call, or in none."""
         if id(tensor) in self._inputs:
             self._reads.note("being an nn.Parameter", tensor)
+
+    def ask_attribute(self, tensor: Any, name: str) -> None:
+        """Somebody looks for an attribute that the input does not have."""
+        self._reads.note(ATTRIBUTE + name, tensor, False)
 
     def ask_all(self, tensor: Any) -> None:
         """``tensor`` is used by its identity: as a key, by ``id()``.

@@ -29,7 +29,7 @@ from stillframe.export.door import (
 from stillframe.export.memory import any_shared, share_memory
 from stillframe.shapes.containers import children_of, describe, key_text
 from stillframe.symbolic import Expr, evaluate, substitute, symbol, to_python
-from stillframe.trace.reads import OF_TENSORS
+from stillframe.trace.reads import of_tensor
 
 
 class Refusal:
@@ -198,7 +198,7 @@ class Refusal:
         def number(value: Any) -> Any:
             return evaluate(value, values) if isinstance(value, Expr) else value
 
-        found, wanted = OF_TENSORS[assumption.what](leaf), assumption.value
+        found, wanted = of_tensor(assumption.what)(leaf), assumption.value
         wanted = tuple(map(number, wanted)) if isinstance(wanted, tuple) else number(wanted)
         if found != wanted:
             raise _other_answer(self.door.leaves[index].path, assumption, found, wanted) from None

@@ -33,7 +33,7 @@ from typing import Any
 import torch
 
 from stillframe import stack, torch_private
-from stillframe.errors import NotSupported
+from stillframe.errors import NotSupported, SideEffectError
 from stillframe.export.identity import Identities, is_placeholder
 from stillframe.export.journal import Journal, refusal
 from stillframe.export.outside import (
@@ -110,11 +110,14 @@ def run(
     root: Any = callee.__self__ if isinstance(callee, MethodType) else callee
     policy = StrictPolicy(root, modules, identities)
     machine = Machine(policy)
-    with contextlib.ExitStack() as closing:
-        closing.callback(policy.outside.close)
-        closing.callback(policy.journal.close)
+    try:
         with deep_recursion(machine), identities.keys_watched():
             result = policy.call(callee, args, kwargs)
+    except BaseException:
+        with contextlib.suppress(SideEffectError):  # the first error counts
+            policy.close()
+        raise
+    policy.close()
     return result, list(policy.outside.notes)
 
 
@@ -139,6 +142,20 @@ class StrictPolicy(Policy):
         self._inlined: dict[CodeType, bool] = {}
         self._answers: dict[Any, Any] = {}
         self._mark(root, "self")
+
+    def close(self) -> None:
+        """Put back what changed outside of the program.
+
+        Raises:
+            SideEffectError: something is not as it was before.
+        """
+        try:
+            self.journal.close()
+        except SideEffectError:  # it knows the line
+            with contextlib.suppress(SideEffectError):
+                self.outside.close()
+            raise
+        self.outside.close()
 
     def _mark(self, value: Any, source: str) -> None:
         self.outside.mark(value, source)
@@ -186,15 +203,19 @@ class StrictPolicy(Policy):
         return found
 
     def _read_tensor(self, tensor: torch.Tensor, name: str) -> None:
-        """An attribute that the caller may have set on an input is refused."""
+        """That nobody has set an attribute on an input is a condition; one that is set, refused."""
         known = self.identities.name(tensor)
-        if known is not None and is_custom(name) and not self.journal.wrote(tensor, name):
-            raise NotSupported(
-                f"forward reads the attribute {name} of the input {known}.",
-                why="what a caller has set on a tensor is no part of a call",
-                where=places.describe(self.machine.current),
-                hints=["pass the value as an input of its own"],
-            )
+        if known is None or not is_custom(name) or self.journal.wrote(tensor, name):
+            return
+        if name != "__dict__" and not hasattr(tensor, name):
+            self.identities.ask_attribute(tensor, name)
+            return
+        raise NotSupported(
+            f"forward reads the attribute {name} of the input {known}.",
+            why="what a caller has set on a tensor is no part of a call",
+            where=places.describe(self.machine.current),
+            hints=["pass the value as an input of its own"],
+        )
 
     def load_item(self, container: Any, key: Any) -> Any:
         if isinstance(container, torch.Tensor):

@@ -26,7 +26,7 @@ from stillframe.export.naming import PREFIXES
 from stillframe.export.signature import ConstantArgument, InputKind, OutputKind
 from stillframe.trace.decompositions import default_table, is_core
 from stillframe.trace.operators import writes
-from stillframe.trace.reads import OF_MODES, OF_TENSORS, SAME
+from stillframe.trace.reads import OF_MODES, SAME, is_question
 
 if TYPE_CHECKING:
     from stillframe.export.program import ExportedProgram
@@ -116,7 +116,7 @@ def _check_assumptions(program: ExportedProgram) -> None:
         about, what = assumption.about, assumption.what
         if what == SAME and about:
             _check_identity(assumption.value, placeholders)
-        elif what not in (OF_TENSORS if about else OF_MODES):
+        elif not (is_question(what) if about else what in OF_MODES):
             raise SpecViolationError(f"an assumption asks for {what!r}, which is no question.")
         if about and not isinstance(placeholders.get(about), torch.Tensor):
             raise SpecViolationError(f"an assumption is about {about!r}, which is no tensor input.")

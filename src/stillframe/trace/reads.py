@@ -68,6 +68,23 @@ OF_TENSORS: dict[str, Callable[[torch.Tensor], Any]] = {
     "being an nn.Parameter": lambda tensor: isinstance(tensor, torch.nn.Parameter),
 }
 
+#: Whether somebody has set an attribute of this name on a tensor: the beginning of the question.
+ATTRIBUTE = "having the attribute "
+
+
+def is_question(what: str) -> bool:
+    """Whether tensors can be asked this."""
+    return what in OF_TENSORS or what.startswith(ATTRIBUTE)
+
+
+def of_tensor(what: str) -> Callable[[torch.Tensor], Any]:
+    """How a question to a tensor is asked."""
+    if what.startswith(ATTRIBUTE):
+        name = what.removeprefix(ATTRIBUTE)
+        return lambda tensor: hasattr(tensor, name)
+    return OF_TENSORS[what]
+
+
 #: Questions to torch itself.
 OF_MODES: dict[str, Callable[[], Any]] = {
     "grad mode": torch.is_grad_enabled,
