@@ -75,6 +75,8 @@ class Outside:
                 self.mark(base, base.__qualname__)
 
     def _hold(self, path: str, value: Any) -> None:
+        if path.endswith(".__dict__") or path.startswith("the globals of"):
+            return  # another view of an object that has its picture, or of a module's names
         if not is_standard(path) and not is_library(getattr(value, "__module__", "")):
             self._pictures.hold_one(path, value)
 
