@@ -42,7 +42,13 @@ Row = dict[str, Any]
 
 
 def measure(
-    found: list[Library], model: Model, *, dynamic: bool, rounds: int, gc_enabled: bool
+    found: list[Library],
+    model: Model,
+    *,
+    dynamic: bool,
+    rounds: int,
+    gc_enabled: bool,
+    sample: Callable[[Callable[[], object]], float] = timed,
 ) -> Row:
     """Check and time one model; the row holds seconds per library and, with both, the ratios.
 
@@ -57,7 +63,7 @@ def measure(
     for library in found:
         capture = partial(library.capture, module, model, example, dynamic=dynamic)
         try:
-            first = timed(capture)
+            first = sample(capture)
             check(capture(), module, runs, f"{library.name} on {model.name}")
         except Exception as error:  # whatever a library raises: report it, measure the rest
             problem = f"{library.name} on {model.name}: {type(error).__name__}: {error}"
@@ -66,7 +72,7 @@ def measure(
             continue
         row[f"{library.name}_first_s"] = first
         calls[library.name] = capture
-    samples = interleaved(calls, rounds, gc_enabled=gc_enabled)
+    samples = interleaved(calls, rounds, gc_enabled=gc_enabled, sample=sample)
     for name, values in samples.items():
         row[f"{name}_s"] = statistics.median(values)
     if len(samples) == 2:

@@ -87,6 +87,7 @@ class Case:
         around, around_export: context of the calls and of the export.
         between: run after each call with its outputs, its arguments and the module or program.
         unsound: why today's result is wrong (then the test is expected to fail).
+        seen_strictly: strict capture gets it right nevertheless.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Case:
     around_export: Callable[[], Any] = contextlib.nullcontext
     between: Callable[[Any, Call, nn.Module], None] | None = None
     unsound: str = ""
+    seen_strictly: bool = False
 
 
 def module(forward: Callable[..., Any], /, **state: Any) -> Callable[[], nn.Module]:

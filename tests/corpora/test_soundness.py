@@ -160,7 +160,7 @@ for name, read, other in (
          verdict=Refuse(f"x: {name}"))
 case("a branch on the class Parameter",
      lambda self, x: x * (2 if isinstance(x, nn.Parameter) else 3), X,
-     lambda: call(nn.Parameter(x_(3, 4))), unsound=READS)
+     lambda: call(nn.Parameter(x_(3, 4))), unsound=READS, seen_strictly=True)
 case("a branch on the layout of a dynamic input",
      lambda self, x: x * (2 if x.is_contiguous() else 3), *of((3, 4)), lambda: call(x_(4, 2).t()),
      dims=batch(), verdict=Refuse("x: is_contiguous() is"))
@@ -215,10 +215,10 @@ case("in place, one tensor twice", add_into, apart, same, verdict=Refuse("share 
 case("in place, overlapping inputs", add_into, apart, overlapping, verdict=Refuse("share memory"))
 case("in place, exported with one tensor twice", add_into, same, same, verdict=SOUND)
 case("only read, one tensor twice", lambda self, x, y: x * 2 + y, apart, same)
-IDENTITY = "whether two inputs are one tensor is neither noted (inputs.py) nor checked (door.py)"
+IDENTITY = "plain tracing does not see Python compare two objects; strict capture does"
 case("x is y, two tensors", lambda self, x, y: x * 2 if x is y else x + y, apart, apart)
 case("x is y, one tensor twice", lambda self, x, y: x * 5 if x is y else x + y, apart, same,
-     unsound=IDENTITY)
+     unsound=IDENTITY, seen_strictly=True)
 case("outputs that are inputs, views and one another",
      lambda self, x: (x, x.t(), x[1:], x.float(), x.reshape(-1), x.detach(), [x * 2] * 2),
      X, X2)
@@ -609,7 +609,7 @@ case("a list indexed by a size", lambda self, x: x * [1, 2, 3, 4, 5, 6][x.shape[
      dims=batch(), verdict=Export("ConstraintViolationError", "sizes of b"))
 SYMBOLS = "a symbolic size is a SymInt: isinstance tells it from an int, unnoticed"
 case("isinstance of a size", lambda self, x: x * (2 if isinstance(x.shape[0], int) else 3), *SIZES,
-     dims=batch(), unsound=SYMBOLS)
+     dims=batch(), unsound=SYMBOLS, seen_strictly=True)
 case("a size as text", lambda self, x: x * len(str(x.shape[0])), *of((5, 4), (10, 4)),
      dims=batch(), verdict=Export("ConstraintViolationError", "sizes of b"))
 

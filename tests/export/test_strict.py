@@ -416,6 +416,18 @@ def test_an_error_of_the_program_is_its_own() -> None:
         sf.export(Block(forward), (X,), strict=True)
 
 
+def test_an_error_comes_before_the_side_effects_that_it_interrupts() -> None:
+    def forward(self: Any, x: Any) -> Any:
+        SETTINGS.depth += 1
+        vars(SETTINGS).update(flags=[])
+        raise ValueError("its own")
+
+    before = repr(SETTINGS)
+    with pytest.raises(ValueError, match="its own"):
+        sf.export(Block(forward), (X,), strict=True)
+    assert repr(SETTINGS) == before
+
+
 def test_a_guard_names_the_line() -> None:
     def forward(self: Any, x: Any) -> Any:
         return x if x.shape[0] > 10 else x + 1

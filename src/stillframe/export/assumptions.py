@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from stillframe.fake.tensor import FakeTensor
-from stillframe.trace.reads import OF_MODES, OF_TENSORS, Read, sparse_pattern
+from stillframe.trace.reads import OF_MODES, SAME, Read, of_tensor, sparse_pattern
 
 _GRADIENT = ("requires_grad", "is_leaf")
 _LAYOUT = ("stride()", "is_contiguous()", "is_contiguous(channels_last)",
@@ -29,9 +29,9 @@ class Assumption:
     Attributes:
         about: the placeholder that it is about; empty for a mode of torch.
         what: the question, a key of :data:`~stillframe.trace.reads.OF_TENSORS` or
-            :data:`~stillframe.trace.reads.OF_MODES`.
+            :data:`~stillframe.trace.reads.OF_MODES`, or :data:`~stillframe.trace.reads.SAME`.
         value: the answer of the captured run; None for strides and offsets, which are those of
-            the placeholder.
+            the placeholder; for ``SAME`` the other placeholder and whether it is the same tensor.
         where: the user's line that asked.
     """
 
@@ -53,10 +53,11 @@ def assumptions(
     """
     tensors = {name: fake for name, fake in inputs.items() if isinstance(fake, FakeTensor)}
     owners = {id(fake): name for name, fake in (*state.items(), *tensors.items())}
-    found: dict[tuple[str, str], Assumption] = {}
+    found: dict[tuple[str, str, str], Assumption] = {}
 
     def add(about: str, what: str, value: Any, where: tuple[str, ...]) -> None:
-        found.setdefault((about, what), Assumption(about, what, value, where))
+        other = value[0] if what == SAME else ""
+        found.setdefault((about, what, other), Assumption(about, what, value, where))
 
     for name, fake in tensors.items():
         if fake.sparse is not None:
@@ -65,6 +66,8 @@ def assumptions(
         owner = owners.get(id(read.tensor))
         if read.tensor is None:
             add("", read.what, mode_answer(read.what), read.where)
+        elif read.what == SAME:
+            add(owners[id(read.tensor)], SAME, (owners[id(read.other)], read.value), read.where)
         elif owner is not None:
             add(owner, read.what, _answer(read.what, read.tensor), read.where)
         elif read.what in _GRADIENT:
@@ -90,7 +93,7 @@ def mode_answer(what: str) -> Any:
 
 
 def _answer(what: str, fake: FakeTensor) -> Any:
-    return None if what in ("stride()", "storage_offset()") else OF_TENSORS[what](fake)
+    return None if what in ("stride()", "storage_offset()") else of_tensor(what)(fake)
 
 
 def wanted_answer(assumption: Assumption, val: FakeTensor) -> Any:

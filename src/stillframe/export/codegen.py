@@ -36,7 +36,7 @@ from stillframe.shapes import layout
 from stillframe.shapes.env import to_size
 from stillframe.symbolic import Expr
 from stillframe.trace import control_flow
-from stillframe.trace.reads import OF_MODES, OF_TENSORS
+from stillframe.trace.reads import OF_MODES, of_tensor
 
 aten = torch.ops.aten
 
@@ -296,8 +296,9 @@ class ProgramCode:
         """What is asked of state and of torch's modes, as text: the question, and the answer."""
         texts = {node.name: text for node, text in self.text.items()}
         for assumption in self.door.asked_elsewhere:
-            questions: Any = OF_TENSORS if assumption.about else OF_MODES
-            ask = self.names.bind("ask", questions[assumption.what])
+            what = assumption.what
+            question: Any = of_tensor(what) if assumption.about else OF_MODES[what]
+            ask = self.names.bind("ask", question)
             wanted = self.names.constant(assumption.value)
             yield f"{ask}({texts.get(assumption.about, '')})", wanted, assumption
 

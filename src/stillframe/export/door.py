@@ -24,6 +24,7 @@ from stillframe.export.signature import CustomObjArgument, InputKind
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.env import Guard, Size, to_size
 from stillframe.symbolic import Expr, Facts, Range, evaluate, unwrap
+from stillframe.trace.reads import SAME
 
 TENSOR, SYMBOL, CONSTANT, OBJECT = "tensor", "symbol", "constant", "object"
 
@@ -89,6 +90,7 @@ class Door:
             memory.
         asked: leaf index, and what forward asked of that leaf.
         asked_elsewhere: what it asked of state and of torch's modes.
+        compared: two leaf indices, and whether they must be one tensor.
     """
 
     call_spec: CallSpec
@@ -100,6 +102,7 @@ class Door:
     separate: list[tuple[int, int]] = field(default_factory=list)
     asked: list[tuple[int, Assumption]] = field(default_factory=list)
     asked_elsewhere: list[Assumption] = field(default_factory=list)
+    compared: list[tuple[int, int, Assumption]] = field(default_factory=list)
 
     @classmethod
     def of(cls, program: Any) -> Door:
@@ -126,7 +129,9 @@ class Door:
         index = {leaf.node: i for i, leaf in enumerate(self.leaves)}
         for assumption in assumptions:
             place = index.get(assumption.about)
-            if place is None:
+            if assumption.what == SAME and place is not None:
+                self.compared.append((place, index[assumption.value[0]], assumption))
+            elif place is None:
                 self.asked_elsewhere.append(assumption)
             else:
                 wanted = wanted_answer(assumption, fakes[place])

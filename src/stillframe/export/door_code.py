@@ -31,7 +31,7 @@ from stillframe.export.door import (
 from stillframe.export.memory import share_memory
 from stillframe.export.source_text import EXPRESSION_NAMES, Namespace
 from stillframe.symbolic import Expr, evaluate, substitute, symbol, to_python
-from stillframe.trace.reads import OF_TENSORS
+from stillframe.trace.reads import of_tensor
 
 _SHORT_DEVICES = {torch.device("cpu"): "is_cpu", torch.device("meta"): "is_meta"}
 
@@ -107,9 +107,12 @@ class DoorCode:
         self._compare_sizes()
         self._conditions += [self._condition(c) for c in self.door.conditions]
         for index, assumption in self.door.asked:
-            ask = self.names.bind("ask", OF_TENSORS[assumption.what])
+            ask = self.names.bind("ask", of_tensor(assumption.what))
             answer = self._answer(assumption.value)
             self._conditions.append(f"{ask}({self.leaves[index]}) == {answer}")
+        for i, j, assumption in self.door.compared:
+            relation = "is" if assumption.value[1] else "is not"
+            self._conditions.append(f"{self.leaves[i]} {relation} {self.leaves[j]}")
         for i, j in self.door.separate:
             share = self.names.bind("share_memory", share_memory)
             self._conditions.append(f"not {share}({self.leaves[i]}, {self.leaves[j]})")

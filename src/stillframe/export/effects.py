@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -147,6 +147,51 @@ def check_random(before: RandomState) -> None:
         why="the number drawn during the capture would be baked into the program",
         hints=["draw with torch (torch.rand(())), or pass the number as an input"],
     )
+
+
+class Settings:
+    """Settings of torch that a program does not make, to compare and to restore."""
+
+    def __init__(self) -> None:
+        self._before = [read() for _, read, _ in _SETTINGS]
+
+    def check(self) -> None:
+        """Compare with what they were.
+
+        Raises:
+            SideEffectError: names the first that is another.
+        """
+        for (name, read, _), before in zip(_SETTINGS, self._before, strict=True):
+            if read() != before:
+                raise SideEffectError(
+                    f"forward leaves {name} changed, from {before} to {read()}.",
+                    why="a program leaves the settings of torch as they are",
+                    hints=["set it back in forward (a with block does), or set it outside"],
+                )
+
+    def restore(self) -> None:
+        """Put all of them back."""
+        for (_, read, write), before in zip(_SETTINGS, self._before, strict=True):
+            if read() != before:
+                write(before)
+
+
+_SETTINGS: tuple[tuple[str, Callable[[], Any], Callable[[Any], Any]], ...] = (
+    ("the grad mode", torch.is_grad_enabled, torch.set_grad_enabled),
+    ("the default dtype", torch.get_default_dtype, torch.set_default_dtype),
+    (
+        "the use of deterministic algorithms",
+        torch.are_deterministic_algorithms_enabled,
+        torch.use_deterministic_algorithms,
+    ),
+    (
+        "the precision of float32 products",
+        torch.get_float32_matmul_precision,
+        torch.set_float32_matmul_precision,
+    ),
+    ("autocast", lambda: torch.is_autocast_enabled("cpu"),
+     lambda on: torch.set_autocast_enabled("cpu", on)),
+)  # fmt: skip
 
 
 class InputWatch:

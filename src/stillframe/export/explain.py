@@ -15,6 +15,7 @@ from stillframe.export.listing import range_text, size_text
 from stillframe.export.verdicts import Reason, Verdict
 from stillframe.shapes.env import to_size
 from stillframe.symbolic import Expr, Range
+from stillframe.trace.reads import SAME
 
 if TYPE_CHECKING:
     from stillframe.export.program import ExportedProgram
@@ -106,6 +107,11 @@ def _asked(program: ExportedProgram) -> Iterator[Reason]:
     vals = {n.name: n.meta["val"] for n in program.graph.nodes if n.op == "placeholder"}
     for assumption in program.assumptions:
         about = assumption.about
+        if assumption.what == SAME:
+            other, same = assumption.value
+            text = f"{names[about]} is {'' if same else 'not '}{names[other]}"
+            yield Reason(text, assumption.where, "asked")
+            continue
         wanted: Any = wanted_answer(assumption, vals[about]) if about else assumption.value
         parts = wanted if isinstance(wanted, tuple) else (wanted,)
         texts = [size_text(p, program.dim_names) if isinstance(p, Expr) else str(p) for p in parts]

@@ -6,11 +6,19 @@ So a change shows where it was made, whatever holds the object, and comparing ne
 
 from __future__ import annotations
 
+import array
 import collections
+import contextvars
 import enum
+import functools
+import gc
+import io
+import queue
 import random
 import sys
+import threading
 import types
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -57,12 +65,16 @@ class Holdings:
     def __init__(self, known: Iterable[int] = ()) -> None:
         self._pictures: dict[int, _Picture] = {}
         self._known = set(known)
+        #: The classes of objects with attributes that were met.
+        self.classes: dict[type, None] = {}
 
     def hold(self, path: str, value: Any) -> None:
         """Take a picture of ``value``, named ``path``, and of everything inside."""
         waiting = [(path, value)]
         while waiting:
             place, found = waiting.pop()
+            if isinstance(found, torch.Tensor):
+                self._add(place, found, _TENSOR)
             if isinstance(found, _NOT_WALKED) or id(found) in self._known:
                 continue
             if isinstance(found, tuple):
@@ -71,6 +83,18 @@ class Holdings:
             kind = _kind_of(found)
             if kind is not None:
                 waiting += [(place + end, part) for end, part in self._add(place, found, kind)]
+
+    def hold_one(self, path: str, value: Any) -> None:
+        """A picture of ``value`` alone, of a class or a function too; not of what it holds."""
+        kind = _LASTING.get(type(value)) or (
+            _CLASS if isinstance(value, type) else None if _is_atom(value) else _kind_of(value)
+        )
+        if kind is not None and id(value) not in self._known:
+            self._add(path, value, kind)
+
+    def hold_function(self, path: str, function: types.FunctionType) -> None:
+        """A function: its code, its defaults and its attributes, not what they hold."""
+        self._add(path, function, _FUNCTION)
 
     def hold_class(self, path: str, cls: type) -> None:
         """The attributes of a class, not what they hold; ``{}`` in ``path`` is the name."""
@@ -88,6 +112,8 @@ class Holdings:
     def _add(self, path: str, value: Any, kind: _Kind) -> Iterable[tuple[str, Any]]:
         if id(value) in self._pictures:
             return ()
+        if kind is _OBJECT:
+            self.classes[type(value)] = None
         contents = kind.read(value)
         self._pictures[id(value)] = _Picture(path, value, kind, contents)
         return kind.inside(contents)
@@ -124,6 +150,8 @@ class Holdings:
                     picture.kind.write(picture.value, picture.contents)
 
 
+_ABSENT: Any = object()
+
 # -- kinds of objects -----------------------------------------------------------------------------
 
 
@@ -135,9 +163,10 @@ def _read_list(value: Any) -> list[Any]:
     return list(list.__iter__(value) if isinstance(value, list) else value)
 
 
-def _read_dict(value: dict[Any, Any]) -> dict[Any, Any]:
-    """Not by ``dict(value)``: a subclass may make things when it is asked for an item."""
-    return dict(dict.items(value))
+def read_dict(value: dict[Any, Any]) -> dict[Any, Any]:
+    """The entries in order. A subclass may make things when it is asked for an item, so none is."""
+    kind = collections.OrderedDict if isinstance(value, collections.OrderedDict) else dict
+    return dict(kind.items(value))
 
 
 def _set_list(value: Any, contents: list[Any]) -> None:
@@ -145,9 +174,16 @@ def _set_list(value: Any, contents: list[Any]) -> None:
     value.extend(contents)
 
 
-def _set_dict(value: Any, contents: dict[Any, Any]) -> None:
-    dict.clear(value)
-    dict.update(value, contents)
+def write_dict(value: Any, contents: dict[Any, Any]) -> None:
+    """Entry by entry where the order allows it: a module's globals are never empty."""
+    kind: Any = collections.OrderedDict if isinstance(value, collections.OrderedDict) else dict
+    for key in [key for key in kind.keys(value) if key not in contents]:
+        kind.__delitem__(value, key)
+    if list(kind.keys(value)) != [key for key in contents if key in value]:
+        kind.clear(value)
+    for key, entry in contents.items():
+        if kind.get(value, key, _ABSENT) is not entry:
+            kind.__setitem__(value, key, entry)
 
 
 def _set_set(value: Any, contents: set[Any]) -> None:
@@ -171,8 +207,11 @@ def _progress(part: Any) -> Any:
 
 
 def _is_iterator(value: Any) -> bool:
-    kind = type(value)
-    return hasattr(kind, "__next__") and kind.__module__ in ("builtins", "itertools")
+    return _is_iterator_type(type(value))
+
+
+def _is_iterator_type(cls: type) -> bool:
+    return hasattr(cls, "__next__") and cls.__module__ in ("builtins", "itertools")
 
 
 def _attributes(value: Any) -> dict[str, Any]:
@@ -245,8 +284,84 @@ def _set_class(cls: type, contents: dict[str, Any]) -> None:
             setattr(cls, name, value)
 
 
+def _function_parts(function: types.FunctionType) -> dict[str, Any]:
+    own = {name: getattr(function, name) for name in _OF_FUNCTIONS}
+    keywords = own["__kwdefaults__"]
+    return {**own, "__kwdefaults__": keywords and tuple(keywords.items()), **vars(function)}
+
+
+def _set_function(function: types.FunctionType, contents: dict[str, Any]) -> None:
+    keywords = contents["__kwdefaults__"]
+    function.__code__, function.__defaults__ = contents["__code__"], contents["__defaults__"]
+    function.__kwdefaults__ = keywords and dict(keywords)
+    write_dict(vars(function), {k: v for k, v in contents.items() if k not in _OF_FUNCTIONS})
+
+
+def _set_items(value: Any, contents: tuple[Any, ...]) -> None:
+    """Of a bytearray or an array of numbers."""
+    kept = contents[0]
+    value[:] = array.array(value.typecode, kept) if isinstance(value, array.array) else kept
+
+
+def _set_text(value: Any, contents: tuple[Any, ...]) -> None:
+    value.seek(0)
+    value.truncate()
+    value.write(contents[0])
+    value.seek(contents[1])
+
+
+def _set_lock(lock: Any, contents: tuple[Any, ...]) -> None:
+    lock.acquire(blocking=False) if contents[0] else lock.release()
+
+
+def _read_queue(waiting: queue.SimpleQueue[Any]) -> tuple[Any, ...]:
+    """By taking everything out and putting it back: there is no other way to look."""
+    items = tuple(waiting.get_nowait() for _ in range(waiting.qsize()))
+    for item in items:
+        waiting.put(item)
+    return items
+
+
+def _set_queue(waiting: queue.SimpleQueue[Any], contents: tuple[Any, ...]) -> None:
+    for _ in range(waiting.qsize()):
+        waiting.get_nowait()
+    for item in contents:
+        waiting.put(item)
+
+
+def _set_error(error: BaseException, contents: tuple[Any, ...]) -> None:
+    error.args = contents[0]
+    write_dict(vars(error), {k: list(v) if k == "__notes__" else v for k, v in contents[1]})
+
+
+def _error_parts(error: BaseException) -> tuple[Any, ...]:
+    own = vars(error).items()
+    return error.args, tuple((k, tuple(v) if k == "__notes__" else v) for k, v in own)
+
+
+def _set_variable(variable: contextvars.ContextVar[Any], contents: tuple[Any, ...]) -> None:
+    if contents[0] is not _ABSENT:
+        variable.set(contents[0])
+
+
+def cached(wrapper: Any) -> list[Any]:
+    """What an ``lru_cache`` keeps, as the garbage collector tells: keys and results."""
+    parts = gc.get_referents(wrapper)
+    tables = [part for part in parts if type(part) is dict and part is not vars(wrapper)]
+    return [*parts, *(entry for table in tables for pair in table.items() for entry in pair)]
+
+
+def _cache_parts(wrapper: Any) -> tuple[Any, ...]:
+    """The things in a cache that are not values for good. Numbers may come and go."""
+    kept = {id(v): v for v in cached(wrapper) if isinstance(v, torch.Tensor) or _kind_of(v)}
+    known = (vars(wrapper), wrapper.__wrapped__)
+    return tuple(v for v in kept.values() if not any(v is k for k in known) and type(v) is not dict)
+
+
+_OF_FUNCTIONS = ("__code__", "__defaults__", "__kwdefaults__")
+
 _LIST = _Kind(_read_list, _set_list, _numbered)
-_DICT = _Kind(_read_dict, _set_dict, lambda d: ((f"[{k!r}]", v) for k, v in d.items()))
+_DICT = _Kind(read_dict, write_dict, lambda d: ((f"[{k!r}]", v) for k, v in d.items()))
 _SET = _Kind(set, _set_set)
 _ITERATOR = _Kind(_iterator_state, None)
 _OBJECT = _Kind(
@@ -257,36 +372,85 @@ _OBJECT = _Kind(
 )
 _CELL = _Kind(cell_contents, _set_cell)
 _CLASS = _Kind(class_attributes, _set_class, part=str.format)
+_FUNCTION = _Kind(_function_parts, _set_function, part="{}.{}".format)
 _RANDOM = _Kind(lambda r: (r.getstate(),), lambda r, contents: r.setstate(contents[0]))
 _GENERATOR = _Kind(
     lambda g: (g.get_state().numpy().tobytes(),),
     lambda g, contents: g.set_state(torch.frombuffer(bytearray(contents[0]), dtype=torch.uint8)),
 )
+_BYTES = _Kind(lambda v: (bytes(v),), _set_items)
+_NUMBERS = _Kind(lambda v: (tuple(v),), _set_items)
+_TEXT = _Kind(lambda v: (v.getvalue(), v.tell()) if not v.closed else (), _set_text)
+_VARIABLE = _Kind(lambda v: (v.get(_ABSENT),), _set_variable, _numbered)
+_LOCK = _Kind(lambda v: (v.locked(),), _set_lock)
+_QUEUE = _Kind(_read_queue, _set_queue)
+_TENSOR = _Kind(lambda v: dict(vars(v)), _set_attributes, part="{}.{}".format)
+_ERROR = _Kind(_error_parts, _set_error)
+_CACHE = _Kind(_cache_parts, lambda wrapper, _: wrapper.cache_clear(), _numbered)
+
+
+def _set_numpy(value: Any, contents: tuple[Any, ...]) -> None:
+    import numpy
+
+    value[...] = numpy.frombuffer(contents[0], value.dtype).reshape(value.shape)
+
+
+_ARRAY = _Kind(lambda v: (v.tobytes(),), _set_numpy)
+
+_KINDS: tuple[tuple[Any, _Kind], ...] = (
+    (dict, _DICT),
+    ((list, collections.deque), _LIST),
+    (set, _SET),
+    (random.Random, _RANDOM),
+    (torch.Generator, _GENERATOR),
+    (bytearray, _BYTES),
+    (array.array, _NUMBERS),
+    ((io.StringIO, io.BytesIO), _TEXT),
+    (contextvars.ContextVar, _VARIABLE),
+    (type(threading.Lock()), _LOCK),
+    (queue.SimpleQueue, _QUEUE),
+    (BaseException, _ERROR),
+    (functools._lru_cache_wrapper, _CACHE),
+    # of the standard library, but with their state in ordinary attributes
+    (
+        (
+            types.SimpleNamespace, torch.nn.Module, threading.local, queue.Queue,
+            collections.ChainMap, collections.UserDict, collections.UserList,
+            weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet,
+        ),
+        _OBJECT,
+    ),
+)  # fmt: skip
+
+#: Kinds of objects that only :meth:`Holdings.hold_one` looks at, by exact type.
+_LASTING = {types.FunctionType: _FUNCTION}
+
+
+def _is_atom(value: Any) -> bool:
+    return isinstance(value, _NOT_WALKED)
 
 
 def _kind_of(value: Any) -> _Kind | None:
-    for cls, kind in (
-        (dict, _DICT),
-        ((list, collections.deque), _LIST),
-        (set, _SET),
-        (random.Random, _RANDOM),
-        (torch.Generator, _GENERATOR),
-    ):
-        if isinstance(value, cls):
+    cls: Any = type(value)
+    return _kind_of_type(cls)
+
+
+@functools.lru_cache(maxsize=4096)
+def _kind_of_type(cls: type) -> _Kind | None:
+    for bases, kind in _KINDS:
+        if issubclass(cls, bases):
             return kind
-    if _is_iterator(value):
+    if _is_iterator_type(cls):
         return _ITERATOR
-    root = type(value).__module__.partition(".")[0]
-    if isinstance(value, types.SimpleNamespace) or isinstance(value, torch.nn.Module):
-        return _OBJECT
+    root = cls.__module__.partition(".")[0]
+    if root == "numpy" and cls.__name__ == "ndarray":
+        return _ARRAY
     if root == "torch" or root in sys.stdlib_module_names:
         return None
-    return _OBJECT if hasattr(value, "__dict__") or _slots(type(value)) else None
+    return _OBJECT if cls.__dictoffset__ or _slots(cls) else None
 
 
 # -- comparing ------------------------------------------------------------------------------------
-
-_ABSENT = object()
 
 
 def same(a: Any, b: Any) -> bool:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from stillframe.errors import SideEffectError
+from stillframe.export.holdings import read_dict, write_dict
 from stillframe.frames import places
 from stillframe.frames.attributes import native_delete, native_store
 from stillframe.frames.frame import NULL, Frame
+from stillframe.frames.lookup import type_lookup
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +60,11 @@ class Journal:
         """An attribute of ``target`` is about to change."""
 
         def read() -> Any:
-            names = getattr(target, "__dict__", None)
-            return getattr(target, name, NULL) if names is None else names.get(name, NULL)
+            names = getattr(target, "__dict__", {})
+            place = type_lookup(type(target), name)
+            if name in names or not hasattr(type(place), "__set__"):
+                return names.get(name, NULL)
+            return getattr(target, name, NULL)  # of C, or a slot
 
         def restore(before: Any) -> None:
             if before is not NULL:
@@ -68,6 +73,10 @@ class Journal:
                 native_delete(target, name)
 
         self._note((id(target), name), text, frame, read, restore)
+
+    def wrote(self, target: Any, name: str) -> bool:
+        """Whether an attribute was noted as written."""
+        return (id(target), name) in self._writes
 
     def cell(self, cell: Any, text: str, frame: Frame | None) -> None:
         """A variable of an enclosing function is about to change."""
@@ -88,13 +97,13 @@ class Journal:
         """A built-in container is about to change."""
 
         def read() -> Any:
-            return _Items(dict.items(owner) if isinstance(owner, dict) else owner)
+            return _Items(read_dict(owner).items() if isinstance(owner, dict) else owner)
 
         def restore(before: Any) -> None:
             if _same(before, read()):
                 return
             if isinstance(owner, dict):
-                _restore_dict(owner, dict(before))
+                write_dict(owner, dict(before))
                 return
             owner.clear()
             if isinstance(owner, set):
@@ -126,15 +135,6 @@ def refusal(text: str, where: list[str]) -> SideEffectError:
         where=where,
         hints=["return the value instead, or keep it in a registered buffer"],
     )
-
-
-def _restore_dict(owner: dict[Any, Any], before: dict[Any, Any]) -> None:
-    """Entry by entry: a module's globals must not be empty for a moment."""
-    for key in [key for key in owner if key not in before]:
-        dict.__delitem__(owner, key)
-    for key, value in before.items():
-        if key not in owner or owner[key] is not value:
-            dict.__setitem__(owner, key, value)
 
 
 class _Items(list[Any]):

@@ -24,6 +24,7 @@ from stillframe.export import constraints, effects, leftovers, passes, script_ob
 from stillframe.export import strict as strict_capture
 from stillframe.export.assumptions import Assumption, assumptions
 from stillframe.export.call_spec import CallSpec
+from stillframe.export.identity import Identities
 from stillframe.export.inputs import FakeInputs, InputMaker
 from stillframe.export.module_calls import SYMBOLIC_ARGUMENTS, SignatureCollector, check_paths
 from stillframe.export.naming import Names
@@ -51,6 +52,7 @@ from stillframe.export.state import (
     non_persistent,
     swapped_state,
 )
+from stillframe.export.tensor_attributes import TensorAttributes
 from stillframe.export.texts import check_texts
 from stillframe.export.verdicts import Verdict, static_dims, verdicts
 from stillframe.fake.script_objects import FakeScriptObject
@@ -374,8 +376,10 @@ class Capture:
         ):
             try:
                 leftovers.set_stale(self.modules, self.stale)
+                attributes = self._tensor_attributes(inputs, fakes)
                 outputs, out_spec = self._run_module(inputs)
                 effects.check_random(random_state)
+                attributes.check()
                 self._rebind_buffers(watch, fakes, outputs)
             finally:
                 random_state.restore()
@@ -460,6 +464,15 @@ class Capture:
             raise refusal from e
 
     def _recorded_run(self, inputs: FakeInputs) -> tuple[list[Any], pytree.TreeSpec]:
+        settings = effects.Settings()
+        try:
+            return self._watched_run(inputs, settings)
+        finally:
+            settings.restore()
+
+    def _watched_run(
+        self, inputs: FakeInputs, settings: effects.Settings
+    ) -> tuple[list[Any], pytree.TreeSpec]:
         # containers of the user's own classes may run operators when they are taken apart
         with self.recorder.recording(), effects.seeds_refused(self.request.floor):
             args, kwargs = pytree.tree_unflatten(inputs.leaves, self.in_spec)
@@ -469,12 +482,28 @@ class Capture:
                 result = run_graph(self.root, self.recorder, args)
             elif self.request.strict:
                 modules = [module for _, module in self.modules]
-                result, notes = strict_capture.run(callee, args, kwargs, modules)
+                identities = Identities(self._tensor_inputs(inputs), self.recorder.reads)
+                result, notes = strict_capture.run(callee, args, kwargs, modules, identities)
                 self.notes += notes
             else:
                 result = callee(*args, **kwargs)
             self.notes += watched.check(result)
+            settings.check()
             return pytree.tree_flatten(result)
+
+    def _tensor_inputs(self, inputs: FakeInputs) -> list[tuple[str, FakeTensor, torch.Tensor]]:
+        """``(path, fake, tensor of the example)`` of each tensor among the inputs."""
+        paths = (spec.path for spec in self.request.leaf_specs)
+        found = zip(paths, inputs.leaves, self.leaves, strict=True)
+        return [(path, fake, real) for path, fake, real in found if isinstance(fake, FakeTensor)]
+
+    def _tensor_attributes(
+        self, inputs: FakeInputs, fakes: dict[int, FakeTensor]
+    ) -> TensorAttributes:
+        state = {**self.parameters, **self.buffers}.items()
+        held = [(f"self.{fqn}", fakes[id(real)], real) for fqn, real in state]
+        given = [(f"the input {p}", fake, real) for p, fake, real in self._tensor_inputs(inputs)]
+        return TensorAttributes([*held, *given])
 
     def _rebind_buffers(
         self, watch: Watch, fakes: dict[int, FakeTensor], outputs: list[Any]

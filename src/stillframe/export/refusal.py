@@ -29,7 +29,7 @@ from stillframe.export.door import (
 from stillframe.export.memory import any_shared, share_memory
 from stillframe.shapes.containers import children_of, describe, key_text
 from stillframe.symbolic import Expr, evaluate, substitute, symbol, to_python
-from stillframe.trace.reads import OF_TENSORS
+from stillframe.trace.reads import of_tensor
 
 
 class Refusal:
@@ -60,6 +60,9 @@ class Refusal:
         sizes = self._check_sizes(leaves)
         for index, assumption in self.door.asked:
             self._check_answer(index, leaves[index], assumption, sizes)
+        for i, j, assumption in self.door.compared:
+            if (leaves[i] is leaves[j]) is not assumption.value[1]:
+                raise self._other_identity(i, j, assumption)
         for i, j in self.door.separate:
             if share_memory(leaves[i], leaves[j]):
                 raise CallError(
@@ -195,10 +198,22 @@ class Refusal:
         def number(value: Any) -> Any:
             return evaluate(value, values) if isinstance(value, Expr) else value
 
-        found, wanted = OF_TENSORS[assumption.what](leaf), assumption.value
+        found, wanted = of_tensor(assumption.what)(leaf), assumption.value
         wanted = tuple(map(number, wanted)) if isinstance(wanted, tuple) else number(wanted)
         if found != wanted:
             raise _other_answer(self.door.leaves[index].path, assumption, found, wanted) from None
+
+    def _other_identity(self, i: int, j: int, assumption: Assumption) -> CallError:
+        one, two = "are one tensor", "are two tensors"
+        found, wanted = (two, one) if assumption.value[1] else (one, two)
+        return CallError(
+            f"{self.door.leaves[i].path} and {self.door.leaves[j].path} {found}, and {wanted} in "
+            "the capture.",
+            why="forward asks which tensor it has (`is`, or a tensor as a key), and the answer is "
+            "part of the program",
+            where=assumption.where,
+            hints=["export again with an example that is like this call"],
+        )
 
     # -- sizes --------------------------------------------------------------------------------
 

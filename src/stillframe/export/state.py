@@ -110,6 +110,7 @@ class _Seen:
     path: str
     attributes: dict[str, Any]
     tables: dict[str, Any]
+    kind: type
     swapped: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -129,6 +130,7 @@ class Watch:
                     path,
                     dict(own),
                     {k: own[k].copy() for k in (*_TABLES, *_HOOKS) if k in own},
+                    type(module),
                 )
             )
             for name, value in own.items():
@@ -176,14 +178,20 @@ class Watch:
     def _table_changes(seen: _Seen, prefix: str) -> Iterator[Change]:
         now = seen.module.__dict__
         for table, kind in (("_parameters", "parameter"), ("_buffers", "buffer")):
-            before = seen.swapped.get(table) or seen.tables[table]
+            old = seen.swapped.get(table) or seen.tables[table]
             for name, value in now[table].items():
-                if name not in before:
+                if name not in old:
                     yield Change(prefix + name, "was registered", kind, value)
-                elif value is not before[name]:
+                elif value is not old[name]:
                     yield Change(prefix + name, "was assigned", kind, value)
-        for name in now["_modules"].keys() ^ seen.tables["_modules"].keys():
+        parts, before = now["_modules"], seen.tables["_modules"]
+        for name in parts.keys() ^ before.keys():
             yield Change(prefix + name, "was added or removed", "module")
+        for name in parts.keys() & before.keys():
+            if parts[name] is not before[name]:
+                yield Change(prefix + name, "was replaced", "module")
+        if type(seen.module) is not seen.kind:
+            yield Change(f"{prefix}__class__", "was assigned", "module")
         for hooks in _HOOKS:
             if hooks in now and now[hooks].keys() != seen.tables[hooks].keys():
                 yield Change(prefix + hooks, "was changed", "hook")
@@ -192,6 +200,8 @@ class Watch:
         """Put every module back as it was."""
         for seen in self._seen:
             own = seen.module.__dict__
+            if type(seen.module) is not seen.kind:
+                seen.module.__class__ = seen.kind
             for name in [n for n in own if n not in seen.attributes]:
                 del own[name]
             own.update(seen.attributes)

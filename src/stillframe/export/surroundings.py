@@ -27,12 +27,18 @@ def hold_surroundings(
     """Take pictures of all that the code of these modules, and of ``method``, names."""
     walk = _Walk(holdings)
     for module in modules:
-        for cls in type(module).__mro__:
-            if not _is_library(cls.__module__):
-                walk.visit_class(cls)
+        walk.visit_classes(type(module))
         walk.visit(vars(module).get("forward"))
+        for hook in _hooks(module):
+            walk.visit(hook)
     walk.visit(method)
+    walk.visit_met_classes()
     walk.hold_globals()
+
+
+def _hooks(module: torch.nn.Module) -> Iterator[Any]:
+    yield from module._forward_hooks.values()
+    yield from module._forward_pre_hooks.values()
 
 
 def _is_library(name: str | None) -> bool:
@@ -46,6 +52,20 @@ class _Walk:
         self._holdings = holdings
         self._seen: set[int] = set()
         self._globals: dict[str | None, tuple[dict[str, Any], dict[str, None]]] = {}
+
+    def visit_classes(self, cls: type) -> None:
+        """A class and what it inherits from, but for classes of libraries."""
+        for base in cls.__mro__:
+            if not _is_library(base.__module__):
+                self.visit_class(base)
+
+    def visit_met_classes(self) -> None:
+        """The classes of all objects that are held: their methods may run."""
+        done: set[type] = set()
+        while new := [cls for cls in self._holdings.classes if cls not in done]:
+            done.update(new)
+            for cls in new:
+                self.visit_classes(cls)
 
     def visit_class(self, cls: type) -> None:
         if id(cls) in self._seen:
@@ -67,6 +87,7 @@ class _Walk:
 
     def _visit_function(self, function: types.FunctionType) -> None:
         name = function.__qualname__
+        self._holdings.hold_function(f"the function {name}", function)
         for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._holdings.hold(f"a default argument of {name}", default)
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
@@ -74,9 +95,19 @@ class _Walk:
             path = f"the variable {variable} around {name}"
             self._holdings.hold_cell(path, cell)
             for value in cell_contents(cell).values():
-                self._holdings.hold(path, value)
-                self.visit(value)
+                self._hold(path, value)
         self._visit_globals(function)
+
+    def _hold(self, path: str, value: Any) -> None:
+        """What a variable around a function holds."""
+        if isinstance(value, type):
+            self.visit_classes(value)
+        elif isinstance(value, functools.partial):
+            self._holdings.hold(f"{path}.args", value.args)
+            self._holdings.hold(f"{path}.keywords", value.keywords)
+        else:
+            self._holdings.hold(path, value)
+        self.visit(value)
 
     def _visit_globals(self, function: types.FunctionType) -> None:
         file, table = function.__module__, function.__globals__
@@ -110,6 +141,8 @@ def _functions(value: Any) -> Iterator[types.FunctionType]:
             yield from _functions(accessor)
     elif isinstance(value, functools.partial):
         yield from _functions(value.func)
+    elif isinstance(value, functools._lru_cache_wrapper):
+        yield from _functions(value.__wrapped__)
 
 
 @functools.lru_cache(maxsize=8192)

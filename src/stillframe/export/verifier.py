@@ -27,7 +27,7 @@ from stillframe.export.signature import ConstantArgument, InputKind, OutputKind
 from stillframe.export.subgraphs import nodes_of
 from stillframe.trace.decompositions import default_table, is_core
 from stillframe.trace.operators import writes
-from stillframe.trace.reads import OF_MODES, OF_TENSORS
+from stillframe.trace.reads import OF_MODES, SAME, is_question
 
 if TYPE_CHECKING:
     from stillframe.export.program import ExportedProgram
@@ -115,10 +115,21 @@ def _check_assumptions(program: ExportedProgram) -> None:
     placeholders = {n.name: n.meta["val"] for n in program.graph.nodes if n.op == "placeholder"}
     for assumption in program.assumptions:
         about, what = assumption.about, assumption.what
-        if what not in (OF_TENSORS if about else OF_MODES):
+        if what == SAME and about:
+            _check_identity(assumption.value, placeholders)
+        elif not (is_question(what) if about else what in OF_MODES):
             raise SpecViolationError(f"an assumption asks for {what!r}, which is no question.")
         if about and not isinstance(placeholders.get(about), torch.Tensor):
             raise SpecViolationError(f"an assumption is about {about!r}, which is no tensor input.")
+
+
+def _check_identity(value: Any, placeholders: dict[str, Any]) -> None:
+    """``(another placeholder, whether it is the same tensor)``."""
+    well_formed = isinstance(value, tuple) and len(value) == 2 and type(value[1]) is bool
+    if not well_formed or not isinstance(placeholders.get(value[0]), torch.Tensor):
+        raise SpecViolationError(
+            f"an assumption compares with {value!r}, which is no tensor input."
+        )
 
 
 def _check_module_calls(program: ExportedProgram) -> None:

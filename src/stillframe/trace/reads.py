@@ -29,12 +29,14 @@ class Read:
         tensor: whom it was asked, or None for a mode.
         value: the answer, where it is a boolean.
         where: the user's line.
+        other: for :data:`SAME`, the tensor that it was compared with.
     """
 
     what: str
     tensor: FakeTensor | None
     value: bool | None
     where: tuple[str, ...]
+    other: FakeTensor | None = None
 
 
 def _contiguous(memory_format: torch.memory_format) -> Callable[[torch.Tensor], bool]:
@@ -66,6 +68,23 @@ OF_TENSORS: dict[str, Callable[[torch.Tensor], Any]] = {
     "being an nn.Parameter": lambda tensor: isinstance(tensor, torch.nn.Parameter),
 }
 
+#: Whether somebody has set an attribute of this name on a tensor: the beginning of the question.
+ATTRIBUTE = "having the attribute "
+
+
+def is_question(what: str) -> bool:
+    """Whether tensors can be asked this."""
+    return what in OF_TENSORS or what.startswith(ATTRIBUTE)
+
+
+def of_tensor(what: str) -> Callable[[torch.Tensor], Any]:
+    """How a question to a tensor is asked."""
+    if what.startswith(ATTRIBUTE):
+        name = what.removeprefix(ATTRIBUTE)
+        return lambda tensor: hasattr(tensor, name)
+    return OF_TENSORS[what]
+
+
 #: Questions to torch itself.
 OF_MODES: dict[str, Callable[[], Any]] = {
     "grad mode": torch.is_grad_enabled,
@@ -91,14 +110,20 @@ class Reads:
 
     def __init__(self, floor: FrameType | None) -> None:
         self.floor = floor
-        self.found: dict[tuple[str, int], Read] = {}
+        self.found: dict[tuple[str, int, int], Read] = {}
 
-    def note(self, what: str, tensor: FakeTensor | None = None, value: bool | None = None) -> None:
+    def note(
+        self,
+        what: str,
+        tensor: FakeTensor | None = None,
+        value: bool | None = None,
+        other: FakeTensor | None = None,
+    ) -> None:
         """Somebody asked, and was told ``value``."""
-        key = (what, id(tensor))
+        key = (what, id(tensor), id(other))
         if key not in self.found:
             where = stack.summary(stack.raw_stack(self.floor))
-            self.found[key] = Read(what, tensor, value, where[-1:])
+            self.found[key] = Read(what, tensor, value, where[-1:], other)
 
     def watching(self) -> AbstractContextManager[None]:
         """Questions to torch itself are noted inside."""
@@ -114,6 +139,9 @@ class Reads:
 
         return asked
 
+
+#: Whether two inputs are one tensor: ``x is y``, or tensors as keys. Strict capture sees these.
+SAME = "being the same tensor as"
 
 #: Dtypes of inputs are always checked; those of results follow, but for what autocast casts.
 DTYPE = "dtype"

@@ -1,0 +1,76 @@
+"""Attributes that Python code has set on tensors: ``weight.scale = 2``.
+
+A fake that stands for a parameter, a buffer or an input has those of the real tensor. What forward
+changes in them is no part of a program and refused.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from stillframe.errors import NotSupported, SideEffectError
+from stillframe.export.holdings import same
+from stillframe.fake.tensor import FakeTensor
+
+_OF_FAKES = frozenset(FakeTensor.__annotations__)
+#: Torch's own, such as the mark of a parameter: a fake has them by other ways.
+_OF_TORCH = frozenset(
+    itertools.chain.from_iterable(vars(c).get("__annotations__", ()) for c in torch.Tensor.__mro__)
+)
+_KNOWN = _OF_FAKES | _OF_TORCH
+
+
+def is_custom(name: str) -> bool:
+    """Whether tensors have no attribute of this name unless somebody sets it."""
+    return not hasattr(torch.Tensor, name) or name == "__dict__"
+
+
+class TensorAttributes:
+    """The attributes of the tensors of one capture, set on their fakes.
+
+    Args:
+        tensors: ``(how a person names it, fake, real tensor)``.
+
+    Raises:
+        NotSupported: an attribute has the name of one of the fake's own.
+    """
+
+    def __init__(self, tensors: Iterable[tuple[str, FakeTensor, torch.Tensor]]) -> None:
+        self._tensors = [(name, fake, _custom(real)) for name, fake, real in tensors]
+        for name, fake, own in self._tensors:
+            for attribute, value in own.items():
+                if attribute in _OF_FAKES:
+                    raise NotSupported(f"{name} has an attribute {attribute}; rename it.")
+                vars(fake)[attribute] = value
+
+    def check(self) -> None:
+        """Compare with what they were.
+
+        Raises:
+            SideEffectError: names the tensor and the attribute.
+        """
+        for name, fake, before in self._tensors:
+            if not before and vars(fake).keys() <= _KNOWN:
+                continue
+            now = _custom(fake)
+            for attribute in {**before, **now}:
+                if not same(before.get(attribute, self), now.get(attribute, self)):
+                    raise _refusal(name, attribute)
+
+
+def _custom(tensor: torch.Tensor) -> dict[str, Any]:
+    left_out = _KNOWN if isinstance(tensor, FakeTensor) else _OF_TORCH
+    names = vars(tensor)
+    return {k: v for k, v in names.items() if k not in left_out} if names else {}
+
+
+def _refusal(name: str, attribute: Any) -> SideEffectError:
+    return SideEffectError(
+        f"forward changes the attribute {attribute} of {name}.",
+        why="a program does not set attributes of tensors",
+        hints=["return the value, or keep it in a registered buffer"],
+    )
