@@ -24,6 +24,7 @@ from stillframe.export import constraints, effects, leftovers, passes, script_ob
 from stillframe.export import strict as strict_capture
 from stillframe.export.assumptions import Assumption, assumptions
 from stillframe.export.call_spec import CallSpec
+from stillframe.export.converting import ConvertingPolicy
 from stillframe.export.inputs import FakeInputs, InputMaker
 from stillframe.export.module_calls import SYMBOLIC_ARGUMENTS, SignatureCollector, check_paths
 from stillframe.export.naming import Names
@@ -88,6 +89,7 @@ def export(
     *,
     dynamic_shapes: Any = None,
     strict: bool = False,
+    control_flow: str = "refuse",
     preserve_module_call_signature: tuple[str, ...] = (),
     assume: Sequence[Any] = (),
     prefer_deferred_runtime_asserts_over_guards: bool = False,
@@ -117,12 +119,31 @@ def export(
         strict,
         check_paths(preserve_module_call_signature, module_paths(root)),
         method,
+        converts=_converts(control_flow, strict),
     )
     with torch_private.ambient_modes_off():
         program = _most_general(request)
     if verify:
         program.verify(request.callee, samples=3 if verify is True else int(verify))
     return program
+
+
+def _converts(control_flow: str, strict: bool) -> bool:
+    """Whether control flow on data becomes operators.
+
+    Raises:
+        InvalidInput: an unknown word, or a capture that does not run the Python itself.
+    """
+    if control_flow not in ("refuse", "convert"):
+        raise InvalidInput(
+            f"control_flow is {control_flow!r}.", hints=['it is "refuse" or "convert"']
+        )
+    if control_flow == "convert" and not strict:
+        raise InvalidInput(
+            'control_flow="convert" needs strict=True.',
+            why="only strict capture runs the Python of the module, and can run both ways",
+        )
+    return control_flow == "convert"
 
 
 def _is_method(mod: Any) -> TypeGuard[MethodType]:
@@ -171,6 +192,7 @@ class Request:
         strict: the frame machine runs the module's Python.
         preserved: paths of the submodules whose call signatures are kept.
         method: the method of the module that is captured; None for the module's own call.
+        converts: control flow on data becomes operators.
     """
 
     root: torch.nn.Module
@@ -183,6 +205,7 @@ class Request:
     strict: bool = False
     preserved: frozenset[str] = frozenset()
     method: MethodType | None = None
+    converts: bool = False
 
     @property
     def callee(self) -> Any:
@@ -434,12 +457,18 @@ class _Capture:
                 result = run_graph(self.root, self.recorder, args)
             elif self.request.strict:
                 modules = [module for _, module in self.modules]
-                result, notes = strict_capture.run(callee, args, kwargs, modules)
+                policy = self._policy(modules)
+                result, notes = strict_capture.run(policy, callee, args, kwargs)
                 self.notes += notes
             else:
                 result = callee(*args, **kwargs)
             self.notes += watched.check(result)
             return pytree.tree_flatten(result)
+
+    def _policy(self, modules: list[torch.nn.Module]) -> strict_capture.StrictPolicy:
+        if self.request.converts:
+            return ConvertingPolicy(self.root, modules, self.recorder)
+        return strict_capture.StrictPolicy(self.root, modules)
 
     def _rebind_buffers(
         self, watch: Watch, fakes: dict[int, FakeTensor], outputs: list[Any]

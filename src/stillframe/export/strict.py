@@ -22,7 +22,6 @@ from types import (
     FrameType,
     FunctionType,
     MethodDescriptorType,
-    MethodType,
     MethodWrapperType,
     ModuleType,
     WrapperDescriptorType,
@@ -76,14 +75,14 @@ _UNTRACKED = (
 
 
 def run(
-    callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any], modules: Iterable[Any]
+    policy: StrictPolicy, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, list[str]]:
     """Call ``callee`` on the machine.
 
     Args:
+        policy: watches; made for the captured module.
         callee: the captured module, or a method of it.
         args, kwargs: its inputs, fakes.
-        modules: the module and all below it.
 
     Returns:
         The result, and a sentence for each number from outside that is fixed in the program.
@@ -92,12 +91,11 @@ def run(
         SideEffectError: the program changes something outside of it.
         FrameError: the program uses something that the machine does not run.
     """
-    root: Any = callee.__self__ if isinstance(callee, MethodType) else callee
-    policy = StrictPolicy(root, modules)
     machine = Machine(policy)
     try:
         with deep_recursion(machine):
             result = policy.call(callee, args, kwargs)
+        policy.finish()
     except BaseException:
         with contextlib.suppress(SideEffectError):  # the first error counts
             policy.journal.close()
@@ -123,6 +121,9 @@ class StrictPolicy(Policy):
         self._own_cells: dict[int, CellType] = {}
         self._inlined: dict[CodeType, bool] = {}
         self._mark(root, "self")
+
+    def finish(self) -> None:
+        """The program has returned."""
 
     def notes(self) -> list[str]:
         """A sentence for each number that was read from outside, the standard library aside."""

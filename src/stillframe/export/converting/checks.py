@@ -1,0 +1,96 @@
+"""A way that only raises (``assert``, ``if bad: raise``) becomes a check when the program runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from stillframe.errors import StillframeError
+from stillframe.export.converting.refusals import refusal
+from stillframe.export.converting.ways import Runner
+from stillframe.frames.decode import Target
+from stillframe.frames.forks import Fork
+from stillframe.frames.frame import Frame
+from stillframe.trace.subgraphs import Subgraph
+
+if TYPE_CHECKING:
+    from stillframe.export.converting.policy import ConvertingPolicy
+
+
+def as_check(policy: ConvertingPolicy, frame: Frame, fork: Fork, condition: Any) -> None:
+    """Record that ``condition`` holds; the message is that of what the way raises.
+
+    Raises:
+        ConversionError: the program catches the exception, or the way does not raise.
+    """
+    _refuse_handlers(policy, frame)
+    message = _message(policy, frame, fork)
+    if isinstance(condition, torch.Tensor):
+        torch._assert_async(condition, message)
+    else:
+        torch._check(condition, lambda: message)
+
+
+def _message(policy: ConvertingPolicy, frame: Frame, fork: Fork) -> str:
+    """What the way raises. What it computes before is recorded apart, and forgotten."""
+    recorder = policy.recorder
+    raised: list[Exception] = []
+
+    def run() -> None:
+        try:
+            Runner(policy, frame, frozenset(), fork.region).run(fork, lambda arrival, fork: {})
+        except StillframeError:
+            raise
+        except Exception as e:
+            raised.append(e)
+
+    scratch = Subgraph(recorder, "torch.cond")
+    try:
+        scratch.trace(run, ())
+    finally:
+        recorder.subgraphs.remove(scratch.graph)
+    if not raised:
+        raise refusal(
+            frame, "raise", "A way of a branch on data never ends (rule: raise).",
+            hint="end the loop with a condition",
+        )  # fmt: skip
+    text = str(raised[0])
+    name = type(raised[0]).__name__
+    return f"{name}: {text}" if text else name
+
+
+def _refuse_handlers(policy: ConvertingPolicy, frame: Frame) -> None:
+    """A check ends the program, so nobody may catch the exception; ``with`` blocks of torch do not.
+
+    Raises:
+        ConversionError: somebody may.
+    """
+    around: Frame | None = frame
+    while around is not None:
+        target = around.decoded.targets[around.pc]
+        while target is not None:
+            if not (_is_cleanup(around, target) or _is_block_of_torch(around, target)):
+                raise refusal(
+                    frame, "exception", "A way of a branch on data raises, inside of a try or with "
+                    "block (rule: exception).",
+                    why="the program would stop, where the module goes on in the handler",
+                    hint="raise outside of the block",
+                )  # fmt: skip
+            target = around.decoded.targets[target.instruction]
+        around = around.back
+
+
+def _is_cleanup(frame: Frame, target: Target) -> bool:
+    """What the compiler puts around a handler: it raises again."""
+    names = frame.decoded.opnames[target.instruction : target.instruction + 3]
+    return names == ["COPY", "POP_EXCEPT", "RERAISE"]
+
+
+def _is_block_of_torch(frame: Frame, target: Target) -> bool:
+    names = frame.decoded.opnames[target.instruction : target.instruction + 2]
+    if names != ["PUSH_EXC_INFO", "WITH_EXCEPT_START"] or target.depth < 1:
+        return False
+    leave = frame.stack[target.depth - 1]
+    owner = type(getattr(leave, "__self__", None))
+    return owner.__module__.partition(".")[0] == "torch" and owner is not type(None)
