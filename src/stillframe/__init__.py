@@ -46,8 +46,8 @@ _HOMES = {
     **dict.fromkeys(
         (
             "StillframeError", "UserError", "UserErrorKind", "InvalidInput",
-            "ConstraintViolationError", "DataDependentError", "ConversionError", "SideEffectError", "NotSupported",
-            "FrameError", "CustomOperatorError", "CallError", "VerificationError",
+            "ConstraintViolationError", "DataDependentError", "ConversionError", "SideEffectError",
+            "NotSupported", "FrameError", "CustomOperatorError", "CallError", "VerificationError",
             "SpecViolationError", "ArtifactError", "InternalError",
         ),
         "stillframe.errors",

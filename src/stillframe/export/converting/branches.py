@@ -200,7 +200,7 @@ class Branch:
         for slot in self.assigned:
             if slot not in self.runner.cells:
                 frame.locals[slot] = NULL
-        self.runner.set(frame, values)
+        self.runner.assign(frame, values)
         if self.join == END:
             if not self.region.stops:
                 frame.stack.append(values[_RETURNED])

@@ -122,14 +122,14 @@ class _Loop:
         for slot in self.assigned:
             if slot not in runner.cells:
                 frame.locals[slot] = NULL
-        runner.set(frame, values)
+        runner.assign(frame, values)
 
     def step(self, fork: Fork, carried: list[Any]) -> Outcome:
         """Run one step from the carried values."""
         names = len(self.before.places())
         values = self.before.filled(carried[len(carried) - names :])
         before = self.runner.values(self.frame, {})
-        self.runner.set(fork, values)
+        self.runner.assign(fork, values)
         try:
             self.outcome = self.runner.run(fork, self._collect)
         finally:

@@ -100,8 +100,8 @@ class Packed:
 def _once(node: Any, name: str, seen: dict[int, str], frame: Frame) -> None:
     if id(node) in seen:
         raise refusal(
-            frame, "one container", f"{seen[id(node)]} and {name} hold one {type(node).__name__} that was "
-            "made in a way of this branch on data.",
+            frame, "one container", f"{seen[id(node)]} and {name} hold one {type(node).__name__} "
+            "that was made on a way of a branch on data (rule: one container).",
             why="behind the branch each would have a container of its own",
             hint="make it before the branch, or keep it in one variable",
         )  # fmt: skip

@@ -106,7 +106,7 @@ class Runner:
         found |= {self.name(slot): forks.contents(cell) for slot, cell in self.cells.items()}
         return found | extra
 
-    def set(self, frame: Frame, values: dict[str, Any]) -> None:
+    def assign(self, frame: Frame, values: dict[str, Any]) -> None:
         """Give variables values."""
         for slot in self.slots:
             frame.locals[slot] = values[self.name(slot)]
