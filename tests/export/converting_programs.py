@@ -840,7 +840,7 @@ def other_structure(x: Tensor) -> Any:
     return [x]
 
 
-@refused("kind", "the variable y is int 0")
+@refused("kind", "int 0")
 def number_or_tensor(x: Tensor) -> Any:
     y: Any = 0
     if x.sum() > 0:
@@ -978,7 +978,10 @@ def one_list_twice(x: Tensor) -> Any:
 @refused("alias", "the variable y")
 def written_afterwards(x: Tensor) -> Any:
     z = x * 1
-    y = z if x.sum() > 0 else x * 2
+    if x.sum() > 0:
+        y = z
+    else:
+        y = x * 2
     z.add_(1)
     return y
 
@@ -986,7 +989,10 @@ def written_afterwards(x: Tensor) -> Any:
 @refused("alias", "the variable y")
 def result_written_afterwards(x: Tensor) -> Any:
     z = x * 1
-    y = z[:1] if x.sum() > 0 else x[:1] * 2
+    if x.sum() > 0:
+        y = z[:1]
+    else:
+        y = x[:1] * 2
     y.add_(1)
     return z
 

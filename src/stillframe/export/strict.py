@@ -92,6 +92,7 @@ def run(
         FrameError: the program uses something that the machine does not run.
     """
     machine = Machine(policy)
+    gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     try:
         with deep_recursion(machine):
             result = policy.call(callee, args, kwargs)
@@ -99,6 +100,9 @@ def run(
     except BaseException:
         with contextlib.suppress(SideEffectError):  # the first error counts
             policy.journal.close()
+        # errors of the capture pass the program's own blocks by
+        torch.set_grad_enabled(gradients)
+        torch.set_default_dtype(dtype)
         raise
     policy.journal.close()
     return result, policy.notes()

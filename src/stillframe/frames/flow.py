@@ -8,9 +8,11 @@ the others meet. Instructions are named by their index. The compiler copies shor
 from __future__ import annotations
 
 import copy
+import dis
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from stillframe.frames.checking import expected
 from stillframe.frames.decode import Decoded
 from stillframe.frames.versions import table
 
@@ -62,6 +64,7 @@ class Flow:
         self.handlers = [
             entries[name].handler if name in entries else "UNKNOWN" for name in decoded.opnames
         ]
+        self._arguments = {i.offset: i.arg or 0 for i in dis.get_instructions(decoded.code)}
         self.same = self._endings()
         self._next = [self._successors(i) for i in range(len(self.handlers))]
         self._live: list[frozenset[int]] | None = None
@@ -71,28 +74,34 @@ class Flow:
     # -- the graph ----------------------------------------------------------------------------
 
     def _endings(self) -> list[int]:
+        """Only statements can stand for each other: in an expression the stack differs."""
         same = list(range(len(self.handlers)))
         known: dict[Any, int] = {}
-        ending: dict[int, int] = {}
+        first: dict[int, int] = {}
+        kinds: dict[int, tuple[int, int]] = {}  # of an ending: which one, and the stack's height
         for i in reversed(range(len(same))):
             handler, argument = self.handlers[i], self.decoded.instructions[i][1]
-            if handler in _RETURNS:
-                after = END
-            elif handler == "JUMP" and argument > i:
+            if handler == "JUMP" and argument > i:
                 same[i] = same[argument]
-                if same[i] in ending:
-                    ending[i] = ending[same[i]]
+                if argument in kinds:
+                    kinds[i] = kinds[argument]
                 continue
-            elif handler in _CONDITIONAL or handler in _RAISES or handler == "JUMP":
+            if handler in _RETURNS:
+                after, height = END, 1 if handler == "RETURN_VALUE" else 0
+            elif handler in _CONDITIONAL or handler in _RAISES or i + 1 not in kinds:
                 continue
-            elif i + 1 < len(same) and same[i + 1] in ending:
-                after = same[i + 1]
             else:
-                continue
+                after, height = kinds[i + 1]
+                height -= self._effect(i)
             value = argument if type(argument) in (int, str) else id(argument)
             key = (handler, value, self.decoded.targets[i], after)
-            same[i] = ending[i] = known.setdefault(key, i)
+            kinds[i] = known.setdefault(key, len(known)), height
+            if height == 0:
+                same[i] = first.setdefault(kinds[i][0], i)
         return same
+
+    def _effect(self, i: int) -> int:
+        return expected(self.decoded.opnames[i], self._arguments[self.decoded.offsets[i]], False)
 
     def _successors(self, i: int) -> tuple[int, ...]:
         handler, argument = self.handlers[i], self.decoded.instructions[i][1]
@@ -188,12 +197,12 @@ class Flow:
         return self.handlers[header] == "FOR_ITER"
 
     def loop_around(self, place: int, stops: frozenset[int]) -> int | None:
-        """Where the innermost ``while`` loop around a place begins, but for ``stops``."""
+        """Where the innermost ``while`` loop around a place begins, of those without a stop."""
         place = self.same[place]
         around = [
             (len(body), header)
             for header, body in self.loops().items()
-            if place in body and header not in stops and not self.is_for(header)
+            if place in body and body.isdisjoint(stops) and not self.is_for(header)
         ]
         return min(around)[1] if around else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,12 +25,15 @@ def as_check(policy: ConvertingPolicy, frame: Frame, fork: Fork, condition: Any)
     Raises:
         ConversionError: the program catches the exception, or the way does not raise.
     """
-    _refuse_handlers(policy, frame)
+    _refuse_handlers(frame)
+    _take_handlers_off(frame, fork)
     message = _message(policy, frame, fork)
     if isinstance(condition, torch.Tensor):
         torch._assert_async(condition, message)
-    else:
-        torch._check(condition, lambda: message)
+    elif not policy.recorder.env.expect_true(condition.node.expr, message):
+        raise refusal(
+            frame, "raise", f"A check of the program fails for all data: {message} (rule: raise)."
+        )
 
 
 def _message(policy: ConvertingPolicy, frame: Frame, fork: Fork) -> str:
@@ -60,7 +64,7 @@ def _message(policy: ConvertingPolicy, frame: Frame, fork: Fork) -> str:
     return f"{name}: {text}" if text else name
 
 
-def _refuse_handlers(policy: ConvertingPolicy, frame: Frame) -> None:
+def _refuse_handlers(frame: Frame) -> None:
     """A check ends the program, so nobody may catch the exception; ``with`` blocks of torch do not.
 
     Raises:
@@ -68,8 +72,7 @@ def _refuse_handlers(policy: ConvertingPolicy, frame: Frame) -> None:
     """
     around: Frame | None = frame
     while around is not None:
-        target = around.decoded.targets[around.pc]
-        while target is not None:
+        for target in _targets(around):
             if not (_is_cleanup(around, target) or _is_block_of_torch(around, target)):
                 raise refusal(
                     frame, "exception", "A way of a branch on data raises, inside of a try or with "
@@ -77,8 +80,24 @@ def _refuse_handlers(policy: ConvertingPolicy, frame: Frame) -> None:
                     why="the program would stop, where the module goes on in the handler",
                     hint="raise outside of the block",
                 )  # fmt: skip
-            target = around.decoded.targets[target.instruction]
         around = around.back
+
+
+def _targets(frame: Frame) -> list[Target]:
+    """Where an exception would go, and from there on."""
+    found: list[Target] = []
+    target = frame.decoded.targets[frame.pc]
+    while target is not None:
+        found.append(target)
+        target = frame.decoded.targets[target.instruction]
+    return found
+
+
+def _take_handlers_off(frame: Frame, fork: Fork) -> None:
+    """Have what the way raises leave the fork: blocks around the branch are not ended."""
+    around = _targets(frame)
+    fork.decoded = copy.copy(fork.decoded)
+    fork.decoded.targets = [None if t in around else t for t in fork.decoded.targets]
 
 
 def _is_cleanup(frame: Frame, target: Target) -> bool:
