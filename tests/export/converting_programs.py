@@ -30,6 +30,11 @@ class Refused(NamedTuple):
     rule: str
     text: str
 
+    @property
+    def name(self) -> str:
+        """What the function, or the module, is called."""
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
 
 CONVERTED: list[Program] = []
 REFUSED: list[Refused] = []
@@ -809,6 +814,19 @@ class Layers(nn.Module):
         return y
 
 
+class Sets(nn.Module):
+    """A way that sets a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.sum() > 0:
+            self.steps = self.steps + 1
+        return x
+
+
 # -- refused -----------------------------------------------------------------------------------
 
 LIST: list[int] = []
@@ -923,6 +941,9 @@ def sets_an_attribute(x: Tensor) -> Any:
     if x.sum() > 0:
         box.value = x + 1
     return box.value
+
+
+refused("effect", "sets self.steps")(Sets())
 
 
 @refused("effect", "in place")
@@ -1175,3 +1196,76 @@ def recursion(x: Tensor) -> Any:
         return y
 
     return halve(x)
+
+
+@refused("exception", "the variable z")
+def set_in_a_handler(x: Tensor) -> Any:
+    z = 1
+    if x.sum() > 0:
+        try:
+            y = x * {}["missing"]
+        except KeyError:
+            z = 2
+            y = x
+    else:
+        y = x + 1
+    return y * z
+
+
+@refused("raise", "ValueError: no")
+def raises_in_a_helper(x: Tensor) -> Any:
+    def fail() -> None:
+        raise ValueError("no")
+
+    if x.sum() > 0:
+        fail()
+    return x
+
+
+@refused("exception")
+def raises_in_a_helper_and_catches(x: Tensor) -> Any:
+    def fail() -> None:
+        raise ValueError("no")
+
+    try:
+        if x.sum() > 0:
+            fail()
+        y = x
+    except ValueError:
+        y = x * 2
+    return y
+
+
+@refused("effect", "being made")
+def overwrites_in_a_comprehension(x: Tensor) -> Any:
+    return {0: x + k for k in range(3) if k == 0 or x.sum() > k}  # noqa: B035
+
+
+@refused("effect", "append")
+def appends_to_a_class(x: Tensor) -> Any:
+    class Local:
+        items: list[Tensor] = []
+
+    if x.sum() > 0:
+        Local.items.append(x)
+    return [x, *Local.items]
+
+
+@refused("effect", "append")
+def appends_to_a_default(x: Tensor) -> Any:
+    def keep(y: Tensor, found: list[Tensor] = []) -> list[Tensor]:  # noqa: B006
+        found.append(y)
+        return found
+
+    if x.sum() > 0:
+        keep(x)
+    return keep(x + 1)
+
+
+@refused("alias", "two tensors are one")
+def identity(x: Tensor) -> Any:
+    if x.sum() > 0:
+        y = x
+    else:
+        y = x * 2
+    return y + 1 if y is x else y

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from tests.export.converting_programs import CONVERTED, DOWN, REFUSED, UP, Layers, Program, Refused
 
 import stillframe as sf
-from tests.export.converting_programs import CONVERTED, DOWN, REFUSED, UP, Layers, Program, Refused
 
 
 def captured(function: Any, args: tuple[Any, ...], **options: Any) -> sf.ExportedProgram:
@@ -39,12 +39,13 @@ def test_the_program_equals_the_function_on_every_way(program: Program) -> None:
 
 @pytest.mark.parametrize("program", CONVERTED, ids=lambda p: p.function.__name__)
 def test_it_is_the_same_graph_for_an_example_of_another_way(program: Program) -> None:
-    first, last = (captured(program.function, args) for args in (program.inputs[0],
-                                                                  program.inputs[-1]))
+    first, last = (
+        captured(program.function, args) for args in (program.inputs[0], program.inputs[-1])
+    )
     assert operators(first) == operators(last)
 
 
-@pytest.mark.parametrize("case", REFUSED, ids=lambda c: c.function.__name__)
+@pytest.mark.parametrize("case", REFUSED, ids=lambda c: c.name)
 def test_what_no_operator_stands_for_is_refused_by_its_rule(case: Refused) -> None:
     with pytest.raises(sf.ConversionError) as caught:
         captured(case.function, case.inputs)
@@ -171,7 +172,7 @@ def test_the_option_needs_strict_capture() -> None:
 
 
 def test_an_error_points_at_the_branch_and_shows_both_values() -> None:
-    case = next(c for c in REFUSED if c.function.__name__ == "other_dtype")
+    case = next(c for c in REFUSED if c.name == "other_dtype")
     with pytest.raises(sf.ConversionError) as caught:
         captured(case.function, case.inputs)
     text = str(caught.value)

@@ -92,7 +92,7 @@ def run(
         FrameError: the program uses something that the machine does not run.
     """
     machine = Machine(policy)
-    gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    modes = _modes()
     try:
         with deep_recursion(machine):
             result = policy.call(callee, args, kwargs)
@@ -101,11 +101,26 @@ def run(
         with contextlib.suppress(SideEffectError):  # the first error counts
             policy.journal.close()
         # errors of the capture pass the program's own blocks by
-        torch.set_grad_enabled(gradients)
-        torch.set_default_dtype(dtype)
+        _set_modes(*modes)
         raise
     policy.journal.close()
     return result, policy.notes()
+
+
+_DEVICES = ("cpu", "cuda")
+
+
+def _modes() -> tuple[bool, torch.dtype, list[bool]]:
+    """What blocks of torch switch: gradients, the default dtype, autocast by device."""
+    autocast = [torch.is_autocast_enabled(device) for device in _DEVICES]
+    return torch.is_grad_enabled(), torch.get_default_dtype(), autocast
+
+
+def _set_modes(gradients: bool, dtype: torch.dtype, autocast: list[bool]) -> None:
+    torch.set_grad_enabled(gradients)
+    torch.set_default_dtype(dtype)
+    for device, enabled in zip(_DEVICES, autocast, strict=True):
+        torch.set_autocast_enabled(device, enabled)
 
 
 class StrictPolicy(Policy):

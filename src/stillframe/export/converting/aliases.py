@@ -45,6 +45,12 @@ class Aliases:
         where = tuple(places.describe(frame))
         self._links.append(_Link(one, other, shared, (one.written, other.written), name, where))
 
+    def may_be_one(self, left: FakeTensor, right: FakeTensor) -> bool:
+        """Whether a branch decides whether two tensors are one."""
+        return left.storage_ is not right.storage_ and any(
+            {id(left.storage_), id(right.storage_)} <= _members(group) for group in self._groups()
+        )
+
     def check(self) -> None:
         """No memory was written that may be that of another tensor.
 
@@ -80,3 +86,7 @@ class Aliases:
         for link in self._links:
             groups.setdefault(find(id(link.result)), []).append(link)
         return groups.values()
+
+
+def _members(group: Iterable[_Link]) -> set[int]:
+    return {id(s) for link in group for s in (link.result, link.source)}

@@ -123,7 +123,7 @@ class Branch:
         around = flow.loop_around(frame.pc, stops)
         self.loop = around if around in between else None
         self.assigned = flow.assigned(between)
-        self.runner = Runner(self.policy, frame, self.assigned & self._live(region), region)
+        self.runner = Runner(self.policy, frame, self._live(region), self.assigned, region)
         self.runner.refuse_suspension(between - region.stops)
         outcomes: list[Outcome] = []
 

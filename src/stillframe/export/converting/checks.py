@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from stillframe.errors import StillframeError
 from stillframe.export.converting.refusals import refusal
 from stillframe.export.converting.ways import Runner
 from stillframe.frames.decode import Target
@@ -39,28 +38,24 @@ def as_check(policy: ConvertingPolicy, frame: Frame, fork: Fork, condition: Any)
 def _message(policy: ConvertingPolicy, frame: Frame, fork: Fork) -> str:
     """What the way raises. What it computes before is recorded apart, and forgotten."""
     recorder = policy.recorder
-    raised: list[Exception] = []
+    runner = Runner(policy, frame, frozenset(), frozenset(), fork.region)
+    raised: list[Exception | None] = []
 
     def run() -> None:
-        try:
-            Runner(policy, frame, frozenset(), fork.region).run(fork, lambda arrival, fork: {})
-        except StillframeError:
-            raise
-        except Exception as e:
-            raised.append(e)
+        raised.append(runner.raised(fork))
 
     scratch = Subgraph(recorder, "torch.cond")
     try:
         scratch.trace(run, ())
     finally:
         recorder.subgraphs.remove(scratch.graph)
-    if not raised:
+    error = raised[0]
+    if error is None:
         raise refusal(
             frame, "raise", "A way of a branch on data never ends (rule: raise).",
             hint="end the loop with a condition",
         )  # fmt: skip
-    text = str(raised[0])
-    name = type(raised[0]).__name__
+    text, name = str(error), type(error).__name__
     return f"{name}: {text}" if text else name
 
 

@@ -18,7 +18,7 @@ from stillframe.export.converting.refusals import refusal
 from stillframe.export.converting.results import Packed, agree
 from stillframe.export.converting.ways import Outcome, Runner, recorded, region_of
 from stillframe.frames.flow import END
-from stillframe.frames.forks import Arrival, Fork, Region
+from stillframe.frames.forks import Arrival, Fork, Region, fill
 from stillframe.frames.frame import NULL, Frame
 
 if TYPE_CHECKING:
@@ -89,9 +89,9 @@ class _Loop:
         self.region = Region(frozenset({self.header, self.end}), self.header, len(frame.stack))
         places = self._places()
         live = self.flow.live(self.header) | self.flow.live(self.end)
-        self.runner = Runner(policy, frame, self.flow.assigned(places) & live, self.region)
-        self.runner.refuse_suspension(places)
         self.assigned = self.flow.assigned(places)
+        self.runner = Runner(policy, frame, live, self.assigned, self.region)
+        self.runner.refuse_suspension(places)
 
     def _places(self) -> set[int]:
         starts = self.flow.loops()[self.header]
@@ -134,7 +134,7 @@ class _Loop:
             self.outcome = self.runner.run(fork, self._collect)
         finally:
             for slot, cell in self.runner.cells.items():
-                _refill(cell, before[self.runner.name(slot)])
+                fill(cell, before[self.runner.name(slot)])
         agree(self.before, self.outcome.packed, self.frame, _SIDES, sizes=True)
         return self.outcome
 
@@ -155,10 +155,3 @@ class _Loop:
                     why="the loop may have no step",
                     hint="assign it before the loop",
                 )  # fmt: skip
-
-
-def _refill(cell: Any, value: Any) -> None:
-    from stillframe.frames.forks import contents, fill
-
-    if contents(cell) is not value:
-        fill(cell, value)

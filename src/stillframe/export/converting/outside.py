@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -36,10 +37,21 @@ def reachable(frame: Frame | None, closed: set[int]) -> set[int]:
         if isinstance(value, Frame):
             pending += [*value.locals, *value.stack]
         elif isinstance(value, FunctionType):
-            pending += [value.__closure__, value.__defaults__, value.__kwdefaults__]
+            pending += [value.__closure__, value.__defaults__, value.__kwdefaults__, vars(value)]
+        elif isinstance(value, torch.Tensor):
+            pending += [v for v in vars(value).values() if type(v) in (list, dict, set)]
+        elif isinstance(value, type) and _is_users(value):
+            pending += vars(value).values()
         elif not (isinstance(value, _CLOSED) or id(value) in closed or _is_ours(value)):
             pending += gc.get_referents(value)
     return found
+
+
+def _is_users(cls: type) -> bool:
+    root = cls.__module__.partition(".")[0]
+    return root not in ("torch", "stillframe") and (
+        root == "__main__" or root not in sys.stdlib_module_names
+    )
 
 
 def _is_ours(value: Any) -> bool:

@@ -33,6 +33,7 @@ class ConvertingPolicy(StrictPolicy):
         recorder: makes the nodes.
         aliases: results that may be tensors from before a branch.
         ways: what is being run, innermost last.
+        count: how many were run.
     """
 
     def __init__(self, root: torch.nn.Module, modules: Iterable[Any], recorder: Recorder) -> None:
@@ -40,6 +41,7 @@ class ConvertingPolicy(StrictPolicy):
         self.recorder = recorder
         self.aliases = Aliases()
         self.ways: list[Way] = []
+        self.count = 0
         self._flows: dict[int, Flow] = {}
 
     def flow(self, frame: Frame) -> Flow:
@@ -62,6 +64,18 @@ class ConvertingPolicy(StrictPolicy):
         if condition is None:
             return super().branch(frame, value, if_true, if_false, keeps)
         return Branch(self, frame, value, condition, if_true, if_false, keeps).go_on()
+
+    def same(self, left: Any, right: Any) -> bool:
+        if left is not right and isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
+            adopt = self.recorder.fake_mode.adopt
+            if self.aliases.may_be_one(adopt(left), adopt(right)):
+                raise refusal(
+                    self.machine.current,
+                    "alias",
+                    "Whether two tensors are one depends on a branch on data (rule: alias).",
+                    hint="keep in a variable which way was taken",
+                )
+        return super().same(left, right)
 
     def boolean(self, value: Any) -> Any:
         condition = predicate(value)

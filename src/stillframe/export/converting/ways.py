@@ -14,6 +14,7 @@ from stillframe import torch_private
 from stillframe.errors import (
     ConversionError,
     FrameError,
+    InternalError,
     InvalidInput,
     NotSupported,
     SideEffectError,
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 #: So many ways may be open at once: each is one branch in another.
 MOST_NESTED = 60
+
+#: So many ways are captured in all: where ways meet only at the end, what follows is captured twice.
+MOST_WAYS = 1000
 
 
 @dataclass(eq=False)
@@ -80,19 +84,26 @@ class Runner:
         policy: the policy of the machine.
         frame: the frame; its stack is that on which every way begins.
         slots: the local variables that count behind the ways.
+        assigned: those that the ways set; all others stay as they are.
         region: where the ways end.
     """
 
     def __init__(
-        self, policy: ConvertingPolicy, frame: Frame, slots: frozenset[int], region: Region
+        self,
+        policy: ConvertingPolicy,
+        frame: Frame,
+        slots: frozenset[int],
+        assigned: frozenset[int],
+        region: Region,
     ) -> None:
         self.policy = policy
         self.frame = frame
         self.flow: Flow = policy.flow(frame)
         self.region = region
         self.cells = forks.cells(frame)
-        self.slots = sorted(slots - self.cells.keys())
-        self._sizes = [(v, len(v)) for v in frame.stack if type(v) in (list, set, dict)]
+        self.slots = sorted((slots & assigned) - self.cells.keys())
+        self.known = assigned | self.cells.keys()
+        self._made = [(v, _items(v)) for v in frame.stack if type(v) in (list, set, dict)]
 
     # -- values -------------------------------------------------------------------------------
 
@@ -124,11 +135,27 @@ class Runner:
         """
         way = Way(self.frame, fork, {})
         with self._alone(way):
-            arrival = self._arrive(fork)
+            try:
+                arrival = self._arrive(fork)
+            except (StillframeError, InternalError):
+                raise
+            except Exception as e:  # the program's own handlers must not see it
+                raise _raised(fork, e) from e
             self._check_end(fork)
             values = self.values(fork, collect(arrival, fork))
             packed = Packed.of(values, fork, self.policy.is_outside)
             return Outcome(arrival, packed, self._raw(packed), list(fork.stack))
+
+    def raised(self, fork: Fork) -> Exception | None:
+        """The exception that a fork ends with, if it does."""
+        with self._alone(Way(self.frame, fork, {})):
+            try:
+                self._arrive(fork)
+            except (StillframeError, InternalError):
+                raise
+            except Exception as e:
+                return e
+        return None
 
     def _arrive(self, fork: Fork) -> Arrival:
         from stillframe.export.converting.loops import while_loop
@@ -149,6 +176,15 @@ class Runner:
                 why="a loop of Python with a branch that leaves it, or a recursion, nests one in "
                 "another",
                 hint="loop with while, on a condition of tensors",
+            )  # fmt: skip
+        policy.count += 1
+        if policy.count > MOST_WAYS:
+            raise refusal(
+                frame, "size", f"The branches on data have more than {MOST_WAYS} ways (rule: "
+                "size).",
+                why="behind a return on one way the rest of the function is captured for each of "
+                "the others",
+                hint="keep in a variable what is to be returned, and return at the end",
             )  # fmt: skip
         before = {slot: forks.contents(cell) for slot, cell in self.cells.items()}
         handled = frame.handled.value
@@ -172,13 +208,21 @@ class Runner:
                 "other",
                 hint="switch modes with a with block on the way",
             )  # fmt: skip
-        if any(len(value) != size for value, size in self._sizes):
+        if any(_differ(_items(value), before) for value, before in self._made):
             raise refusal(
                 fork, "effect", "A way of a branch on data adds to a list, set or dict that is "
                 "being made (rule: effect).",
                 why="how many items there are would depend on the data",
                 hint="make the items first, and choose among them with torch.where",
             )  # fmt: skip
+        for slot, value in enumerate(fork.locals):
+            if slot not in self.known and value is not self.frame.locals[slot]:
+                raise refusal(
+                    fork, "exception", f"A way of a branch on data sets {self.name(slot)} while it "
+                    "handles an exception (rule: exception).",
+                    why="which variables a way sets is told by the lines that run without one",
+                    hint="set it before the branch, or handle the exception behind it",
+                )  # fmt: skip
         if fork.handled.value is not self.frame.handled.value:
             raise refusal(
                 fork, "exception", "A way of a branch on data ends in the middle of handling an "
@@ -253,6 +297,24 @@ def recorded(frame: Frame, call: Callable[[], Any]) -> Any:
             hints=e.hints,
         )
         raise error from e
+
+
+def _raised(fork: Fork, error: Exception) -> ConversionError:
+    return refusal(
+        fork, "raise", f"A way of a branch or loop on data raises {type(error).__name__}: {error} "
+        "(rule: raise).",
+        why="only a way whose own lines end in raise or assert becomes a check",
+        hint="raise where the branch is, or check before it",
+    )  # fmt: skip
+
+
+def _items(value: Any) -> list[Any]:
+    """What a container holds now."""
+    return [*value.keys(), *value.values()] if isinstance(value, dict) else list(value)
+
+
+def _differ(items: list[Any], before: list[Any]) -> bool:
+    return len(items) != len(before) or any(a is not b for a, b in zip(items, before, strict=True))
 
 
 def _is_about_functions(error: StillframeError) -> bool:
