@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 #: So many ways may be open at once: each is one branch in another.
 MOST_NESTED = 60
 
-#: So many ways are captured in all: where ways meet only at the end, what follows is captured twice.
+#: So many ways are captured in all: what follows ways that meet only at the end is captured twice.
 MOST_WAYS = 1000
 
 
