@@ -53,8 +53,8 @@ _HOMES = {
     **dict.fromkeys(
         (
             "StillframeError", "UserError", "UserErrorKind", "InvalidInput",
-            "ConstraintViolationError", "DataDependentError", "SideEffectError", "NotSupported",
-            "FrameError", "CustomOperatorError", "CallError", "VerificationError",
+            "ConstraintViolationError", "DataDependentError", "ConversionError", "SideEffectError",
+            "NotSupported", "FrameError", "CustomOperatorError", "CallError", "VerificationError",
             "SpecViolationError", "ArtifactError", "InternalError",
         ),
         "stillframe.errors",
@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         ArtifactError,
         CallError,
         ConstraintViolationError,
+        ConversionError,
         CustomOperatorError,
         DataDependentError,
         FrameError,
@@ -126,6 +127,7 @@ def export(
     *,
     dynamic_shapes: Any = None,
     strict: bool = False,
+    control_flow: str = "refuse",
     preserve_module_call_signature: tuple[str, ...] = (),
     assume: Sequence[Any] = (),
     prefer_deferred_runtime_asserts_over_guards: bool = False,
@@ -148,6 +150,9 @@ def export(
             then declares what it admits.
         strict: run the module's Python on the frame machine, which sees every read and write of
             globals, closures and objects: a change outside of the program is refused by its path.
+        control_flow: what becomes of an ``if``, ``while`` or ``assert`` on data in strict capture:
+            ``"refuse"`` is an error with the line; ``"convert"`` makes operators of them, and the
+            error (:class:`ConversionError`) is for what no operator can stand for.
         preserve_module_call_signature: paths of submodules whose way of being called is kept in
             ``program.module_call_graph``: :func:`unflatten` gives them their own arguments.
         assume: relations between the dims that hold for every call, and are checked then:
@@ -176,6 +181,7 @@ def export(
         kwargs,
         dynamic_shapes=dynamic_shapes,
         strict=strict,
+        control_flow=control_flow,
         preserve_module_call_signature=preserve_module_call_signature,
         assume=assume,
         prefer_deferred_runtime_asserts_over_guards=prefer_deferred_runtime_asserts_over_guards,

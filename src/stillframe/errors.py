@@ -109,6 +109,18 @@ class DataDependentError(UserError):
         super().__init__(UserErrorKind.ANTI_PATTERN, what, **parts)  # type: ignore[arg-type]
 
 
+class ConversionError(DataDependentError):
+    """Control flow on data that no operator can stand for.
+
+    Attributes:
+        rule: the name of the rule that does not hold: ``"dtype"``, ``"effect"``, ...
+    """
+
+    def __init__(self, what: str, *, rule: str, **parts: object) -> None:
+        super().__init__(what, **parts)
+        self.rule = rule
+
+
 class SideEffectError(UserError):
     """Forward changed something that the program cannot express."""
 

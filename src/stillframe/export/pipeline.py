@@ -24,6 +24,7 @@ from stillframe.export import constraints, effects, leftovers, passes, script_ob
 from stillframe.export import strict as strict_capture
 from stillframe.export.assumptions import Assumption, assumptions
 from stillframe.export.call_spec import CallSpec
+from stillframe.export.converting import ConvertingPolicy
 from stillframe.export.identity import Identities
 from stillframe.export.inputs import FakeInputs, InputMaker
 from stillframe.export.module_calls import SYMBOLIC_ARGUMENTS, SignatureCollector, check_paths
@@ -90,6 +91,7 @@ def export(
     *,
     dynamic_shapes: Any = None,
     strict: bool = False,
+    control_flow: str = "refuse",
     preserve_module_call_signature: tuple[str, ...] = (),
     assume: Sequence[Any] = (),
     prefer_deferred_runtime_asserts_over_guards: bool = False,
@@ -106,6 +108,7 @@ def export(
         preserved=preserve_module_call_signature,
         assume=assume,
         prefer_asserts=prefer_deferred_runtime_asserts_over_guards,
+        control_flow=control_flow,
     )
     with torch_private.ambient_modes_off():
         program = most_general(request, Capture)
@@ -125,6 +128,7 @@ def make_request(
     preserved: tuple[str, ...] = (),
     assume: Sequence[Any] = (),
     prefer_asserts: bool = False,
+    control_flow: str = "refuse",
 ) -> Request:
     """Check the arguments of a capture.
 
@@ -154,7 +158,26 @@ def make_request(
         strict,
         check_paths(preserved, module_paths(root)),
         method,
+        converts=_converts(control_flow, strict),
     )
+
+
+def _converts(control_flow: str, strict: bool) -> bool:
+    """Whether control flow on data becomes operators.
+
+    Raises:
+        InvalidInput: an unknown word, or a capture that does not run the Python itself.
+    """
+    if control_flow not in ("refuse", "convert"):
+        raise InvalidInput(
+            f"control_flow is {control_flow!r}.", hints=['it is "refuse" or "convert"']
+        )
+    if control_flow == "convert" and not strict:
+        raise InvalidInput(
+            'control_flow="convert" needs strict=True.',
+            why="only strict capture runs the Python of the module, and can run both ways",
+        )
+    return control_flow == "convert"
 
 
 def _is_method(mod: Any) -> TypeGuard[MethodType]:
@@ -206,6 +229,7 @@ class Request:
         strict: the frame machine runs the module's Python.
         preserved: paths of the submodules whose call signatures are kept.
         method: the method of the module that is captured; None for the module's own call.
+        converts: control flow on data becomes operators.
     """
 
     root: torch.nn.Module
@@ -218,6 +242,7 @@ class Request:
     strict: bool = False
     preserved: frozenset[str] = frozenset()
     method: MethodType | None = None
+    converts: bool = False
 
     @property
     def callee(self) -> Any:
@@ -482,14 +507,22 @@ class Capture:
                 result = run_graph(self.root, self.recorder, args)
             elif self.request.strict:
                 modules = [module for _, module in self.modules]
-                identities = Identities(self._tensor_inputs(inputs), self.recorder.reads)
-                result, notes = strict_capture.run(callee, args, kwargs, modules, identities)
+                policy = self._policy(modules, inputs)
+                result, notes = strict_capture.run(policy, callee, args, kwargs)
                 self.notes += notes
             else:
                 result = callee(*args, **kwargs)
             self.notes += watched.check(result)
             settings.check()
             return pytree.tree_flatten(result)
+
+    def _policy(
+        self, modules: list[torch.nn.Module], inputs: FakeInputs
+    ) -> strict_capture.StrictPolicy:
+        identities = Identities(self._tensor_inputs(inputs), self.recorder.reads)
+        if self.request.converts:
+            return ConvertingPolicy(self.root, modules, identities, self.recorder)
+        return strict_capture.StrictPolicy(self.root, modules, identities)
 
     def _tensor_inputs(self, inputs: FakeInputs) -> list[tuple[str, FakeTensor, torch.Tensor]]:
         """``(path, fake, tensor of the example)`` of each tensor among the inputs."""

@@ -23,7 +23,6 @@ from types import (
     FrameType,
     FunctionType,
     MethodDescriptorType,
-    MethodType,
     MethodWrapperType,
     ModuleType,
     WrapperDescriptorType,
@@ -86,19 +85,14 @@ _HARMLESS_TO_ITERATORS = (isinstance, type, id, callable, repr, hasattr, getattr
 
 
 def run(
-    callee: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    modules: Iterable[Any],
-    identities: Identities,
+    policy: StrictPolicy, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, list[str]]:
     """Call ``callee`` on the machine.
 
     Args:
+        policy: watches; made for the captured module.
         callee: the captured module, or a method of it.
         args, kwargs: its inputs, fakes.
-        modules: the module and all below it.
-        identities: the tensors among the inputs.
 
     Returns:
         The result, and a sentence for each value from outside that is fixed in the program.
@@ -107,18 +101,36 @@ def run(
         SideEffectError: the program changes something outside of it.
         FrameError: the program uses something that the machine does not run.
     """
-    root: Any = callee.__self__ if isinstance(callee, MethodType) else callee
-    policy = StrictPolicy(root, modules, identities)
     machine = Machine(policy)
+    modes = _modes()
     try:
-        with deep_recursion(machine), identities.keys_watched():
+        with deep_recursion(machine), policy.identities.keys_watched():
             result = policy.call(callee, args, kwargs)
+        policy.finish()
     except BaseException:
         with contextlib.suppress(SideEffectError):  # the first error counts
             policy.close()
+        # errors of the capture pass the program's own blocks by
+        _set_modes(*modes)
         raise
     policy.close()
     return result, list(policy.outside.notes)
+
+
+_DEVICES = ("cpu", "cuda")
+
+
+def _modes() -> tuple[bool, torch.dtype, list[bool]]:
+    """What blocks of torch switch: gradients, the default dtype, autocast by device."""
+    autocast = [torch.is_autocast_enabled(device) for device in _DEVICES]
+    return torch.is_grad_enabled(), torch.get_default_dtype(), autocast
+
+
+def _set_modes(gradients: bool, dtype: torch.dtype, autocast: list[bool]) -> None:
+    torch.set_grad_enabled(gradients)
+    torch.set_default_dtype(dtype)
+    for device, enabled in zip(_DEVICES, autocast, strict=True):
+        torch.set_autocast_enabled(device, enabled)
 
 
 class StrictPolicy(Policy):
@@ -142,6 +154,9 @@ class StrictPolicy(Policy):
         self._inlined: dict[CodeType, bool] = {}
         self._answers: dict[Any, Any] = {}
         self._mark(root, "self")
+
+    def finish(self) -> None:
+        """The program has returned."""
 
     def close(self) -> None:
         """Put back what changed outside of the program.

@@ -55,6 +55,32 @@ class Policy:
         """What ``if value`` decides. Every branch of the program on a value ends here."""
         return arithmetic.truth(self, value)
 
+    def branch(
+        self, frame: Frame, value: Any, if_true: int, if_false: int, keeps: bool | None = None
+    ) -> int:
+        """Where a conditional jump on ``value``, which is off the stack, goes on.
+
+        Args:
+            if_true, if_false: the two instructions that it may go to.
+            keeps: the answer for which the value is put back on the stack.
+
+        Returns:
+            An instruction, or ``LEAVE`` where the frame is to be left with the value on top of its
+            stack. A policy that runs both ways answers the place where they meet.
+        """
+        answer = self.truth(value)
+        if answer is keeps:
+            frame.stack.append(value)
+        return if_true if answer else if_false
+
+    def boolean(self, value: Any) -> Any:
+        """``bool(value)``, as a value."""
+        return self.truth(value)
+
+    def negated(self, value: Any) -> Any:
+        """``not value``, as a value."""
+        return not self.truth(value)
+
     def same(self, left: Any, right: Any) -> bool:
         """``left is right``."""
         return left is right
@@ -131,6 +157,16 @@ class Policy:
     def advance(self, iterator: Any, default: Any) -> Any:
         """``next(iterator, default)``."""
         return iteration.advance(self, iterator, default)
+
+    def step(self, frame: Frame, target: int) -> int | None:
+        """One step of a ``for`` loop over the iterator on the stack: None to run the body, or where
+        to go on. An iterator that is exhausted is taken off, and ``target`` is next."""
+        value = self.advance(frame.stack[-1], NULL)
+        if value is NULL:
+            frame.stack.pop()
+            return target
+        frame.stack.append(value)
+        return None
 
     def next(self, iterator: Any) -> Any:
         """``next(iterator)``."""

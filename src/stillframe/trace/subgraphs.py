@@ -238,6 +238,11 @@ class Subgraph:
         self.outputs.append(leaf)
         return self.recorder.operand(leaf)
 
+    def is_from_outside(self, value: torch.Tensor) -> bool:
+        """Whether the memory of a tensor was not made here; the tensor can be used here then."""
+        self.recorder.operand(value)
+        return id(self.recorder.fake_mode.adopt(value).storage_) in self._outside
+
     def _refused(self, what: str, hint: str) -> NotSupported:
         return NotSupported(
             f"A function given to {self.owner} {what}.",

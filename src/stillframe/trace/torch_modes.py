@@ -17,6 +17,7 @@ from stillframe.fake.tensor import FakeTensor
 if TYPE_CHECKING:
     from stillframe.trace.torch_calls import TorchCalls
 
+
 class ModeNodes:
     """Makes the nodes of switches and regions.
 

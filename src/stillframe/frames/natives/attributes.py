@@ -99,8 +99,8 @@ def _register_operators() -> None:
     native(operator.getitem)(lambda machine, a, b: machine.policy.load_item(a, b))
     native(operator.setitem)(lambda machine, a, b, c: machine.policy.store_item(a, b, c))
     native(operator.delitem)(lambda machine, a, b: machine.policy.delete_item(a, b))
-    native(operator.truth)(lambda machine, a: machine.policy.truth(a))
-    native(operator.not_)(lambda machine, a: not machine.policy.truth(a))
+    native(operator.truth)(lambda machine, a: machine.policy.boolean(a))
+    native(operator.not_)(lambda machine, a: machine.policy.negated(a))
     for function, method in (
         (operator.neg, "__neg__"), (operator.pos, "__pos__"), (operator.invert, "__invert__"),
     ):  # fmt: skip

@@ -22,10 +22,10 @@ def _len(machine: Machine, value: Any, /) -> int:
 
 
 @native(bool)
-def _bool(machine: Machine, *args: Any, **kwargs: Any) -> bool:
+def _bool(machine: Machine, *args: Any, **kwargs: Any) -> Any:
     if len(args) != 1 or kwargs:
         return bool(*args, **kwargs)
-    return machine.policy.truth(args[0])
+    return machine.policy.boolean(args[0])
 
 
 @native(repr)

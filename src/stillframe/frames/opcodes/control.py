@@ -1,4 +1,4 @@
-"""Jumps, branches, loops, return. Every branch on a value goes through ``policy.truth``."""
+"""Jumps, branches, loops, return. Every branch on a value goes through ``policy.branch``."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def pop_jump_if_false(frame: Frame, target: int) -> int | None:
     value = frame.stack.pop()
     if value is True:
         return None
-    if value is False or not frame.policy.truth(value):
+    if value is False:
         return target
-    return None
+    return frame.policy.branch(frame, value, frame.pc + 1, target)
 
 
 @opcode("POP_JUMP_IF_TRUE")
@@ -39,9 +39,9 @@ def pop_jump_if_true(frame: Frame, target: int) -> int | None:
     value = frame.stack.pop()
     if value is False:
         return None
-    if value is True or frame.policy.truth(value):
+    if value is True:
         return target
-    return None
+    return frame.policy.branch(frame, value, target, frame.pc + 1)
 
 
 @opcode("POP_JUMP_IF_NONE")
@@ -55,19 +55,13 @@ def pop_jump_if_not_none(frame: Frame, target: int) -> int | None:
 
 
 @opcode("JUMP_IF_TRUE_OR_POP")
-def jump_if_true_or_pop(frame: Frame, target: int) -> int | None:
-    if frame.policy.truth(frame.stack[-1]):
-        return target
-    frame.stack.pop()
-    return None
+def jump_if_true_or_pop(frame: Frame, target: int) -> int:
+    return frame.policy.branch(frame, frame.stack.pop(), target, frame.pc + 1, keeps=True)
 
 
 @opcode("JUMP_IF_FALSE_OR_POP")
-def jump_if_false_or_pop(frame: Frame, target: int) -> int | None:
-    if not frame.policy.truth(frame.stack[-1]):
-        return target
-    frame.stack.pop()
-    return None
+def jump_if_false_or_pop(frame: Frame, target: int) -> int:
+    return frame.policy.branch(frame, frame.stack.pop(), frame.pc + 1, target, keeps=False)
 
 
 @opcode("GET_ITER")
@@ -79,10 +73,9 @@ def get_iter(frame: Frame, _: int) -> None:
 def for_iter(frame: Frame, target: int) -> int | None:
     stack = frame.stack
     iterator = stack[-1]
-    if type(iterator) in _C_ITERATORS:
-        value = next(iterator, NULL)
-    else:
-        value = frame.policy.advance(iterator, NULL)
+    if type(iterator) not in _C_ITERATORS:
+        return frame.policy.step(frame, target)
+    value = next(iterator, NULL)
     if value is NULL:
         stack.pop()
         return target

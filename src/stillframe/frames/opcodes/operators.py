@@ -46,7 +46,7 @@ def compare_op_bool(frame: Frame, argument: tuple[Operator, bool]) -> None:
     """Since 3.13 a comparison that is branched on gives a plain bool."""
     compare_op(frame, argument[0])
     if argument[1]:
-        frame.stack[-1] = frame.policy.truth(frame.stack[-1])
+        frame.stack[-1] = frame.policy.boolean(frame.stack[-1])
 
 
 @opcode("IS_OP")
@@ -79,12 +79,12 @@ def unary_invert(frame: Frame, _: int) -> None:
 
 @opcode("UNARY_NOT")
 def unary_not(frame: Frame, _: int) -> None:
-    frame.stack[-1] = not frame.policy.truth(frame.stack[-1])
+    frame.stack[-1] = frame.policy.negated(frame.stack[-1])
 
 
 @opcode("TO_BOOL")
 def to_bool(frame: Frame, _: int) -> None:
-    frame.stack[-1] = frame.policy.truth(frame.stack[-1])
+    frame.stack[-1] = frame.policy.boolean(frame.stack[-1])
 
 
 @opcode("BINARY_SUBSCR")
