@@ -677,6 +677,32 @@ def while_with_concrete_start(x: Tensor) -> Any:
     return x, i
 
 
+@converted()
+def while_true_and_an_effect_free_helper(x: Tensor) -> Tensor:
+    def half(y: Tensor) -> Tensor:
+        return y / 2 if y.sum() > 50 else y
+
+    y = x.abs()
+    while True:
+        y = half(y) + 1
+        if y.sum() > 20:
+            break
+        y = half(y * 2)
+    return half(y)
+
+
+@refused("effect", "append")
+def loop_found_late_that_appends(x: Tensor) -> Any:
+    found: list[Tensor] = []
+    y = x.abs()
+    while True:
+        y = y + 1
+        if y.sum() > 20:
+            break
+        found.append(y)
+    return found
+
+
 # -- for ---------------------------------------------------------------------------------------
 
 COUNTS = [

@@ -109,11 +109,11 @@ def leave_at(frame: Frame, arrival: Arrival) -> int:
 def in_place_of(frame: Frame) -> Iterator[None]:
     """What runs inside has the caller of ``frame`` as its caller."""
     machine = frame.machine
-    machine.current = frame.back
+    before, machine.current = machine.current, frame.back
     try:
         yield
     finally:
-        machine.current = frame
+        machine.current = before
 
 
 def cells(frame: Frame) -> dict[int, CellType]:
