@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any
@@ -111,6 +112,8 @@ def seeds_refused(floor: FrameType) -> Iterator[None]:
     """
 
     def refuse(function: Any, *args: Any, **kwargs: Any) -> Any:
+        if _is_importing():  # packages of torch seed while they are loaded
+            return function(*args, **kwargs)
         raise _changes_torchs_random_state(stack.summary(stack.raw_stack(floor)))
 
     stand_ins = dict.fromkeys(("manual_seed", "seed", "set_rng_state"), refuse)
@@ -119,6 +122,13 @@ def seeds_refused(floor: FrameType) -> Iterator[None]:
         torch_private.functions_replaced(torch.random, stand_ins),
     ):
         yield
+
+
+def _is_importing() -> bool:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _changes_torchs_random_state(where: tuple[str, ...] = ()) -> SideEffectError:
