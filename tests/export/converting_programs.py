@@ -691,6 +691,22 @@ def while_true_and_an_effect_free_helper(x: Tensor) -> Tensor:
     return half(y)
 
 
+@converted()
+def while_true_whose_ways_meet_at_its_beginning(x: Tensor) -> Tensor:
+    y, scale = x.abs(), 1.0
+    while True:
+        if y.sum() > 20:
+            break
+        y = y + 1
+        if y.max() > 5:
+            y = y * 2
+            continue
+        else:
+            y = y + 0.5
+    scale = scale * 0.75
+    return y * scale
+
+
 @refused("effect", "append")
 def loop_found_late_that_appends(x: Tensor) -> Any:
     found: list[Tensor] = []

@@ -121,7 +121,7 @@ class Branch:
         region = self.region if self.join == END else Region(frozenset({self.join}))
         between = flow.places(self.starts, region.stops)
         around = flow.loop_around(frame.pc, stops)
-        self.loop = around if around in between else None
+        self.loop = around if around in between - region.stops else None
         self.assigned = flow.assigned(between)
         self.runner = Runner(self.policy, frame, self._live(region), self.assigned, region)
         self.runner.refuse_suspension(between - region.stops)
