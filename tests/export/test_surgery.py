@@ -703,6 +703,7 @@ def test_what_patterns_cannot_be(program: ExportedProgram) -> None:
 
     with pytest.raises(sf.NotSupported, match="set_grad_enabled"):
         sf.find_pattern(program, without_gradients)
+    assert torch.is_grad_enabled()
 
 
 def test_operators_that_take_functions_are_not_looked_for() -> None:

@@ -62,7 +62,11 @@ class GradRegions:
             return original(region, *args, **kwargs)
         self._before[id(region)] = region, self.state
         result = self._quietly(original, region, *args, **kwargs)
-        self.switch(torch.is_grad_enabled())
+        try:
+            self.switch(torch.is_grad_enabled())
+        except BaseException:  # a block that is not entered is not left either
+            self._quietly(type(region).__exit__, region, None, None, None)
+            raise
         return result
 
     def _leave(self, original: Callable[..., Any], region: Any, *args: Any) -> Any:
