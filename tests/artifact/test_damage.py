@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import random
 import zipfile
 from collections.abc import Callable
@@ -14,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from tests.artifact.forging import forged
 from torch import nn
 
 import stillframe as sf
@@ -131,31 +130,6 @@ def test_a_zip_of_something_else(tmp_path: Path) -> None:
 
 
 # -- forged files ---------------------------------------------------------------------------------
-
-
-def forged(
-    original: Path,
-    path: Path,
-    change: Callable[[dict[str, Any]], None] = lambda doc: None,
-    manifest: Callable[[dict[str, Any]], None] = lambda doc: None,
-) -> Path:
-    """The file with a changed program, digests and all made to fit."""
-    with zipfile.ZipFile(original) as archive:
-        members = {n: archive.read(n) for n in archive.namelist()}
-    document = json.loads(members["program.json"])
-    change(document)
-    text = json.dumps(document).encode()
-    members["program.json"] = text
-    listing = json.loads(members["manifest.json"])
-    for member in listing["members"]:
-        if member["name"] == "program.json":
-            member.update(size=len(text), digests=[hashlib.sha256(text).hexdigest()])
-    manifest(listing)
-    members["manifest.json"] = json.dumps(listing).encode()
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return path
 
 
 def test_a_forgery_without_change_loads(original: Path, tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 import zipfile
 from collections.abc import Callable
@@ -12,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.artifact.forging import forged
 from torch import nn
 
 import stillframe as sf
@@ -187,31 +186,6 @@ def test_the_version_says_that_there_may_be_several() -> None:
 
 
 # -- damage ---------------------------------------------------------------------------------------
-
-
-def forged(
-    original: Path,
-    path: Path,
-    change: Callable[[dict[str, Any]], None] = lambda doc: None,
-    manifest: Callable[[dict[str, Any]], None] = lambda doc: None,
-) -> Path:
-    """The file with a changed document, digests and all made to fit."""
-    with zipfile.ZipFile(original) as archive:
-        members = {n: archive.read(n) for n in archive.namelist()}
-    (name,) = {"program.json", "programs.json"} & set(members)
-    document = json.loads(members[name])
-    change(document)
-    text = members[name] = json.dumps(document).encode()
-    listing = json.loads(members["manifest.json"])
-    for member in listing["members"]:
-        if member["name"] == name:
-            member.update(size=len(text), digests=[hashlib.sha256(text).hexdigest()])
-    manifest(listing)
-    members["manifest.json"] = json.dumps(listing).encode()
-    with zipfile.ZipFile(path, "w") as archive:
-        for member_name, data in members.items():
-            archive.writestr(member_name, data)
-    return path
 
 
 def test_a_flipped_bit_anywhere(original: Path, tmp_path: Path) -> None:

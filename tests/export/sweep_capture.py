@@ -25,11 +25,12 @@ from tests.trace.sweep_make_fx import (
     SEED,
     Outcome,
     Sample,
+    attempt,
     compare,
     name_of,
     op_db,
-    samples_of,
     surprises,
+    with_results,
 )
 
 import stillframe as sf
@@ -41,30 +42,17 @@ EXPECTATIONS = Path(__file__).with_name("capture_expectations.txt")
 def check_operator(info: Any, mode: str, dtype: torch.dtype, limit: int) -> Outcome:
     """Capture the samples of one operator and compare the graphs with eager."""
     outcome = Outcome(name_of(info), mode)
-    samples = list(samples_of(info, dtype, limit))
-    for sample in samples:
-        torch.manual_seed(SEED)
-        try:
-            expected = sample.call(*sample.copies())
-        except Exception as error:  # the sample is not one that eager takes
-            outcome.add("ok", f"eager: {error}")
-            continue
+    for sample, samples, expected in with_results(outcome, info, dtype, limit):
         check_sample(outcome, sample, samples, expected)
     return outcome
 
 
 def check_sample(outcome: Outcome, sample: Sample, samples: list[Sample], expected: Any) -> None:
     """Capture one sample; call the graph on it, and on others that it admits."""
-    shown = ", ".join(f"{tuple(t.shape)}" for t in sample.tensors) + f" {sample.key[1]}"
+    shown = sample.shown
     metadata_only = outcome.op.split(".")[0] in METADATA_ONLY
-    try:
-        graph = captured(sample, outcome.mode)
-    except sf.StillframeError as error:
-        kind = "data" if isinstance(error, sf.DataDependentError) else "refused"
-        outcome.add(kind, f"{shown}: {type(error).__name__}: {error.what}")
-        return
-    except Exception as error:
-        outcome.add("error", f"{shown}: {type(error).__name__}: {error}"[:400])
+    graph = attempt(outcome, shown, lambda: captured(sample, outcome.mode))
+    if graph is None:
         return
     others = [s for s in samples if s is not sample and s.key == sample.key]
     for run in (sample, *(others if outcome.mode == "open" else ())):

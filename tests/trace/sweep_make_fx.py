@@ -76,6 +76,11 @@ class Sample:
     tensors: list[torch.Tensor]
     key: Any
 
+    @property
+    def shown(self) -> str:
+        """The sizes and the other arguments, for a message."""
+        return ", ".join(f"{tuple(t.shape)}" for t in self.tensors) + f" {self.key[1]}"
+
     def copies(self) -> list[torch.Tensor]:
         """The tensors anew, so that in-place operators do no harm. Layouts are kept."""
         return [_copy(t) for t in self.tensors]
@@ -117,19 +122,37 @@ def samples_of(info: Any, dtype: torch.dtype, limit: int) -> Iterator[Sample]:
 
 def check_operator(info: Any, mode: str, dtype: torch.dtype, limit: int, library: str) -> Outcome:
     """Trace the samples of one operator and compare the graphs with eager."""
-    outcome = Outcome(
-        info.name + (f".{info.variant_test_name}" if info.variant_test_name else ""), mode
-    )
+    outcome = Outcome(name_of(info), mode)
+    for sample, samples, expected in with_results(outcome, info, dtype, limit):
+        check_sample(outcome, sample, samples, expected, mode, library)
+    return outcome
+
+
+def with_results(
+    outcome: Outcome, info: Any, dtype: torch.dtype, limit: int
+) -> Iterator[tuple[Sample, list[Sample], Any]]:
+    """Each sample that eager takes, all of them, and what eager gives; the others are ok."""
     samples = list(samples_of(info, dtype, limit))
     for sample in samples:
         torch.manual_seed(SEED)
         try:
             expected = sample.call(*sample.copies())
-        except Exception as error:  # the sample is not one that eager takes
+        except Exception as error:
             outcome.add("ok", f"eager: {error}")
             continue
-        check_sample(outcome, sample, samples, expected, mode, library)
-    return outcome
+        yield sample, samples, expected
+
+
+def attempt(outcome: Outcome, shown: str, make: Callable[[], Any]) -> Any:
+    """What ``make`` gives; None where it raises, which the outcome tells."""
+    try:
+        return make()
+    except sf.StillframeError as error:
+        kind = "data" if isinstance(error, sf.DataDependentError) else "refused"
+        outcome.add(kind, f"{shown}: {type(error).__name__}: {error.what}")
+    except Exception as error:
+        outcome.add("error", f"{shown}: {type(error).__name__}: {error}"[:400])
+    return None
 
 
 def name_of(info: Any) -> str:
@@ -142,16 +165,9 @@ def check_sample(
 ) -> None:
     """Trace one sample; run the graph on it, and on others that it admits."""
     metadata_only = outcome.op.split(".")[0] in METADATA_ONLY
-    shown = ", ".join(f"{tuple(t.shape)}" for t in sample.tensors) + f" {sample.key[1]}"
     torch.manual_seed(SEED)
-    try:
-        graph = trace(sample, mode, library)
-    except sf.StillframeError as error:
-        kind = "data" if isinstance(error, sf.DataDependentError) else "refused"
-        outcome.add(kind, f"{shown}: {type(error).__name__}: {error.what}")
-        return
-    except Exception as error:
-        outcome.add("error", f"{shown}: {type(error).__name__}: {error}"[:400])
+    graph = attempt(outcome, sample.shown, lambda: trace(sample, mode, library))
+    if graph is None:
         return
     others = []
     if mode == "symbolic" and library == "stillframe":
@@ -169,7 +185,7 @@ def check_sample(
             compare(graph(*run.copies()), want, metadata_only)
         except Exception as error:
             at = "" if run is sample else f" at {[tuple(t.shape) for t in run.tensors]}"
-            outcome.add("wrong", f"{shown}{at}: {type(error).__name__}: {error}"[:600])
+            outcome.add("wrong", f"{sample.shown}{at}: {type(error).__name__}: {error}"[:600])
             return
     outcome.add("ok")
 

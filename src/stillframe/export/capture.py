@@ -28,6 +28,7 @@ from stillframe.export.refusal import Refusal, refuse_state
 from stillframe.export.signature import OutputSpec
 from stillframe.export.state import non_persistent
 from stillframe.fake.tensor import FakeTensor
+from stillframe.trace.make_fx import has_only_fx_containers
 from stillframe.trace.reads import OF_MODES, OF_TENSORS
 from stillframe.trace.recorder import Recorder
 from stillframe.trace.scope import ModuleScope
@@ -157,7 +158,7 @@ class TorchCapture(Capture):
         out_spec = program.out_spec
         placeholders = [node.target for node in graph.nodes if node.op == "placeholder"]
         names = [_parameter_name(argument) for argument in self.call_spec.given]
-        if names == placeholders and _has_only_fx_containers(out_spec):
+        if names == placeholders and has_only_fx_containers(out_spec):
             graph.output(pytree.tree_unflatten(self.operands, out_spec))
         else:
             graph.output(self.operands)
@@ -264,15 +265,6 @@ def _parameter_name(given: GivenArgument) -> str:
     """The parameter of the graph's ``forward``: of the same name, if its code has no other use."""
     name = _argument_name(given)
     return f"{name}_" if name in names_used_by_code() else name
-
-
-def _has_only_fx_containers(spec: pytree.TreeSpec) -> bool:
-    if spec.is_leaf():
-        return True
-    known = spec.type in (list, tuple) or (
-        spec.type is dict and all(isinstance(key, str) for key in spec.context)
-    )
-    return known and all(_has_only_fx_containers(child) for child in spec.children())
 
 
 def _holder(root: torch.nn.Module, path: str) -> torch.nn.Module:

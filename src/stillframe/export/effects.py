@@ -18,7 +18,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from stillframe import stack, torch_private
-from stillframe.errors import NotSupported, SideEffectError
+from stillframe.errors import NotSupported, SideEffectError, StillframeError
 from stillframe.export.signature import InputKind, InputSpec
 from stillframe.export.state import Change, RandomState
 from stillframe.fake.tensor import FakeTensor
@@ -275,8 +275,25 @@ _NEEDS_DATA = re.compile(
 )
 
 
-def needs_data(error: Exception) -> NotSupported | None:
-    """Our error for one that torch raised for lack of data, or None for the user's own."""
+@contextlib.contextmanager
+def needed_data_told() -> Iterator[None]:
+    """An error that torch raises inside for lack of data becomes ours; the user's own stay.
+
+    Raises:
+        NotSupported: instead of torch's error.
+    """
+    try:
+        yield
+    except StillframeError:
+        raise
+    except Exception as e:
+        refusal = _needs_data(e)
+        if refusal is None:
+            raise
+        raise refusal from e
+
+
+def _needs_data(error: Exception) -> NotSupported | None:
     text = str(error)
     if not isinstance(error, (RuntimeError, TypeError, AttributeError, NotImplementedError)):
         return None

@@ -19,7 +19,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from stillframe import torch_private, usage
-from stillframe.errors import InvalidInput, NotSupported, StillframeError
+from stillframe.errors import InvalidInput, NotSupported
 from stillframe.export import constraints, effects, leftovers, passes, script_objects
 from stillframe.export import strict as strict_capture
 from stillframe.export.assumptions import Assumption, assumptions
@@ -478,15 +478,8 @@ class Capture:
         return node
 
     def _run_module(self, inputs: FakeInputs) -> tuple[list[Any], pytree.TreeSpec]:
-        try:
+        with effects.needed_data_told():
             return self._recorded_run(inputs)
-        except StillframeError:
-            raise
-        except Exception as e:
-            refusal = effects.needs_data(e)
-            if refusal is None:
-                raise
-            raise refusal from e
 
     def _recorded_run(self, inputs: FakeInputs) -> tuple[list[Any], pytree.TreeSpec]:
         settings = effects.Settings()

@@ -58,8 +58,5 @@ class _Rerun(torch.fx.Interpreter):
 
     def run_node(self, n: torch.fx.Node) -> Any:
         """One node; what it records takes over its metadata."""
-        old, self.recorder.origin = self.recorder.origin, n.meta
-        try:
+        with self.recorder.run_of(n):
             return super().run_node(n)
-        finally:
-            self.recorder.origin = old

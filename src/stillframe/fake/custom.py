@@ -121,13 +121,13 @@ def _returns_only_what_it_writes(func: Any) -> bool:
 
 
 def _written_returns(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    given = _by_name(func, args, kwargs)
+    given = arguments_by_name(func, args, kwargs)
     names = [_aliased_arguments(func, r)[0] for r in func._schema.returns]
     results = tuple(given[name] for name in names)
     return None if not results else results[0] if len(results) == 1 else results
 
 
-def _by_name(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+def arguments_by_name(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     """The arguments of a call by their names in the schema; those left out by their defaults."""
     given: dict[str, Any] = {}
     for i, argument in enumerate(func._schema.arguments):
@@ -167,7 +167,7 @@ def _fitted(
         return args, kwargs
     if _binds(signature, args, kwargs):
         return args, kwargs
-    given = _by_name(func, args, kwargs)
+    given = arguments_by_name(func, args, kwargs)
     keyword_only = {a.name for a in func._schema.arguments if a.kwarg_only}
     full = [v for k, v in given.items() if k not in keyword_only]
     full_kwargs = {k: v for k, v in given.items() if k in keyword_only}
@@ -192,13 +192,7 @@ def _call(
     """Run the fake; nothing that it does is recorded."""
     context = FakeContext(mode.env, func)
     try:
-        with (
-            torch_private.no_torch_function(),
-            torch.no_grad(),
-            torch_private.below_autograd(),
-            mode.computing(),
-            torch_private.fake_context(lambda: context),
-        ):
+        with mode.unrecorded(), torch_private.fake_context(lambda: context):
             return body(*args, **kwargs)
     except (StillframeError, InternalError):
         raise
@@ -272,7 +266,7 @@ class _ResultCheck:
     def __init__(self, mode: FakeMode, func: Any, args: list[Any], kwargs: dict[str, Any]) -> None:
         self.mode = mode
         self.func = func
-        self.given = _by_name(func, args, kwargs)
+        self.given = arguments_by_name(func, args, kwargs)
         self.owners: dict[int, str] = {}
         for name, value in self.given.items():
             for tensor in _tensors(value):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -141,6 +142,17 @@ class FakeMode:
     def stand_in(self, real: torch.Tensor, fake: FakeTensor) -> None:
         """From now on, ``fake`` is what :meth:`adopt` returns for ``real``."""
         self._constants[id(real)] = (real, fake)
+
+    @contextlib.contextmanager
+    def unrecorded(self) -> Iterator[None]:
+        """Code of the user's that stands for a kernel runs inside; nothing of it is recorded."""
+        with (
+            torch_private.no_torch_function(),
+            torch.no_grad(),
+            torch_private.below_autograd(),
+            self.computing(),
+        ):
+            yield
 
     def computing(self) -> torch_private.PlainDispatchMode:
         """A context in which operators are answered by this mode and nothing is recorded."""

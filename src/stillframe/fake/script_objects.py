@@ -127,12 +127,7 @@ def run_method(
             hints=[f"add the method to {type(fake.wrapped_obj).__qualname__}"],
         )
     try:
-        with (
-            torch_private.no_torch_function(),
-            torch.no_grad(),
-            torch_private.below_autograd(),
-            mode.computing(),
-        ):
+        with mode.unrecorded():
             return method(*args, **kwargs)
     except StillframeError:
         raise

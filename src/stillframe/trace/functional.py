@@ -479,15 +479,6 @@ class FunctionalRecorder(Recorder):
         result = self.record(step.func, step.arguments(values), step.keywords(values))
         step.store(result, values)
 
-    @contextlib.contextmanager
-    def run_of(self, node: torch.fx.Node) -> Iterator[None]:
-        """What is recorded inside stands for ``node``."""
-        old, self.origin = self.origin, node.meta
-        try:
-            yield
-        finally:
-            self.origin = old
-
 
 def _tensors(value: Any, path: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], FakeTensor]]:
     if type(value) is FakeTensor:

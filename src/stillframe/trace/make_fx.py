@@ -264,7 +264,7 @@ class _Trace:
         """Containers that fx knows stay in the output node; others need generated code."""
         graph = self.recorder.graph
         plain = all(pytree.tree_structure(arg).is_leaf() for arg in self.args)
-        if plain and _has_only_fx_containers(out_spec):
+        if plain and has_only_fx_containers(out_spec):
             graph.output(pytree.tree_unflatten(operands, out_spec))
             return
         graph.output(operands)
@@ -339,13 +339,14 @@ def _argument_names(f: Callable[..., Any], count: int) -> list[str]:
     return [f"arg{i}" for i in range(count)]
 
 
-def _has_only_fx_containers(spec: pytree.TreeSpec) -> bool:
+def has_only_fx_containers(spec: pytree.TreeSpec) -> bool:
+    """Whether the generated code of an fx graph can take a structure apart by itself."""
     if spec.is_leaf():
         return True
     known = spec.type in (list, tuple) or (
         spec.type is dict and all(isinstance(key, str) for key in spec.context)
     )
-    return known and all(_has_only_fx_containers(child) for child in spec.children())
+    return known and all(has_only_fx_containers(child) for child in spec.children())
 
 
 def _identifier(name: str) -> str:

@@ -189,6 +189,15 @@ class Recorder:
         return True
 
     @contextlib.contextmanager
+    def run_of(self, node: torch.fx.Node) -> Iterator[None]:
+        """What is recorded inside stands for ``node``."""
+        old, self.origin = self.origin, node.meta
+        try:
+            yield
+        finally:
+            self.origin = old
+
+    @contextlib.contextmanager
     def differentiating(self) -> Iterator[None]:
         """A subgraph is run for its gradient inside; it switches gradients as it needs them."""
         old, self.is_differentiating = self.is_differentiating, True

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from stillframe import torch_private
-from stillframe.errors import InvalidInput, NotSupported, StillframeError
+from stillframe.errors import InvalidInput, NotSupported
 from stillframe.export import effects, passes
 from stillframe.export.assumptions import Assumption, assumptions
 from stillframe.export.decompose import forbid_gradients, outputs_of
@@ -63,26 +63,20 @@ class Editor(GraphCopy):
         for_random = RandomState()
         outputs: list[Any] = []
         try:
-            with (
-                torch_private.ambient_modes_off(),
-                torch_private.autocast_off(),
-                torch.inference_mode(False),
-                torch.set_grad_enabled(self._grad),
-                self.recorder.run_of(origin),
-                self.state.swapped(function, given, outputs),
-            ):
-                with self.recorder.recording():
-                    result = function(*given)
-                outputs += result if isinstance(result, (list, tuple)) else [result]
-            self.recorder.flush_asserts()
-            effects.check_random(for_random)
-        except StillframeError:
-            raise
-        except Exception as e:
-            refusal = effects.needs_data(e)
-            if refusal is None:
-                raise
-            raise refusal from e
+            with effects.needed_data_told():
+                with (
+                    torch_private.ambient_modes_off(),
+                    torch_private.autocast_off(),
+                    torch.inference_mode(False),
+                    torch.set_grad_enabled(self._grad),
+                    self.recorder.run_of(origin),
+                    self.state.swapped(function, given, outputs),
+                ):
+                    with self.recorder.recording():
+                        result = function(*given)
+                    outputs += result if isinstance(result, (list, tuple)) else [result]
+                self.recorder.flush_asserts()
+                effects.check_random(for_random)
         finally:
             for_random.restore()
         return [self._tensor(value, origin) for value in outputs]

@@ -11,7 +11,7 @@ the program. A hole that is asked for its sizes is tried with every tensor of th
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import getitem
 from typing import Any
@@ -24,6 +24,7 @@ from stillframe.export.decompose import environment_of
 from stillframe.export.door import same_constant
 from stillframe.export.program import ExportedProgram
 from stillframe.export.surgery.holes import Hole
+from stillframe.fake.custom import arguments_by_name
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.continued import ContinuedEnv
 from stillframe.shapes.env import to_size
@@ -254,7 +255,7 @@ class _Run:
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result of an operator: the value of the node that it is."""
-        wanted = arguments_of(func, args, kwargs)
+        wanted = arguments_by_name(func, args, kwargs)
         holes = [h for h in _tensors(wanted) if isinstance(h, Hole)]
         if _asks_only(func):
             if holes:
@@ -310,7 +311,7 @@ class _Run:
 
     def _agreements(self, node: torch.fx.Node, wanted: dict[str, Any]) -> Iterator[Binding]:
         """The ways in which a node's arguments are those that the pattern gives."""
-        given = arguments_of(node.target, node.args, node.kwargs)
+        given = arguments_by_name(node.target, node.args, node.kwargs)
         orders = [given]
         if self.matcher.commutative and node.target in _COMMUTATIVE and given.get("alpha", 1) == 1:
             orders.append({**given, "self": given["other"], "other": given["self"]})
@@ -421,19 +422,6 @@ def count_parameters(function: Callable[..., Any]) -> int:
                 hints=["write it as a function of one tensor for each parameter"],
             )
     return sum(1 for p in parameters if p.default is inspect.Parameter.empty)
-
-
-def arguments_of(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Every argument of a call by name, defaults included."""
-    found: dict[str, Any] = {}
-    for i, argument in enumerate(func._schema.arguments):
-        if i < len(args) and not argument.kwarg_only:
-            found[argument.name] = args[i]
-        elif argument.name in kwargs:
-            found[argument.name] = kwargs[argument.name]
-        else:
-            found[argument.name] = argument.default_value
-    return found
 
 
 def _asks_only(func: Any) -> bool:

@@ -6,9 +6,7 @@ the node that they stand for, and nothing may write the program's own values.
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -58,15 +56,6 @@ class _Editing(Recorder):
     def locate(self, node: torch.fx.Node) -> None:
         """A node comes from where the node that it stands for came from."""
         node.meta.update((k, self.origin[k]) for k in _META if k in self.origin)
-
-    @contextlib.contextmanager
-    def run_of(self, node: torch.fx.Node) -> Iterator[None]:
-        """What is recorded inside stands for ``node``."""
-        old, self.origin = self.origin, node.meta
-        try:
-            yield
-        finally:
-            self.origin = old
 
     def check_write(self, tensor: Any) -> None:
         """Refuse to write a value that the function was given.
