@@ -8,7 +8,7 @@ only, so a value of any other type always comes here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import CellType, FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +172,10 @@ class Policy:
         """``next(iterator)``."""
         return iteration.next_(self, iterator)
 
+    def elements(self, values: Sequence[Any]) -> Sequence[Any]:
+        """What is in a tuple or a list, of exactly these classes, that is unpacked."""
+        return values
+
     def is_iterable(self, value: Any) -> bool:
         """Whether ``iter(value)`` would work."""
         return iteration.is_iterable(value)
@@ -250,6 +254,17 @@ class Policy:
 
     def new_cell(self, cell: CellType) -> None:
         """A frame has made a variable that closures may share."""
+
+    def new_function(self, function: FunctionType) -> None:
+        """A frame has made a function."""
+
+    def kept_back(self, frame: Frame, index: int) -> Any:
+        """A local variable that has no value; one that was kept back until now is given here.
+
+        Returns:
+            The value, or :data:`NULL`: there is none.
+        """
+        return NULL
 
     # -- modules ------------------------------------------------------------------------------
 

@@ -43,6 +43,8 @@ def frame_locals(frame: Frame) -> Any:
     found = {}
     for index, name in enumerate(frame.decoded.local_names):
         value = frame.locals[index]
+        if value is NULL:
+            value = frame.policy.kept_back(frame, index)
         if value is not NULL and (index >= own or name in code.co_cellvars):
             value = frame.policy.load_cell(frame, value, name)
         if value is not NULL:

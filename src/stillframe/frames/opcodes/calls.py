@@ -94,6 +94,8 @@ def _call_ex(frame: Frame, callee: Any, args: Any, kwargs: Any) -> Any:
                 f"not {type(args).__name__}"
             )
         args = tuple(frame.policy.native_iterable(args))
+    else:
+        args = tuple(frame.policy.elements(args))
     if kwargs and not all(isinstance(key, str) for key in kwargs):
         raise TypeError("keywords must be strings")
     return frame.policy.call(callee, args, kwargs)

@@ -135,7 +135,7 @@ def unpack_sequence(frame: Frame, count: int) -> None:
     values = frame.stack.pop()
     kind = type(values)
     if (kind is tuple or kind is list) and len(values) == count:
-        frame.stack.extend(reversed(values))
+        frame.stack.extend(reversed(frame.policy.elements(values)))
         return
     found = _take(frame, values, count, count)
     if len(found) > count:

@@ -51,6 +51,7 @@ def set_function_attribute(frame: Frame, flag: int) -> None:
 
 def _set_module(frame: Frame, function: FunctionType) -> FunctionType:
     function.__module__ = frame.globals.get("__name__")  # type: ignore[assignment]
+    frame.policy.new_function(function)
     return function
 
 

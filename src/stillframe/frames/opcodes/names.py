@@ -26,11 +26,20 @@ def _unbound(frame: Frame, index: int) -> NameError:
     )
 
 
+def _first_use(frame: Frame, index: int) -> Any:
+    """A variable without a value: the policy may have kept it back until it is used."""
+    value = frame.policy.kept_back(frame, index)
+    if value is NULL:
+        raise _unbound(frame, index)
+    frame.locals[index] = value
+    return value
+
+
 @opcode("LOAD_FAST")
 def load_fast(frame: Frame, index: int) -> None:
     value = frame.locals[index]
     if value is NULL:
-        raise _unbound(frame, index)
+        value = _first_use(frame, index)
     frame.stack.append(value)
 
 
@@ -42,7 +51,8 @@ def load_fast_check(frame: Frame, index: int) -> None:
 @opcode("LOAD_FAST_AND_CLEAR")
 def load_fast_and_clear(frame: Frame, index: int) -> None:
     """A comprehension that is inlined puts the variable of the same name away."""
-    frame.stack.append(frame.locals[index])
+    value = frame.locals[index]
+    frame.stack.append(frame.policy.kept_back(frame, index) if value is NULL else value)
     frame.locals[index] = NULL
 
 
@@ -60,7 +70,7 @@ def load_fast_load_fast(frame: Frame, indices: tuple[int, int]) -> None:
 @opcode("STORE_FAST_LOAD_FAST")
 def store_fast_load_fast(frame: Frame, indices: tuple[int, int]) -> None:
     frame.locals[indices[0]] = frame.stack.pop()
-    frame.stack.append(frame.locals[indices[1]])
+    load_fast(frame, indices[1])
 
 
 @opcode("STORE_FAST_STORE_FAST")
@@ -72,7 +82,7 @@ def store_fast_store_fast(frame: Frame, indices: tuple[int, int]) -> None:
 @opcode("DELETE_FAST")
 def delete_fast(frame: Frame, index: int) -> None:
     if frame.locals[index] is NULL:
-        raise _unbound(frame, index)
+        _first_use(frame, index)
     frame.locals[index] = NULL
 
 
@@ -84,6 +94,8 @@ def load_closure(frame: Frame, index: int) -> None:
 @opcode("MAKE_CELL")
 def make_cell(frame: Frame, index: int) -> None:
     value = frame.locals[index]
+    if value is NULL:
+        value = frame.policy.kept_back(frame, index)
     cell = frame.locals[index] = CellType() if value is NULL else CellType(value)
     frame.policy.new_cell(cell)
 
