@@ -108,6 +108,8 @@ def _module_of(function: Any) -> str:
     if owner is not None:
         return owner.__module__  # type: ignore[no-any-return]
     owner = getattr(function, "__self__", None)
+    if type(owner).__module__ == "pybind11_builtins":  # its record of the function
+        owner = None
     if owner is None or type(owner) is ModuleType:
         return function.__module__ or "builtins"
     kinds = owner.__mro__ if issubclass(type(owner), type) else ()

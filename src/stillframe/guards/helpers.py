@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
@@ -58,10 +59,15 @@ def flattened_script_object(script_object: Any) -> Any:
     return script_object.__obj_flatten__()
 
 
+def imported(name: str) -> Any:
+    """A module that has been imported."""
+    return sys.modules[name]
+
+
 HELPERS: dict[str, Any] = {
     function.__name__: function
     for function in (
         dict_key, tuple_iterator_item, array_as_tensor, number_as_tensor, bool_as_int,
-        inner_tensor_names, script_class_name, flattened_script_object,
+        inner_tensor_names, script_class_name, flattened_script_object, imported,
     )
 }  # fmt: skip

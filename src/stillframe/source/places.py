@@ -62,6 +62,25 @@ class GlobalSource(Source):
 
 
 @dataclass(frozen=True)
+class ModuleSource(Source):
+    """An imported Python module, by its full name; so are the globals of functions beside the
+    frame's own read."""
+
+    module_name: str
+
+    def expression(self, base: str, constant: WriteConstant) -> str:
+        return f"imported({constant(self.module_name)})"
+
+    def guard_source(self) -> GuardSource:
+        return GuardSource.GLOBAL
+
+    def reconstruct(self, codegen: Codegen) -> None:
+        codegen.load_helper("imported")
+        codegen.load_constant(self.module_name)
+        codegen.call(1)
+
+
+@dataclass(frozen=True)
 class ConstantSource(Source):
     """A value that the capture put among the globals: it cannot change, so it has no guards."""
 

@@ -197,7 +197,8 @@ def _allows(before: Any, now: Any) -> bool:
 def _shown(value: Any) -> str:
     """A field of a picture as text."""
     if isinstance(value, tuple):
-        return f"({', '.join('*' if n is None else str(n) for n in value)})"
+        text = ", ".join("*" if n is None else str(n) for n in value)
+        return f"({text},)" if len(value) == 1 else f"({text})"
     if isinstance(value, frozenset):
         return ", ".join(f"{mark} of dim {dim}" for mark, dim in sorted(value)) or "none"
     return class_name(value) if isinstance(value, type) else str(value)

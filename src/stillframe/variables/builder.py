@@ -1,0 +1,126 @@
+"""VariableBuilder: what goes with a value that was there before the capture, and its guards."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from stillframe.context import TracingContext
+from stillframe.errors import InternalError
+from stillframe.guards import install_guard, make_dupe_guard
+from stillframe.guards.kinds.registry import kind as guard_kind
+from stillframe.source import Source, is_constant_source
+from stillframe.source.base import GuardSource
+from stillframe.variables.base import (
+    ExistingMutable,
+    ExistingObject,
+    LazyVariableTracker,
+    MutableLocal,
+    VariableTracker,
+)
+from stillframe.variables.paths import is_library
+from stillframe.variables.registry import wrapper_of
+
+if TYPE_CHECKING:
+    from stillframe.variables.translator import Translator
+
+
+class VariableBuilder:
+    """Wraps values from one source.
+
+    Args:
+        tx: the translator whose program reads them.
+        source: where they are read.
+
+    Raises:
+        InternalError: without a source; ``SourcelessBuilder`` is for values of the program's own.
+        RuntimeError: there is no tracing context.
+    """
+
+    def __init__(self, tx: Translator, source: Source) -> None:
+        if source is None:
+            raise InternalError("a value without a source is wrapped by SourcelessBuilder")
+        TracingContext.get()
+        self.tx = tx
+        self.source = source
+
+    def __call__(self, value: Any) -> VariableTracker:
+        """What goes with ``value``; the object itself if it is known already."""
+        known = self.tx.effects.tracker(value)
+        if isinstance(known, LazyVariableTracker) and not known.is_realized:
+            known = None  # nobody has relied on it yet: this source is as good
+        if known is not None:
+            found = known.realize(self.tx) if isinstance(known, LazyVariableTracker) else known
+            self._same_object(value, found)
+            return found
+        key = id(value), self.source
+        cached = self.tx.wrapped.get(key)
+        if cached is None:
+            cached = self.tx.wrapped[key] = value, self._wrap(value)
+        return cached[1]
+
+    def _same_object(self, value: Any, known: VariableTracker) -> None:
+        """The program was captured under "these two are one object"."""
+        if known.source is None or known.source == self.source:
+            return
+        if self._is_constant() or is_constant_source(known.source):
+            return
+        duplicate = make_dupe_guard(self.source, known.source)
+        if duplicate is not None:
+            self._install(duplicate)
+            return
+        for source in (self.source, known.source):  # no check sees both: each is this very object
+            install_guard(source.make_guard(guard_kind("ID_MATCH")))
+
+    def _wrap(self, value: Any) -> VariableTracker:
+        wrapper = wrapper_of(value)
+        if wrapper is None:
+            from stillframe.variables.kinds.user_objects import wrap_user_object
+
+            wrapper = wrap_user_object
+        made = wrapper(self, value)
+        if made.source is None and not made.is_python_constant():
+            made.source = self.source
+        if isinstance(made.mutable, ExistingMutable | ExistingObject):
+            self.tx.effects.track(value, made)
+        return made
+
+    # -- what wrappers use --------------------------------------------------------------------
+
+    def _is_constant(self) -> bool:
+        return self.source.guard_source() is GuardSource.CONSTANT or is_library(self.source)
+
+    def install_guards(self, *kinds: str, **parameters: Any) -> dict[str, Any]:
+        """Rely on what the source reads, in these ways.
+
+        Args:
+            parameters: of the kinds.
+
+        Returns:
+            Options for the tracker, the same whether or not a guard was needed.
+        """
+        if not self._is_constant():
+            for name in kinds:
+                make = guard_kind(name)
+                self._install(functools.partial(make, **parameters) if parameters else make)
+        return {"source": self.source}
+
+    def _install(self, create_fn: Any) -> None:
+        install_guard(self.source.make_guard(create_fn), skip=1)
+
+    def track_object(self, value: Any, made: VariableTracker) -> VariableTracker:
+        """An object that was there before, known from now on by its identity."""
+        return self.set_source_and_track_mutable(value, made, ExistingObject())
+
+    def set_source_and_track_mutable(
+        self, value: Any, made: VariableTracker, mutable: MutableLocal | None = None
+    ) -> VariableTracker:
+        """A container that was there before: its source is this one, and its changes are seen."""
+        made.source = self.source
+        made.mutable = mutable or ExistingMutable()
+        self.tx.effects.track(value, made)
+        return made
+
+    def at(self, source: Source) -> VariableBuilder:
+        """The builder for another source."""
+        return VariableBuilder(self.tx, source)

@@ -1,0 +1,249 @@
+"""capture_frame: a function and example arguments to a graph, guards, and the rest of the frame."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from types import FunctionType, MethodType
+from typing import Any
+
+import torch
+
+from stillframe import torch_private
+from stillframe.context import TracingContext, tracing
+from stillframe.errors import CallError, InvalidInput, NotSupported
+from stillframe.frames import Machine
+from stillframe.frames.binding import bind
+from stillframe.frames.decode import decode
+from stillframe.frames.frame import Frame
+from stillframe.frames.machine import deep_recursion
+from stillframe.guards import GuardsContext, GuardsSet, install_guard
+from stillframe.guards.checks import Checks, compile_checks
+from stillframe.guards.failure import GuardFailure
+from stillframe.guards.kinds.ambient import ambient_guards
+from stillframe.guards.kinds.registry import kind as guard_kind
+from stillframe.source import ShapeEnvSource
+from stillframe.variables import kinds as _kinds  # noqa: F401  (they register themselves)
+from stillframe.variables.dynamism import FrameState
+from stillframe.variables.graph_inputs import GraphArg
+from stillframe.variables.options import Options
+from stillframe.variables.residue import Residue
+from stillframe.variables.side_effects import Effect
+from stillframe.variables.translator import Translator
+
+_NO_ARGUMENTS: dict[str, Any] = {}
+
+
+class FrameCapture:
+    """A captured frame. Calling it does what the function does, if the guards hold.
+
+    Attributes:
+        function: whose frame it is.
+        graph_module: what torch computes; its inputs are ``inputs``, its result is a tuple.
+        inputs: where each input is read.
+        guards: what the capture relied on.
+        checks: one function that checks it.
+        text: the rest of the frame, for a person to read.
+    """
+
+    def __init__(
+        self,
+        function: FunctionType,
+        owner: tuple[Any, ...],
+        graph_module: torch.fx.GraphModule,
+        inputs: list[GraphArg],
+        guards: GuardsSet,
+        checks: Checks,
+        residue: Residue,
+    ) -> None:
+        self.function = function
+        self._owner = owner
+        self.graph_module = graph_module
+        self.inputs = inputs
+        self.guards = guards
+        self.checks = checks
+        self.text, self._run = residue.finish(graph_module)
+
+    def failure(self, *args: Any, **kwargs: Any) -> GuardFailure | None:
+        """The first guard that does not hold for a call, and why; None if all do."""
+        found = _locals(self.function, (*self._owner, *args), kwargs)
+        return self.checks.failure(found, self.function.__globals__)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the function gives for these arguments.
+
+        Raises:
+            CallError: a guard does not hold; says which, and why.
+        """
+        found = _locals(self.function, (*self._owner, *args), kwargs)
+        globals_ = self.function.__globals__
+        if not self.checks.holds(found, globals_):
+            failure = self.checks.failure(found, globals_)
+            raise CallError(
+                f"{self.function.__qualname__} was captured for other calls.", why=str(failure)
+            )
+        return self._run(found, globals_)
+
+
+def capture_frame(
+    function: Callable[..., Any],
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+    *,
+    frame_state: FrameState | None = None,
+    options: Options | None = None,
+) -> FrameCapture:
+    """Run a function on the frame machine, and keep what it did with torch as a graph.
+
+    Args:
+        function: a function in Python, a method, or a module.
+        args, kwargs: the example. Nothing of it is changed.
+        frame_state: what the inputs were in earlier captures; a size or integer that was another
+            one becomes a symbol. It sees this example.
+        options: what is specialised.
+
+    Raises:
+        InvalidInput: ``function`` is not in Python, or the arguments do not fit it.
+        FrameError: the frame does what one graph cannot hold; names it, with the line.
+    """
+    root, owner = _root(function)
+    if not isinstance(args, tuple):
+        raise InvalidInput(f"args must be a tuple, got {type(args).__name__}.")
+    args, kwargs = (*owner, *args), kwargs or {}
+    tx = Translator(root, frame_state or FrameState(), options or Options())
+    try:
+        f_locals = _locals(root, args, kwargs)
+    except TypeError as e:
+        raise InvalidInput(f"The arguments do not fit {root.__qualname__}: {e}.") from None
+    context = TracingContext(tx.recorder.fake_mode)
+    with tracing(context):
+        install_guard(*ambient_guards())
+        result, effects = _run(tx, root, args, kwargs, f_locals)
+        residue = _residue(tx, result, effects)
+        graph = _graph(tx, residue)
+        numbers = tuple(tx.inputs.number_places())
+        if numbers:
+            shapes = functools.partial(guard_kind("SHAPE_ENV"), env=tx.env, numbers=numbers)
+            install_guard(ShapeEnvSource().make_guard(shapes))
+        guards = context.part(GuardsContext)
+        checks = compile_checks(
+            guards.dynamo_guards, f_locals, root.__globals__, guards.aotautograd_guards
+        )
+    return FrameCapture(
+        root, owner, graph, tx.inputs.arguments, guards.dynamo_guards, checks, residue
+    )
+
+
+def _root(function: Any) -> tuple[FunctionType, tuple[Any, ...]]:
+    """The function whose code is run, and the object of which it is a method, if it is one."""
+    if isinstance(function, torch.nn.Module):
+        return _root(MethodType(type(function)._call_impl, function))
+    if isinstance(function, MethodType):
+        root, owner = _root(function.__func__)
+        return root, (*owner, function.__self__)
+    if not isinstance(function, FunctionType):
+        raise InvalidInput(
+            f"function must be written in Python, got {type(function).__name__}.",
+            hints=["wrap it: lambda x: f(x)"],
+        )
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        raise NotSupported(f"{function.__qualname__} is a generator or a coroutine.")
+    return function, ()
+
+
+def _locals(
+    function: FunctionType, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The locals of the frame when it begins, variables of enclosing functions included."""
+    decoded = decode(function.__code__)
+    variables = bind(function, decoded, args, dict(kwargs))
+    count = decoded.positional + decoded.keyword_only + decoded.has_varargs + decoded.has_varkw
+    found = dict(zip(decoded.local_names[:count], variables, strict=False))
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # not assigned yet
+            found[name] = cell.cell_contents
+    return found
+
+
+def _run(
+    tx: Translator,
+    function: FunctionType,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    f_locals: dict[str, Any],
+) -> tuple[Any, list[Effect]]:
+    """The result, and the side effects; everything outside is as it was before."""
+    machine = Machine(tx)
+    decoded = decode(function.__code__)
+    frame = Frame(
+        machine,
+        decoded,
+        bind(function, decoded, args, kwargs),
+        function.__globals__,
+        vars(builtins),
+        None,
+        function.__closure__,
+    )
+    tx.note_cells(function)
+    tx.keep_back(frame, f_locals)
+    tx.recorder.floor = sys._getframe(2)
+    with _modes_kept(tx), torch_private.ambient_modes_off(), tx.recorder.recording():
+        try:
+            with deep_recursion(machine):
+                result = machine.run(frame)
+        except BaseException:
+            tx.effects.undo()
+            raise
+        return result, tx.effects.undo()
+
+
+@contextlib.contextmanager
+def _modes_kept(tx: Translator) -> Iterator[None]:
+    """What the program switches in torch and does not switch back is an effect of no graph."""
+    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    try:
+        yield
+        if torch.is_grad_enabled() is not grad or torch.get_default_dtype() is not dtype:
+            raise tx.graph_break("The frame switches a mode of torch and does not switch it back.")
+    finally:
+        torch.set_grad_enabled(grad)
+        torch.set_default_dtype(dtype)
+
+
+def _residue(tx: Translator, result: Any, effects: list[Effect]) -> Residue:
+    """The rest of the frame. The graph's inputs are read first, then it is called."""
+    residue = Residue(tx.tracker)
+    _drop_unused(tx, result, effects)
+    residue.run_graph(tx.inputs.arguments)
+    residue.value(result)
+    for effect in effects:
+        residue.effect(effect)
+    return residue
+
+
+def _drop_unused(tx: Translator, result: Any, effects: list[Effect]) -> None:
+    """Inputs that no operator used are no inputs."""
+    graph = tx.recorder.graph
+    nodes = [node for node in graph.nodes if node.op == "placeholder"]
+    used = [bool(node.users) or node.meta["val"] is None for node in nodes]
+    for node, keep in zip(nodes, used, strict=True):
+        if not keep and not isinstance(node.meta["val"], torch.SymInt):
+            graph.erase_node(node)
+    arguments = tx.inputs.arguments
+    arguments[:] = [
+        argument for argument, node, keep in zip(arguments, nodes, used, strict=True)
+        if keep or isinstance(node.meta["val"], torch.SymInt)
+    ]  # fmt: skip
+
+
+def _graph(tx: Translator, residue: Residue) -> torch.fx.GraphModule:
+    recorder = tx.recorder
+    with recorder.at_root():
+        results = [recorder.operand(value) for _, value in residue.outputs.values()]
+        recorder.finish()
+        recorder.graph.output(tuple(results))
+    return torch.fx.GraphModule(recorder.root, recorder.graph)

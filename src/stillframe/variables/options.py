@@ -1,0 +1,40 @@
+"""What a capture specialises and what it lets vary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Options:
+    """The field's names, and its defaults.
+
+    Attributes:
+        specialize_int: every integer is fixed; else one that was seen with two values varies.
+        specialize_float: every float is fixed; else it is an input of the graph.
+        assume_static_by_default: a size that has had one value only is fixed.
+        automatic_dynamic_shapes: a size that was seen with two values varies.
+        trace_numpy: arrays and functions of NumPy are captured as tensors and operators.
+        allow_rnn: ``nn.RNN``, ``nn.GRU`` and ``nn.LSTM`` are captured.
+        force_parameter_static_shapes: sizes of parameters are fixed.
+        force_nn_module_property_static_shapes: sizes of tensors that modules hold are fixed.
+        allow_ignore_mark_dynamic: a mark that a dim is dynamic is a wish and no promise.
+        capture_sparse_compute: sparse tensors are captured.
+        skip_fsdp_guards: modules that FSDP manages have no guards.
+        traceable_tensor_subclasses: subclasses whose ``__torch_function__`` is run by the trace.
+        export: the capture is for an exported program: no inputs but the caller's.
+    """
+
+    specialize_int: bool = False
+    specialize_float: bool = True
+    assume_static_by_default: bool = True
+    automatic_dynamic_shapes: bool = True
+    trace_numpy: bool = True
+    allow_rnn: bool = False
+    force_parameter_static_shapes: bool = True
+    force_nn_module_property_static_shapes: bool = True
+    allow_ignore_mark_dynamic: bool = False
+    capture_sparse_compute: bool = False
+    skip_fsdp_guards: bool = True
+    traceable_tensor_subclasses: frozenset[type] = frozenset()
+    export: bool = False

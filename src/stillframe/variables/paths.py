@@ -1,0 +1,118 @@
+"""From a value to what it holds: which places can be named, and which values last."""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import sys
+from collections.abc import Iterator
+from types import CodeType, FunctionType
+from typing import Any
+
+import torch
+
+from stillframe.frames.lookup import type_lookup
+from stillframe.source import (
+    AttrSource,
+    ConstDictKeySource,
+    GetItemSource,
+    ModuleSource,
+    Source,
+    chain,
+)
+
+#: Classes whose values have no identity that counts.
+CONSTANTS = (int, float, complex, bool, str, bytes, type(None), type(...), CodeType)
+
+#: Sequences of exactly these classes are read item by item.
+SEQUENCES = (tuple, list)
+
+#: Modules that nobody changes: what is read of them is not checked.
+_LIBRARIES = (sys.stdlib_module_names | {"torch", "numpy", "stillframe"}) - {"__main__"}
+
+
+def is_library(source: Source) -> bool:
+    """Whether a path leads into a module that nobody changes."""
+    *_, root = chain(source)
+    if not isinstance(root, ModuleSource):
+        return False
+    return root.module_name.partition(".")[0] in _LIBRARIES
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value has no identity that counts."""
+    if type(value) in CONSTANTS or isinstance(value, torch.dtype | torch.device | torch.layout):
+        return True
+    return type(value) in (tuple, frozenset) and all(map(is_plain, value))
+
+
+def items(container: Any, source: Source) -> Iterator[tuple[Any, Source]]:
+    """What a container holds, and where."""
+    if isinstance(container, dict):
+        for key in dict.keys(container):
+            yield dict.__getitem__(container, key), item_source(source, container, key)
+    elif type(container) in SEQUENCES:
+        for index, item in enumerate(container):
+            yield item, GetItemSource(source, index)
+
+
+def item_source(source: Source, container: Any, key: Any) -> Source:
+    """The place of the item of a key."""
+    if not isinstance(container, dict):
+        return GetItemSource(source, operator.index(key))
+    if is_plain(key):
+        return GetItemSource(source, key)
+    position = next(i for i, k in enumerate(dict.keys(container)) if k is key or k == key)
+    return GetItemSource(source, ConstDictKeySource(source, position))
+
+
+def lasts(holder: Any, name: str, value: Any) -> bool:
+    """Whether an attribute is kept by its holder, or the same at every read by C code."""
+    names = getattr(holder, "__dict__", {})
+    if name in names:
+        return names[name] is value
+    found = type_lookup(holder if isinstance(holder, type) else type(holder), name)
+    if found is value:
+        return True
+    if isinstance(holder, torch.nn.Module):
+        tables = (names.get(table, {}) for table in ("_parameters", "_buffers", "_modules"))
+        return any(table.get(name) is value for table in tables)
+    if hasattr(type(found), "__get__") and type(found).__module__ == "builtins":
+        if type(found) in (property, FunctionType, classmethod, staticmethod):
+            return False
+        with contextlib.suppress(AttributeError):
+            return getattr(holder, name) is value
+    return False
+
+
+def lasting_source(value: Any) -> Source | None:
+    """The place of a function or class by its module and name."""
+    module = sys.modules.get(value.__module__)
+    name = value.__qualname__
+    if module is None or "<locals>" in name:
+        return None
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, "__dict__", {}).get(part)
+        found = (
+            getattr(found, "__func__", found)
+            if isinstance(found, classmethod | staticmethod)
+            else found
+        )
+    return AttrSource(ModuleSource(value.__module__), name) if found is value else None
+
+
+def library_source(value: Any) -> Source:
+    """The place of an object that is known by itself."""
+    return AttrSource(ModuleSource("builtins"), getattr(value, "__name__", "object"))
+
+
+def is_torch(function: Any) -> bool:
+    """Whether a function is one of torch's, or a method of a tensor."""
+    module = getattr(function, "__module__", None)
+    if isinstance(module, str) and module.partition(".")[0] in ("torch", "torchvision"):
+        return True
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, torch.Tensor):
+        return True
+    return type(function).__module__.partition(".")[0] == "torch"

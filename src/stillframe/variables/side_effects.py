@@ -1,0 +1,245 @@
+"""What a program changes outside of itself: found out while it runs, undone, and done again later.
+
+The program writes to the real objects, so what it reads back is what it wrote. Before the first
+write to a place the old value is put down; at the end all places are put back, and what is left is
+a list of :class:`Effect`: which place gets which value. The captured frame does these when it runs.
+
+The table of trackers is here, too: an object that was there before the capture is known by its
+identity, and everything that is not in the table was made by the program.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from types import CellType
+from typing import Any
+
+from stillframe.errors import InternalError
+from stillframe.frames.attributes import native_delete, native_store
+from stillframe.frames.frame import NULL
+from stillframe.frames.lookup import type_lookup
+from stillframe.source import Source
+from stillframe.variables.base import VariableTracker
+
+#: Containers whose contents are kept and put back as a whole.
+CONTAINERS = (list, dict, set, bytearray, collections.deque)
+
+
+@dataclass(frozen=True, eq=False)
+class Effect:
+    """A change that the captured frame makes when it has run.
+
+    Attributes:
+        kind: ``"attribute"``, ``"contents"``, ``"cell"``, ``"global"`` or ``"call"``.
+        target: where the changed object is read; for a call, None.
+        name: of the attribute or the global.
+        value: the new value, ``NULL`` for a deletion; the contents of a container as a list, of a
+            dict as a list of pairs; for a call ``(function, args, kwargs)``.
+    """
+
+    kind: str
+    target: Source | None
+    name: str
+    value: Any
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """A place that was written."""
+
+    kind: str
+    target: Source | None
+    name: str
+    before: Any
+    read: Callable[[], Any]
+    write: Callable[[Any], None]
+
+
+class SideEffects:
+    """The objects that were there before, and what was done to them.
+
+    Attributes:
+        calls: calls that wait for the end of the graph, such as ``print``, in order.
+    """
+
+    def __init__(self) -> None:
+        self._trackers: dict[int, tuple[Any, VariableTracker]] = {}
+        self._places: dict[Hashable, _Place] = {}
+        self._kept: dict[int, Any] = {}  # written objects: their identities stay theirs
+        self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
+
+    # -- the table ----------------------------------------------------------------------------
+
+    def track(self, value: Any, variable: VariableTracker) -> None:
+        """Remember an object from before by its identity; it is kept alive."""
+        self._trackers[id(value)] = value, variable
+
+    def tracker(self, value: Any) -> VariableTracker | None:
+        """What goes with an object from before; None for a value that the program made."""
+        entry = self._trackers.get(id(value))
+        return None if entry is None else entry[1]
+
+    def __contains__(self, value: Any) -> bool:
+        return id(value) in self._trackers
+
+    def __iter__(self) -> Iterator[tuple[Any, VariableTracker]]:
+        return iter(list(self._trackers.values()))
+
+    # -- before a write -----------------------------------------------------------------------
+
+    def attribute(self, target: Any, name: str, source: Source) -> None:
+        """An attribute is about to be set or deleted."""
+
+        def read() -> Any:
+            names = getattr(target, "__dict__", {})
+            place = type_lookup(type(target), name)
+            if name in names or not hasattr(type(place), "__set__"):
+                return names.get(name, NULL)
+            return getattr(target, name, NULL)  # of C, or a slot
+
+        def write(value: Any) -> None:
+            if value is not NULL:
+                native_store(target, name, value)
+            elif read() is not NULL:
+                native_delete(target, name)
+
+        self._note(
+            (id(target), name), target, _Place("attribute", source, name, read(), read, write)
+        )
+
+    def contents(self, target: Any, source: Source) -> None:
+        """A built-in container is about to change."""
+        if not isinstance(target, CONTAINERS):
+            raise InternalError(f"not a container: {type(target).__name__}")
+
+        def read() -> Any:
+            return list(dict.items(target) if isinstance(target, dict) else target)
+
+        def write(items: Any) -> None:
+            fill(target, items)
+
+        self._note(id(target), target, _Place("contents", source, "", read(), read, write))
+
+    def cell(self, cell: CellType, source: Source) -> None:
+        """A variable of an enclosing function is about to change."""
+
+        def read() -> Any:
+            try:
+                return cell.cell_contents
+            except ValueError:
+                return NULL
+
+        def write(value: Any) -> None:
+            if value is NULL:
+                del cell.cell_contents
+            else:
+                cell.cell_contents = value
+
+        self._note(id(cell), cell, _Place("cell", source, "", read(), read, write))
+
+    def entry(self, table: dict[str, Any], name: str, source: Source) -> None:
+        """A global is about to change; ``source`` is the module's table."""
+
+        def write(value: Any) -> None:
+            if value is NULL:
+                table.pop(name, None)
+            else:
+                table[name] = value
+
+        def read() -> Any:
+            return table.get(name, NULL)
+
+        self._note((id(table), name), table, _Place("global", source, name, read(), read, write))
+
+    def _note(self, key: Hashable, target: Any, place: _Place) -> None:
+        if key not in self._places:
+            self._places[key] = place
+            self._kept[id(target)] = target
+
+    def is_written(self, target: Any) -> bool:
+        """Whether the contents or an attribute of an object were written."""
+        return id(target) in self._kept
+
+    def wrote(self, target: Any, name: str) -> bool:
+        """Whether an attribute of an object, or a name of a table, was written."""
+        return (id(target), name) in self._places
+
+    def written(self) -> list[Any]:
+        """The objects that were written."""
+        return list(self._kept.values())
+
+    def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A call is put off until the graph has run."""
+        self.calls.append((function, args, kwargs))
+
+    # -- going back ---------------------------------------------------------------------------
+
+    def checkpoint(self) -> Checkpoint:
+        """The table and all written places as they are now."""
+        return Checkpoint(
+            dict(self._trackers),
+            dict(self._places),
+            {key: place.read() for key, place in self._places.items()},
+            list(self.calls),
+        )
+
+    def restore(self, state: Checkpoint) -> None:
+        """Everything as it was at a checkpoint, which may be restored again."""
+        for key, place in reversed(self._places.items()):
+            place.write(state.values.get(key, place.before))
+        self._trackers = dict(state.trackers)
+        self._places = dict(state.places)
+        self.calls = list(state.calls)
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def undo(self) -> list[Effect]:
+        """Put everything back, and say what is to be done when the frame runs, in order."""
+        found = [
+            Effect(place.kind, place.target, place.name, after)
+            for place in self._places.values()
+            if not _same(place.before, after := place.read())
+        ]
+        for place in reversed(self._places.values()):
+            place.write(place.before)
+        self._places.clear()
+        found += [Effect("call", None, "", call) for call in self.calls]
+        self.calls.clear()
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The side effects of a program at some moment."""
+
+    trackers: dict[int, tuple[Any, VariableTracker]]
+    places: dict[Hashable, _Place]
+    values: dict[Hashable, Any]
+    calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]]
+
+
+def fill(container: Any, items: Any) -> None:
+    """Give a container other contents: items, or pairs for a dict."""
+    if isinstance(container, dict):
+        dict.clear(container)
+        for key, value in items:
+            dict.__setitem__(container, key, value)
+    elif isinstance(container, set):
+        container.clear()
+        container.update(items)
+    elif isinstance(container, collections.deque):
+        collections.deque.clear(container)
+        collections.deque.extend(container, items)
+    else:
+        container[:] = items
+
+
+def _same(before: Any, after: Any) -> bool:
+    """Whether a place holds what it did: by identity, items and pairs too."""
+    if before is after:
+        return True
+    if type(before) is not type(after) or type(before) not in (list, tuple):
+        return False
+    return len(before) == len(after) and all(map(_same, before, after))

@@ -1,0 +1,596 @@
+"""Translator: the policy under which a frame is captured with guards.
+
+Every value from outside is reached by a read, and every read has a source: a local or global of the
+frame, an attribute or an item of another value. The translator hands the value and its source to
+:class:`VariableBuilder`, which notes what is relied on there, and gives the program what stands for
+the value: a fake for a tensor, a symbol for a number that varies, else the value itself. Writes to
+what was there before go through :class:`SideEffects`.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from types import CellType, CodeType, FunctionType, GeneratorType, MethodType, ModuleType
+from typing import Any
+
+import torch
+
+from stillframe.errors import FrameError
+from stillframe.fake.tensor import FakeTensor
+from stillframe.frames import Policy
+from stillframe.frames.frame import NULL, Frame
+from stillframe.guards import install_guard
+from stillframe.guards.kinds.registry import kind as guard_kind
+from stillframe.shapes.env import ShapeEnv
+from stillframe.source import (
+    AttrSource,
+    DefaultsSource,
+    GetItemSource,
+    GlobalSource,
+    LocalSource,
+    ModuleSource,
+    Source,
+)
+from stillframe.trace.recorder import Recorder
+from stillframe.trace.scope import ModuleScope
+from stillframe.variables.base import LazyVariableTracker, VariableTracker
+from stillframe.variables.dynamism import (
+    FrameState,
+)
+from stillframe.variables.inputs import GraphInputs
+from stillframe.variables.options import Options
+from stillframe.variables.paths import (
+    CONSTANTS,
+    SEQUENCES,
+    is_library,
+    is_plain,
+    is_torch,
+    item_source,
+    items,
+    lasting_source,
+    lasts,
+    library_source,
+)
+from stillframe.variables.registry import is_known_object
+from stillframe.variables.side_effects import CONTAINERS, SideEffects
+
+_TORCH = os.path.dirname(torch.__file__) + os.sep
+_STILLFRAME = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+#: Python of torch, and of ours around it, that is run by the machine: it reads the user's objects.
+_INLINED = (
+    os.path.join(_TORCH, "nn", "modules", ""),
+    os.path.join(_TORCH, "utils", "_contextlib.py"),
+    os.path.join(_STILLFRAME, "trace", "transformer.py"),
+)
+
+#: Packages whose compiled functions may be called: they work on tensors, which are recorded.
+_TRUSTED = frozenset({"torch", "torchvision", "stillframe", "numpy"})
+
+_SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
+_NATIVE = (torch.Tensor, *_SYMBOLIC)
+_NUMBERS: dict[type, type] = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
+
+_MUTATORS = frozenset(
+    """append extend insert pop remove clear sort reverse update setdefault popitem add discard
+    appendleft extendleft popleft rotate move_to_end difference_update intersection_update
+    symmetric_difference_update __setitem__ __delitem__ __iadd__ __ior__""".split()
+)
+
+
+class TrackedRecorder(Recorder):
+    """A recorder that makes an input of a tensor from outside when an operator first uses it."""
+
+    realize: Any
+
+    def _node_of(self, fake: FakeTensor, real: torch.Tensor | None = None) -> torch.fx.Node:
+        if fake.fx_node is None:
+            self.realize(fake if real is None else real)
+        return super()._node_of(fake, real)
+
+
+class Translator(Policy):
+    """Runs one frame.
+
+    Args:
+        function: the frame's function; its globals are ``G``.
+        frame_state: what the frame's inputs were in earlier compilations.
+        options: what is specialised.
+
+    Attributes:
+        env: symbols of sizes and numbers.
+        recorder: makes the graph.
+        effects: the objects that were there before, and writes to them.
+        wrapped: what goes with a value read at a source: ``(id, source)`` -> value, tracker.
+        inputs: the inputs of the graph.
+        numbers: symbolic numbers, by the name of the source.
+    """
+
+    def __init__(self, function: FunctionType, frame_state: FrameState, options: Options) -> None:
+        super().__init__()
+        self.function = function
+        self.frame_state = frame_state
+        self.options = options
+        self.env = ShapeEnv()
+        self.recorder = TrackedRecorder(self.env, ModuleScope([]), self._refuse_constant)
+        self.recorder.realize = self._realize_tensor
+        self.effects = SideEffects()
+        self.wrapped: dict[tuple[int, Source], tuple[Any, VariableTracker]] = {}
+        self.inputs = GraphInputs(self.env, self.recorder, frame_state, options)
+        self.numbers: dict[str, VariableTracker] = {}
+        self._pending: dict[int, LazyVariableTracker] = {}
+        self._root: Frame | None = None
+        self._own: dict[int, Any] = {}
+        self._cells: dict[int, tuple[CellType, Source]] = {}
+        self._globals: dict[int, tuple[dict[str, Any], Source | None]] = {}
+        self._exposed: dict[int, Any] = {}
+        self._entered: dict[int, Any] = {}
+        self._inlined: dict[CodeType, bool] = {}
+
+    # -- sources and trackers -----------------------------------------------------------------
+
+    def build(self, value: Any, source: Source) -> VariableTracker:
+        """What goes with a value read at a source; installs its guards."""
+        from stillframe.variables.builder import VariableBuilder
+
+        return VariableBuilder(self, source)(value)
+
+    def wrap(self, value: Any, source: Source) -> Any:
+        """What the program gets for a value that it reads at a source."""
+        return self.build(value, source).value
+
+    def variable(self, value: Any) -> VariableTracker | None:
+        """What goes with a value from outside; None for a constant, or one of the program's own."""
+        if type(value) in CONSTANTS:
+            return None
+        found = self.effects.tracker(value)
+        return found.realize(self) if isinstance(found, LazyVariableTracker) else found
+
+    def tracker(self, value: Any) -> VariableTracker:
+        """What goes with any value."""
+        from stillframe.variables.sourceless import SourcelessBuilder
+
+        return self.variable(value) or SourcelessBuilder.create(self, value)
+
+    def here(self, value: Any) -> Any:
+        """The value as the program sees it; C code may have handed out the real thing."""
+        found = self.variable(value)
+        return value if found is None else found.value
+
+    def source(self, value: Any) -> Source | None:
+        """Where a value came from; None for one of the program's own."""
+        found = self.variable(value)
+        return None if found is None else found.source
+
+    def is_own_function(self, function: FunctionType) -> bool:
+        """Whether the program made a function."""
+        return id(function) in self._own
+
+    def graph_break(self, what: str, why: str = "", hints: Sequence[str] = ()) -> FrameError:
+        """The error for what the graph of one frame cannot hold."""
+        return self.machine.refuse(what, why, hints)
+
+    def expose(self, value: Any) -> None:
+        """C code sees all that a container from outside holds: what is constant is relied on, the
+        rest is known by its identity."""
+        source = self.source(value)
+        if source is None or id(value) in self._exposed:
+            return
+        self._exposed[id(value)] = value
+        for item, place in items(value, source):
+            if self.effects.tracker(item) is None:
+                if is_plain(item):
+                    self.build(item, place)
+                else:
+                    self.effects.track(item, LazyVariableTracker(item, place))
+            if type(item) in SEQUENCES or isinstance(item, dict):
+                self.expose(item)
+
+    # -- tensors that operators meet ----------------------------------------------------------
+
+    def _realize_tensor(self, value: Any) -> None:
+        self.variable(value)
+
+    def _refuse_constant(self, real: torch.Tensor, fake: FakeTensor) -> torch.fx.Node:
+        known = self.variable(real)
+        if known is not None:
+            return known.value.fx_node  # type: ignore[no-any-return]
+        raise self.graph_break(
+            "An operator got a tensor from an unknown place.",
+            why="code that was not watched has kept it, and no guard could name it",
+            hints=["pass it as an argument, or keep it in a global or an attribute"],
+        )
+
+    # -- the frame's own locals ---------------------------------------------------------------
+
+    def keep_back(self, frame: Frame, locals_: Mapping[str, Any]) -> None:
+        """The locals of the root frame have their values at the first use only."""
+        self._root = frame
+        for index, name in enumerate(frame.decoded.local_names):
+            if name in locals_ and frame.locals[index] is not NULL:
+                self._pending[index] = LazyVariableTracker(locals_[name], LocalSource(name))
+                frame.locals[index] = NULL
+
+    def kept_back(self, frame: Frame, index: int) -> Any:
+        lazy = self._pending.pop(index, None) if frame is self._root else None
+        return NULL if lazy is None else lazy.realize(self).value
+
+    def elements(self, values: Sequence[Any]) -> Sequence[Any]:
+        source = self.source(values)
+        if source is None:
+            return values
+        return [self.load_item(values, index) for index in range(len(values))]
+
+    # -- names --------------------------------------------------------------------------------
+
+    def load_global(self, frame: Frame, name: str) -> Any:
+        value = super().load_global(frame, name)
+        if self.effects.wrote(frame.globals, name):
+            return self.here(value)
+        if name in frame.globals:
+            return self.wrap(value, self._global_source(frame.globals, name))
+        return self.wrap(value, AttrSource(ModuleSource("builtins"), name))
+
+    def _table_source(self, table: dict[str, Any]) -> Source | None:
+        """Where a module's table of globals is read; None for the frame's own."""
+        if table is self.function.__globals__:
+            return None
+        known = self._globals.get(id(table))
+        if known is None:
+            name = table.get("__name__")
+            module = sys.modules.get(name) if isinstance(name, str) else None
+            if module is None or vars(module) is not table:
+                raise self.graph_break(
+                    f"A function reads globals that belong to no imported module ({name!r}).",
+                    why="no guard could name them",
+                )
+            known = self._globals[id(table)] = table, ModuleSource(str(name))
+        return known[1]
+
+    def _global_source(self, table: dict[str, Any], name: str) -> Source:
+        module = self._table_source(table)
+        return GlobalSource(name) if module is None else AttrSource(module, name)
+
+    def store_global(self, frame: Frame, name: str, value: Any) -> None:
+        self._note_global(frame, name)
+        super().store_global(frame, name, value)
+
+    def delete_global(self, frame: Frame, name: str) -> None:
+        self._note_global(frame, name)
+        super().delete_global(frame, name)
+
+    def _note_global(self, frame: Frame, name: str) -> None:
+        module = self._table_source(frame.globals)
+        table = ModuleSource(frame.globals["__name__"]) if module is None else module
+        self.effects.entry(frame.globals, name, AttrSource(table, "__dict__"))
+
+    def load_cell(self, frame: Frame, cell: CellType, name: str) -> Any:
+        value = super().load_cell(frame, cell, name)
+        if value is NULL or id(cell) in self._own:
+            return value
+        if self.effects.is_written(cell):
+            return self.here(value)
+        return self.wrap(value, self._cell_source(cell, name))
+
+    def _cell_source(self, cell: CellType, name: str) -> Source:
+        known = self._cells.get(id(cell))
+        if known is None:
+            raise self.graph_break(
+                f"The variable {name} belongs to a function of which it is not known where it is.",
+                why="no guard could name it",
+            )
+        return known[1]
+
+    def store_cell(self, frame: Frame, cell: CellType, name: str, value: Any) -> None:
+        if id(cell) not in self._own:
+            source = self._cell_source(cell, name)
+            if not isinstance(source, AttrSource):
+                raise self.graph_break(
+                    f"The frame sets the variable {name} of an enclosing function.",
+                    why="the caller of the frame has no way to its cell",
+                )
+            self.effects.cell(cell, source.base)
+        super().store_cell(frame, cell, name, value)
+
+    def new_cell(self, cell: CellType) -> None:
+        self._own[id(cell)] = cell
+
+    def new_function(self, function: FunctionType) -> None:
+        self._own[id(function)] = function
+
+    # -- attributes ---------------------------------------------------------------------------
+
+    def load_attr(self, value: Any, name: str) -> Any:
+        value = self.here(value)
+        if isinstance(value, torch.Tensor):
+            return self._class_of(value) if name == "__class__" else getattr(value, name)
+        variable = self.variable(value)
+        if variable is None:
+            return self.here(super().load_attr(value, name))
+        return variable.var_getattr(self, name)
+
+    def read_attribute(self, variable: VariableTracker, name: str) -> Any:
+        """An attribute of a value from outside; Python code behind it is run by the machine."""
+        value, source = variable.value, variable.source
+        if source is None:
+            return self.here(super().load_attr(value, name))
+        if isinstance(value, ModuleType):
+            source = ModuleSource(value.__name__)
+        try:
+            found = super().load_attr(value, name)
+        except AttributeError:
+            if not is_library(source):
+                absent = functools.partial(guard_kind("HASATTR"), attr=name)
+                install_guard(source.make_guard(absent))
+            raise
+        if self.effects.wrote(value, name) or not lasts(value, name, found):
+            return self.here(found)
+        return self.wrap(found, AttrSource(source, name))
+
+    def set_attribute(self, target: Any, name: str, value: Any) -> None:
+        self._note_attribute(target, name)
+        super().set_attribute(target, name, value)
+
+    def unset_attribute(self, target: Any, name: str) -> None:
+        self._note_attribute(target, name)
+        super().unset_attribute(target, name)
+
+    def _note_attribute(self, target: Any, name: str) -> None:
+        variable = self.variable(target)
+        if variable is None or variable.source is None:
+            return
+        if variable.mutable is None:
+            raise self.graph_break(
+                f"The frame sets the attribute {name} of {variable.source.name()}.",
+                why=f"{type(target).__qualname__} has its own way of setting attributes",
+            )
+        self.effects.attribute(target, name, variable.source)
+
+    def store_attr(self, target: Any, name: str, value: Any) -> None:
+        target = self.here(target)
+        if isinstance(target, torch.Tensor):
+            raise self.graph_break(f"The frame sets the attribute {name} of a tensor.")
+        super().store_attr(target, name, value)
+
+    # -- items --------------------------------------------------------------------------------
+
+    def load_item(self, container: Any, key: Any) -> Any:
+        container, key = self.here(container), self.here(key)
+        if isinstance(container, torch.Tensor):
+            return container[key]
+        source = self.source(container)
+        if source is None:
+            return self.here(super().load_item(container, key))
+        if isinstance(key, slice) or not isinstance(container, (*SEQUENCES, dict)):
+            self.expose(container)
+            return self.here(super().load_item(container, key))
+        found = super().load_item(container, key)
+        if self.effects.is_written(container):
+            return self.here(found)
+        return self.wrap(found, item_source(source, container, key))
+
+    def store_item(self, container: Any, key: Any, value: Any) -> None:
+        container, key = self.here(container), self.here(key)
+        if isinstance(container, torch.Tensor):
+            container[key] = self.here(value)
+            return
+        self._note_contents(container)
+        super().store_item(container, key, value)
+
+    def delete_item(self, container: Any, key: Any) -> None:
+        self._note_contents(container)
+        super().delete_item(container, key)
+
+    def _note_contents(self, container: Any) -> None:
+        source = self.source(container)
+        if source is None:
+            return
+        if isinstance(container, CONTAINERS):
+            self.expose(container)
+            self.effects.contents(container, source)
+
+    def contains(self, container: Any, value: Any) -> bool:
+        container, value = self.here(container), self.here(value)
+        self.expose(container)
+        if isinstance(value, torch.Tensor) and type(container) in SEQUENCES:
+            held = [self.here(item) for item in container]
+            is_equal = super().contains
+            return any(item is value or is_equal((item,), value) for item in held)
+        return super().contains(container, value)
+
+    def same(self, left: Any, right: Any) -> bool:
+        return self.here(left) is self.here(right)
+
+    # -- iteration ----------------------------------------------------------------------------
+
+    def iterate(self, value: Any) -> Any:
+        value = self.here(value)
+        if isinstance(value, torch.Tensor):
+            return iter(value)
+        if self.source(value) is not None and type(value) in SEQUENCES:
+            return self._each(value)
+        self._refuse_iterator(value)
+        self.expose(value)
+        return super().iterate(value)
+
+    def _each(self, values: Sequence[Any]) -> Iterator[Any]:
+        index = 0
+        while index < len(values):
+            yield self.load_item(values, index)
+            index += 1
+
+    def advance(self, iterator: Any, default: Any) -> Any:
+        self._refuse_iterator(iterator)
+        return self.here(super().advance(iterator, default))
+
+    def next(self, iterator: Any) -> Any:
+        self._refuse_iterator(iterator)
+        return self.here(super().next(iterator))
+
+    def native_iterable(self, value: Any) -> Any:
+        value = self.here(value)
+        if self.source(value) is not None and type(value) in SEQUENCES:
+            return self._each(value)
+        self._refuse_iterator(value)
+        self.expose(value)
+        return super().native_iterable(value)
+
+    def native_mapping(self, value: Any) -> Any:
+        if self.source(value) is not None and isinstance(value, dict):
+            return {self.here(key): self.load_item(value, key) for key in dict.keys(value)}
+        return super().native_mapping(value)
+
+    def _refuse_iterator(self, value: Any) -> None:
+        """An iterator from outside would be used up."""
+        source = self.source(value)
+        if source is not None and (
+            type(value) is GeneratorType or hasattr(type(value), "__next__")
+        ):
+            raise self.graph_break(
+                f"The frame takes items from the iterator {source.name()}.",
+                why="they would be gone after the capture",
+                hints=["make a list of it first"],
+            )
+
+    # -- operators ----------------------------------------------------------------------------
+
+    def binary(self, op: Any, left: Any, right: Any) -> Any:
+        left, right = self.here(left), self.here(right)
+        if isinstance(left, _NATIVE) or isinstance(right, _NATIVE):
+            return op.native(left, right)
+        self.expose(left)
+        self.expose(right)
+        if op.in_place and isinstance(left, CONTAINERS):
+            self._note_contents(left)
+        return super().binary(op, left, right)
+
+    def compare(self, op: Any, left: Any, right: Any) -> Any:
+        left, right = self.here(left), self.here(right)
+        if isinstance(left, _NATIVE) or isinstance(right, _NATIVE):
+            return op.native(left, right)
+        self.expose(left)
+        self.expose(right)
+        return super().compare(op, left, right)
+
+    def unary(self, method: str, native: Any, value: Any) -> Any:
+        value = self.here(value)
+        return native(value) if isinstance(value, _NATIVE) else super().unary(method, native, value)
+
+    def truth(self, value: Any) -> bool:
+        value = self.here(value)
+        return bool(value) if isinstance(value, _NATIVE) else super().truth(value)
+
+    # -- calls --------------------------------------------------------------------------------
+
+    def inline(self, function: FunctionType) -> bool:
+        code = function.__code__
+        known = self._inlined.get(code)
+        if known is None:
+            name = code.co_filename
+            users = not name.startswith((_TORCH, _STILLFRAME))
+            known = self._inlined[code] = users or name.startswith(_INLINED)
+        if known:
+            self._enter(function)
+        return known
+
+    def _enter(self, function: FunctionType) -> None:
+        """A function from outside is about to be run: its cells and defaults have sources."""
+        if id(function) in self._own or id(function) in self._entered:
+            return
+        self._entered[id(function)] = function
+        source = self.source(function) or lasting_source(function)
+        if source is None:
+            return
+        for index, cell in enumerate(function.__closure__ or ()):
+            place = GetItemSource(AttrSource(source, "__closure__"), index)
+            self._cells.setdefault(id(cell), (cell, AttrSource(place, "cell_contents")))
+        defaults = enumerate(function.__defaults__ or ())
+        named = (function.__kwdefaults__ or {}).items()
+        found: list[tuple[Any, Any]] = [*defaults, *named]
+        for key, value in found:
+            place_of_default = DefaultsSource(source, key, isinstance(key, str))
+            if is_plain(value):
+                self.build(value, place_of_default)
+            elif self.effects.tracker(value) is None:
+                self.effects.track(value, LazyVariableTracker(value, place_of_default))
+
+    def note_cells(self, function: FunctionType) -> None:
+        """The variables around the frame's own function are locals of the frame."""
+        self._entered[id(function)] = function
+        for name, cell in zip(
+            function.__code__.co_freevars, function.__closure__ or (), strict=True
+        ):
+            self._cells[id(cell)] = cell, LocalSource(name, is_cell_or_freevar=True)
+
+    def may_call(self, module: str, function: Any) -> bool:
+        return module.partition(".")[0] in _TRUSTED or super().may_call(module, function)
+
+    def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        variable = self.variable(function)
+        if variable is None and is_known_object(function):
+            variable = self.build(function, library_source(function))
+        if variable is not None and variable.handles_calls:
+            return variable.call_function(self, args, kwargs)
+        return self.call_plainly(function, args, kwargs)
+
+    def call_plainly(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call whose function has no way of its own."""
+        kind = type(function)
+        if kind is FunctionType or kind is MethodType:
+            code = getattr(getattr(function, "__func__", function), "__code__", None)
+            if code is None or not self.inline(getattr(function, "__func__", function)):
+                return self._call_native(function, args, kwargs)
+            return super().call(function, args, kwargs)
+        if function is type and len(args) == 1:
+            return self._class_of(self.here(args[0]))
+        if isinstance(function, torch.nn.Module):
+            return self._call_module(function, args, kwargs)
+        return self._call_native(function, args, kwargs)
+
+    def _call_native(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Code that is not run by the machine gets what stands for the values."""
+        if function in _IDENTITY and len(args) == 2:
+            return self.same(*args) is (function is operator.is_)
+        owner = getattr(function, "__self__", None)
+        if owner is None or type(owner) is ModuleType:
+            owner = args[0] if hasattr(function, "__objclass__") and args else None
+        name = getattr(function, "__name__", "")
+        if isinstance(owner, CONTAINERS) and name in _MUTATORS:
+            self._note_contents(owner)
+        self.expose(owner)
+        of_torch = is_torch(function)
+        args = tuple(self._given(value, of_torch) for value in args)
+        kwargs = {key: self._given(value, of_torch) for key, value in kwargs.items()}
+        if function is isinstance and type(args[0]) in _NUMBERS:
+            return issubclass(_NUMBERS[type(args[0])], args[1])
+        return self.here(super().call(function, args, kwargs))
+
+    def _given(self, value: Any, of_torch: bool) -> Any:
+        """An argument for code that is not watched."""
+        value = self.here(value)
+        self.expose(value)
+        if of_torch and type(value) in (*SEQUENCES, dict) and self.source(value) is not None:
+            if isinstance(value, dict):
+                return {key: self._given(item, True) for key, item in value.items()}
+            return type(value)(self._given(item, True) for item in value)
+        return value
+
+    def _class_of(self, value: Any) -> type:
+        """The class that a value has when the frame runs."""
+        if isinstance(value, FakeTensor):
+            return torch.nn.Parameter if isinstance(value, torch.nn.Parameter) else torch.Tensor
+        return _NUMBERS.get(type(value), type(value))
+
+    def _call_module(
+        self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """``nn.Module.__call__`` in Python; what it reads of the module is read here."""
+        return self.call(type(module)._call_impl, (module, *args), kwargs)
+
+
+#: ``is`` as functions.
+_IDENTITY = (operator.is_, operator.is_not)
