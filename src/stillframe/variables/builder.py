@@ -106,6 +106,7 @@ class VariableBuilder:
         return {"source": self.source}
 
     def _install(self, create_fn: Any) -> None:
+        self.tx.tell_place()
         install_guard(self.source.make_guard(create_fn), skip=1)
 
     def track_object(self, value: Any, made: VariableTracker) -> VariableTracker:

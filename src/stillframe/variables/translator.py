@@ -13,12 +13,14 @@ import functools
 import operator
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from types import CellType, CodeType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any
 
 import torch
 
+from stillframe.context import TracingContext
 from stillframe.errors import FrameError
 from stillframe.fake.tensor import FakeTensor
 from stillframe.frames import Policy
@@ -173,6 +175,20 @@ class Translator(Policy):
     def graph_break(self, what: str, why: str = "", hints: Sequence[str] = ()) -> FrameError:
         """The error for what the graph of one frame cannot hold."""
         return self.machine.refuse(what, why, hints)
+
+    def tell_place(self) -> None:
+        """Tell the tracing context where in the program the machine is."""
+        context, frame = TracingContext.get(), self.machine.current
+        frames: list[traceback.FrameSummary] = []
+        while frame is not None:
+            code = frame.decoded.code
+            line = frame.decoded.line(frame.pc)
+            summary = traceback.FrameSummary(
+                code.co_filename, line, code.co_name, lookup_line=False
+            )
+            frames.append(summary)
+            frame = frame.back
+        context.frame_summary_stack = frames[::-1]
 
     def expose(self, value: Any) -> None:
         """C code sees all that a container from outside holds: what is constant is relied on, the
