@@ -8,7 +8,6 @@ nothing are dropped; a jump to one leads to the next that does something.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from stillframe.frames import checking
 from stillframe.frames.versions import DROPPED, Entry, opnames, table
 
 Handler = Callable[[Any, Any], "int | None"]
+_Position = tuple[int | None, int | None, int | None, int | None]
 
 
 class Target(NamedTuple):
@@ -48,7 +48,7 @@ class Decoded:
     __slots__ = (
         "code", "instructions", "opnames", "offsets", "targets", "size", "local_names",
         "positional", "keyword_only", "has_varargs", "has_varkw", "is_simple", "is_generator",
-        "is_delegating", "stubs",
+        "is_delegating", "stubs", "_positions",
     )  # fmt: skip
 
     def __init__(self, code: CodeType) -> None:
@@ -64,6 +64,7 @@ class Decoded:
         self.has_varkw = bool(code.co_flags & 8)
         self.is_simple = not (self.keyword_only or self.has_varargs or self.has_varkw)
         self.is_generator = bool(code.co_flags & (0x20 | 0x80 | 0x200))
+        self._positions: list[_Position] | None = None
         self.is_delegating: dict[int, int] = {}
         self.stubs: dict[int, Any] = {}
         self._fill()
@@ -119,12 +120,15 @@ class Decoded:
         line = self.position(index)[0]
         return self.code.co_firstlineno if line is None else line
 
-    def position(self, index: int) -> tuple[int | None, int | None, int | None, int | None]:
+    def position(self, index: int) -> _Position:
         """``(line, end line, column, end column)`` of an instruction."""
         if not self.offsets:
             return (None, None, None, None)
         unit = self.offsets[min(index, len(self.offsets) - 1)] // 2
-        return next(islice(self.code.co_positions(), unit, None), (None, None, None, None))
+        if self._positions is None:
+            self._positions = list(self.code.co_positions())
+        known = self._positions
+        return known[unit] if unit < len(known) else (None, None, None, None)
 
 
 class _Raw(NamedTuple):

@@ -72,13 +72,14 @@ class GuardBuilder(GuardBuilderBase):
     def __init__(
         self, guards: Iterable[Guard], f_locals: Mapping[str, Any], f_globals: Mapping[str, Any]
     ) -> None:
-        self.guards: Sequence[Guard] = sorted(guards)
+        self.guards: Sequence[Guard] = sorted(guards, key=Guard.sort_key)
         self.ambient: list[Step] = []
         self.steps: list[Step] = []
         self.names: dict[str, Any] = dict(HELPERS)
         self._scope: dict[str, Any] = {"L": f_locals, "G": f_globals}
         self._variables: dict[Source, str] = {}
         self._bound: dict[int, str] = {}
+        self._counts: dict[str, int] = {}  # how often a name was wanted and taken
         self._current: Guard | None = None
         self._tensors: list[Guard] = []
 
@@ -155,9 +156,9 @@ class GuardBuilder(GuardBuilderBase):
         return name
 
     def _fresh(self, wanted: str) -> str:
-        name, count = wanted, 0
+        name = wanted
         while name in self._scope or name in self.names:
-            count += 1
+            count = self._counts[wanted] = self._counts.get(wanted, 0) + 1
             name = f"{wanted}_{count}"
         return name
 

@@ -11,7 +11,7 @@ import enum
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from stillframe.errors import InternalError
 
@@ -99,7 +99,31 @@ class Codegen(Protocol):
 
 
 class Source:
-    """Where a value came from. Immutable and hashable: equal sources read the same place."""
+    """Where a value came from. Immutable and hashable: equal sources read the same place.
+
+    The classes are dataclasses without a comparison of their own: paths are long, and their hash is
+    asked for often.
+    """
+
+    __match_args__: ClassVar[tuple[str, ...]] = ()
+
+    @functools.cached_property
+    def _fields(self) -> tuple[Any, ...]:
+        return type(self), *(getattr(self, name) for name in self.__match_args__)
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash(self._fields)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Source):
+            return NotImplemented
+        return self._hash == other._hash and self._fields == other._fields
 
     def name(self) -> str:
         """An expression over ``L`` and ``G``; for sources that no expression reads, a marker."""
@@ -158,7 +182,7 @@ class Source:
         return self.guard_source() is not GuardSource.SYNTHETIC_LOCAL
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ChainedSource(Source):
     """A source that is reached from another one."""
 

@@ -23,7 +23,7 @@ _NOT_ALPHANUMERIC = re.compile(r"[^A-Za-z0-9]+")
 # -- where paths begin -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LocalSource(Source):
     """A local of the frame.
 
@@ -45,7 +45,7 @@ class LocalSource(Source):
         codegen.load_local(self.local_name, self.is_cell_or_freevar)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GlobalSource(Source):
     """A global of the frame."""
 
@@ -61,7 +61,7 @@ class GlobalSource(Source):
         codegen.load_global(self.global_name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModuleSource(Source):
     """An imported Python module, by its full name; so are the globals of functions beside the
     frame's own read."""
@@ -80,7 +80,7 @@ class ModuleSource(Source):
         codegen.call(1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ConstantSource(Source):
     """A value that the capture put among the globals: it cannot change, so it has no guards."""
 
@@ -96,7 +96,7 @@ class ConstantSource(Source):
         codegen.load_global(self.source_name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RandomValueSource(Source):
     """The ``index``-th number that the frame draws; it is drawn again, in order, at every call."""
 
@@ -112,7 +112,7 @@ class RandomValueSource(Source):
         codegen.load_random_value(self.index)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Nowhere(Source):
     """Stands for something that is at no place: it has no name."""
 
@@ -120,7 +120,7 @@ class _Nowhere(Source):
         return ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ShapeEnvSource(_Nowhere):
     """All conditions on sizes."""
 
@@ -128,7 +128,7 @@ class ShapeEnvSource(_Nowhere):
         return GuardSource.SHAPE_ENV
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GlobalStateSource(_Nowhere):
     """torch's global state."""
 
@@ -136,7 +136,7 @@ class GlobalStateSource(_Nowhere):
         return GuardSource.GLOBAL
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BackwardStateSource(_Nowhere):
     """What a compiled forward hands to its backward."""
 
@@ -144,7 +144,7 @@ class BackwardStateSource(_Nowhere):
         return GuardSource.BACKWARD_STATE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SyntheticLocalSource(Source):
     """A local that the capture made for itself; there is nothing to guard in it."""
 
@@ -160,7 +160,7 @@ class SyntheticLocalSource(Source):
         codegen.load_local(self.local_name, False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EphemeralSource(Source):
     """A value of the capture itself, gone when it ends; it may never be guarded."""
 
@@ -184,7 +184,7 @@ def _is_attribute_name(name: str) -> bool:
     return name.isidentifier() and name.isascii() and not keyword.iskeyword(name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AttrSource(ChainedSource):
     """An attribute. ``AttrSource(b, "x.y")`` is attribute ``y`` of attribute ``x``."""
 
@@ -209,7 +209,7 @@ class AttrSource(ChainedSource):
         codegen.load_attr(self.member)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GradSource(ChainedSource):
     """The gradient of a tensor: an attribute that may be absent, which reads as None."""
 
@@ -223,7 +223,7 @@ class GradSource(ChainedSource):
         codegen.load_attr(self.member)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GetItemSource(ChainedSource):
     """An item.
 
@@ -263,7 +263,7 @@ class GetItemSource(ChainedSource):
         codegen.load_item()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ConstDictKeySource(ChainedSource):
     """The ``index``-th key of a dictionary."""
 
@@ -282,7 +282,7 @@ class ConstDictKeySource(ChainedSource):
         return True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DefaultsSource(ChainedSource):
     """A default argument of a function, by position, or by name if it is keyword-only.
 
@@ -317,7 +317,7 @@ class DefaultsSource(ChainedSource):
 # -- what a function gives -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _HelperSource(ChainedSource):
     """What a function of ``stillframe.guards.helpers`` gives for the base."""
 
@@ -333,7 +333,7 @@ class _HelperSource(ChainedSource):
         codegen.call(1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NumpyTensorSource(_HelperSource):
     """The tensor that shares an array's memory."""
 
@@ -341,7 +341,7 @@ class NumpyTensorSource(_HelperSource):
         return "array_as_tensor"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FloatTensorSource(_HelperSource):
     """The tensor of a number, in the precision of Python's numbers."""
 
@@ -349,7 +349,7 @@ class FloatTensorSource(_HelperSource):
         return "number_as_tensor"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ConvertIntSource(_HelperSource):
     """A boolean as 0 or 1; a symbolic one is not asked for its value."""
 
@@ -357,7 +357,7 @@ class ConvertIntSource(_HelperSource):
         return "bool_as_int"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SubclassAttrListSource(_HelperSource):
     """The names of the inner tensors of a wrapper subclass."""
 
@@ -365,7 +365,7 @@ class SubclassAttrListSource(_HelperSource):
         return "inner_tensor_names"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ScriptObjectQualifiedNameSource(_HelperSource):
     """The name of a script object's class."""
 
@@ -373,7 +373,7 @@ class ScriptObjectQualifiedNameSource(_HelperSource):
         return "script_class_name"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FlattenScriptObjectSource(_HelperSource):
     """What a script object is made of."""
 
@@ -381,7 +381,7 @@ class FlattenScriptObjectSource(_HelperSource):
         return "flattened_script_object"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TupleIteratorGetItemSource(ChainedSource):
     """The ``index``-th of the items that a tuple's iterator has left."""
 
@@ -405,7 +405,7 @@ class TensorProperty(enum.Enum):
     STORAGE_OFFSET = "storage_offset"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TensorPropertySource(ChainedSource):
     """A size, a stride or the offset of a tensor.
 
@@ -435,7 +435,7 @@ class TensorPropertySource(ChainedSource):
             codegen.load_item()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CallMethodItemSource(ChainedSource):
     """The number in a tensor of one element."""
 
@@ -448,7 +448,7 @@ class CallMethodItemSource(ChainedSource):
         codegen.call(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WeakRefCallSource(ChainedSource):
     """What a weak reference refers to."""
 
@@ -463,7 +463,7 @@ class WeakRefCallSource(ChainedSource):
 # -- marks on a path -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _MarkSource(ChainedSource):
     """The same place as the base; says something of all that hangs off it."""
 
@@ -474,7 +474,7 @@ class _MarkSource(ChainedSource):
         codegen.load(self.base)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OptimizerSource(_MarkSource):
     """An optimizer."""
 
@@ -491,7 +491,7 @@ _AS_FSDP_MODULE = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NNModuleSource(_MarkSource):
     """A module of the graph."""
 
@@ -500,7 +500,7 @@ class NNModuleSource(_MarkSource):
         return _AS_MODULE.get(begin, begin)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FSDPNNModuleSource(_MarkSource):
     """A module that FSDP manages."""
 

@@ -127,8 +127,9 @@ def kind(name: str) -> Callable[..., None]:
     Raises:
         InternalError: there is none.
     """
-    for file in _FILES:
-        importlib.import_module(f"stillframe.guards.kinds.{file}")
+    if name not in KINDS:
+        for file in _FILES:
+            importlib.import_module(f"stillframe.guards.kinds.{file}")
     if name not in KINDS:
         raise InternalError(f"no guard kind {name!r} in stillframe.guards.kinds.registry")
     return KINDS[name]
