@@ -342,9 +342,7 @@ def compile_checks(
         InternalError: a guard does not hold for that very frame, or cannot be checked.
     """
     checks = GuardBuilder(guards, f_locals, f_globals).build(env_exprs)
-    failure = checks.failure(f_locals, f_globals)
-    if failure is not None:
-        raise InternalError(f"a guard does not hold where it was made: {failure}")
     if not checks(f_locals, f_globals):
-        raise InternalError("the checks of guards that hold do not")
+        failure = checks.failure(f_locals, f_globals) or "the checks of guards that hold do not"
+        raise InternalError(f"a guard does not hold where it was made: {failure}")
     return checks
