@@ -207,7 +207,7 @@ class _Reader:
                 for r in self.document.inputs
             ]
             outputs = [
-                OutputSpec(OutputKind[r.kind], argument(r.arg), r.target)
+                OutputSpec(OutputKind[r.kind], argument(r.arg), r.target, r.attribute)
                 for r in self.document.outputs
             ]
         except (KeyError, ValueError) as e:

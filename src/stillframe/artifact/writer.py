@@ -147,7 +147,7 @@ def _document(program: ExportedProgram, tensors: TensorTable) -> schema.ProgramD
             for s in program.graph_signature.input_specs
         ],
         outputs=[
-            schema.OutputRow(s.kind.name, encoder.argument(s.arg), s.target)
+            schema.OutputRow(s.kind.name, encoder.argument(s.arg), s.target, s.attribute)
             for s in program.graph_signature.output_specs
         ],
         symbols=_symbols(graph.env),

@@ -104,6 +104,8 @@ class TorchCapture(Capture):
             calls.symbols.bind_derived(symbol, size, scale, offset)
 
     def _make_output(self, outputs: list[Any]) -> list[OutputSpec]:
+        for store in self.attribute_stores:
+            raise store.refusal()
         specs = super()._make_output(outputs)
         self.operands = self.recorder.calls.output(outputs)
         self.recorder.calls.check_values()

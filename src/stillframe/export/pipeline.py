@@ -23,6 +23,7 @@ from stillframe.errors import InvalidInput, NotSupported
 from stillframe.export import constraints, effects, leftovers, passes, script_objects
 from stillframe.export import strict as strict_capture
 from stillframe.export.assumptions import Assumption, assumptions
+from stillframe.export.attribute_stores import AttributeStore, AttributeStores
 from stillframe.export.call_spec import CallSpec
 from stillframe.export.converting import ConvertingPolicy
 from stillframe.export.identity import Identities
@@ -53,7 +54,7 @@ from stillframe.export.state import (
     non_persistent,
     swapped_state,
 )
-from stillframe.export.tensor_attributes import TensorAttributes
+from stillframe.export.tensor_attributes import TensorAttributes, lost_attributes
 from stillframe.export.texts import check_texts
 from stillframe.export.verdicts import Verdict, static_dims, verdicts
 from stillframe.fake.script_objects import FakeScriptObject
@@ -348,6 +349,7 @@ class Capture:
         self.constant_fakes: dict[str, FakeTensor] = {}
         self.notes: list[str] = []
         self.left: list[Change] = []
+        self.attribute_stores: list[AttributeStore] = []
         self.verdicts: list[Verdict] = []
         self.proposed_spec = ""
         self.recorder = self._make_recorder()
@@ -405,10 +407,12 @@ class Capture:
                 outputs, out_spec = self._run_module(inputs)
                 effects.check_random(random_state)
                 attributes.check()
-                self._rebind_buffers(watch, fakes, outputs)
+                shown = [*outputs, *(store.value for store in self.attribute_stores)]
+                self._rebind_buffers(watch, fakes, shown)
             finally:
                 random_state.restore()
-        check_texts(self.env, outputs, out_spec)
+        check_texts(self.env, [*shown, *(store.name for store in self.attribute_stores)], out_spec)
+        self.notes += lost_attributes(outputs)
         effects.refuse_written_leaves(self.recorder.graph, self._leaves_that_require_grad())
         outputs_specs = self._make_output(outputs)
         self.recorder.finish()
@@ -503,6 +507,7 @@ class Capture:
                 policy = self._policy(modules, inputs)
                 result, notes = strict_capture.run(policy, callee, args, kwargs)
                 self.notes += notes
+                self.attribute_stores = policy.stored
             else:
                 result = callee(*args, **kwargs)
             self.notes += watched.check(result)
@@ -513,9 +518,14 @@ class Capture:
         self, modules: list[torch.nn.Module], inputs: FakeInputs
     ) -> strict_capture.StrictPolicy:
         identities = Identities(self._tensor_inputs(inputs), self.recorder.reads)
+        stores = AttributeStores(identities, self._runs_always)
         if self.request.converts:
-            return ConvertingPolicy(self.root, modules, identities, self.recorder)
-        return strict_capture.StrictPolicy(self.root, modules, identities)
+            return ConvertingPolicy(self.root, modules, identities, stores, self.recorder)
+        return strict_capture.StrictPolicy(self.root, modules, identities, stores)
+
+    def _runs_always(self) -> bool:
+        """Whether what is recorded now is in no subgraph."""
+        return self.recorder.subgraph is None and not self.recorder.inside_function
 
     def _tensor_inputs(self, inputs: FakeInputs) -> list[tuple[str, FakeTensor, torch.Tensor]]:
         """``(path, fake, tensor of the example)`` of each tensor among the inputs."""
@@ -565,22 +575,17 @@ class Capture:
         }
 
     def _make_output(self, outputs: list[Any]) -> list[OutputSpec]:
+        inputs = {id(v): n for n, v in zip(self.user_names, self.inputs.leaves, strict=True)}
         specs = []
         operands = []
+        for store in self.attribute_stores:
+            operand, argument = self._result(store.value)
+            operands.append(operand)
+            target = inputs[id(store.tensor)]
+            specs.append(OutputSpec(OutputKind.USER_INPUT_ATTRIBUTE, argument, target, store.name))
         for i, value in enumerate(outputs):
-            if isinstance(value, torch.Tensor):
-                node = self.recorder.operand(value)
-                operands.append(node)
-                specs.append(OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(node.name), None))
-            elif isinstance(to_size(value), Expr):
-                node = self.recorder.operand(value)
-                operands.append(node)
-                argument = SYMBOLIC_ARGUMENTS[to_size(value).sort](node.name)
-                specs.append(OutputSpec(OutputKind.USER_OUTPUT, argument, None))
-            elif value is None or isinstance(value, (int, float, bool, str)):
-                operands.append(value)
-                specs.append(OutputSpec(OutputKind.USER_OUTPUT, ConstantArgument("", value), None))
-            else:
+            operand, argument = self._result(value)
+            if argument is None:
                 raise NotSupported(
                     f"Output {i} of forward is of {type(value)}, which a program cannot return.",
                     why="programs return tensors, numbers, strings, None and containers of these",
@@ -589,10 +594,25 @@ class Capture:
                         "torch.utils._pytree.register_pytree_node"
                     ],
                 )
+            operands.append(operand)
+            specs.append(OutputSpec(OutputKind.USER_OUTPUT, argument, None))
         self.recorder.flush_asserts()
         node = self.recorder.graph.output(tuple(operands))
-        node.meta["val"] = tuple(outputs)
+        node.meta["val"] = (*(store.value for store in self.attribute_stores), *outputs)
         return specs
+
+    def _result(self, value: Any) -> tuple[Any, Any]:
+        """What the graph returns for a value, and its argument; None for that if it cannot."""
+        if isinstance(value, torch.Tensor):
+            node = self.recorder.operand(value)
+            return node, TensorArgument(node.name)
+        size = to_size(value)
+        if isinstance(size, Expr):
+            node = self.recorder.operand(value)
+            return node, SYMBOLIC_ARGUMENTS[size.sort](node.name)
+        if value is None or isinstance(value, (int, float, bool, str)):
+            return value, ConstantArgument("", value)
+        return None, None
 
     def _assumptions(self, inputs: FakeInputs, fakes: dict[int, FakeTensor]) -> list[Assumption]:
         """What was asked in forward besides sizes and dtypes."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from stillframe.export.attribute_stores import AttributeStores
 from stillframe.export.converting.aliases import Aliases
 from stillframe.export.converting.branches import Branch
 from stillframe.export.converting.counted import Counted
@@ -42,9 +43,10 @@ class ConvertingPolicy(StrictPolicy):
         root: torch.nn.Module,
         modules: Iterable[Any],
         identities: Identities,
+        stores: AttributeStores,
         recorder: Recorder,
     ) -> None:
-        super().__init__(root, modules, identities)
+        super().__init__(root, modules, identities, stores)
         self.recorder = recorder
         self.aliases = Aliases()
         self.ways: list[Way] = []
@@ -60,6 +62,7 @@ class ConvertingPolicy(StrictPolicy):
         return found
 
     def finish(self) -> None:
+        super().finish()
         self.aliases.check()
 
     # -- branches -----------------------------------------------------------------------------

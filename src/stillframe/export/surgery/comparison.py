@@ -27,6 +27,11 @@ from stillframe.shapes.env import to_size
 from stillframe.shapes.layout import contiguous_strides
 from stillframe.symbolic import Expr, substitute, symbol, to_python
 
+_OF_INPUTS = (
+    OutputKind.USER_INPUT_MUTATION, OutputKind.USER_INPUT_ATTRIBUTE,
+    OutputKind.GRADIENT_TO_USER_INPUT,
+)  # fmt: skip
+
 _LINE = re.compile(r'File "([^"]*)", line (\d+)')
 
 
@@ -266,8 +271,10 @@ class _Side:
         if spec.kind is OutputKind.USER_OUTPUT:
             return f"output {index}"
         target = spec.target
-        if spec.kind in (OutputKind.USER_INPUT_MUTATION, OutputKind.GRADIENT_TO_USER_INPUT):
+        if spec.kind in _OF_INPUTS:
             target = self.places[self.by_name[target]]
+        if spec.attribute is not None:
+            return f"the attribute {spec.attribute} of {target}"
         return f"{spec.kind.name.lower()} {index if target is None else target}"
 
     def operators(self) -> dict[str, str]:
