@@ -177,6 +177,7 @@ def _document(program: ExportedProgram, tensors: TensorTable) -> schema.ProgramD
             for a in program.assumptions
         ],
         dialect=program.dialect,
+        runtime_asserts=program.runtime_asserts,
         stored=tensors.stored,
         objects=tensors.objects,
     )

@@ -180,6 +180,7 @@ class TorchCapture(Capture):
             "forward_arg_names": [_argument_name(a) for a in self.call_spec.given],
             "module_call_specs": specs,
             "range_constraints": program.range_constraints,
+            "runtime_asserts": program.runtime_asserts,
             "inline_constraints": {
                 expr: bounds
                 for expr, bounds in program.range_constraints.items()

@@ -81,6 +81,8 @@ def program_text(program: ExportedProgram) -> str:
     if program.guards:
         lines.append("  guards:")
         lines.extend(f"    {size_text(g.expr, program.dim_names)}" for g in program.guards)
+    if not program.runtime_asserts:
+        lines.append("  run-time asserts: left out, see the notes")
     state = sum(1 for s in program.graph_signature.input_specs if s.target is not None)
     lines.append(f"  lifted state: {state} tensors")
     lines.append("  graph:")

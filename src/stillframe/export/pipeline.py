@@ -60,7 +60,7 @@ from stillframe.export.verdicts import Verdict, static_dims, verdicts
 from stillframe.fake.script_objects import FakeScriptObject
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.dims import LeafSpec, resolve_spec, spec_from_leaves
-from stillframe.shapes.env import Guard, ShapeEnv, to_size
+from stillframe.shapes.env import Guard, ShapeEnv, runtime_asserts_wanted, to_size
 from stillframe.shapes.solve import solve
 from stillframe.symbolic import Expr, evaluate
 from stillframe.trace.recorder import Recorder, new_placeholder
@@ -96,6 +96,7 @@ def export(
     preserve_module_call_signature: tuple[str, ...] = (),
     assume: Sequence[Any] = (),
     prefer_deferred_runtime_asserts_over_guards: bool = False,
+    runtime_asserts: bool | None = None,
     verify: bool | int = False,
 ) -> ExportedProgram:
     """The work behind :func:`stillframe.export`; arguments and errors are described there."""
@@ -110,6 +111,7 @@ def export(
         assume=assume,
         prefer_asserts=prefer_deferred_runtime_asserts_over_guards,
         control_flow=control_flow,
+        runtime_asserts=runtime_asserts,
     )
     with torch_private.ambient_modes_off():
         program = most_general(request, Capture)
@@ -130,6 +132,7 @@ def make_request(
     assume: Sequence[Any] = (),
     prefer_asserts: bool = False,
     control_flow: str = "refuse",
+    runtime_asserts: bool | None = None,
 ) -> Request:
     """Check the arguments of a capture.
 
@@ -160,6 +163,7 @@ def make_request(
         check_paths(preserved, module_paths(root)),
         method,
         converts=_converts(control_flow, strict),
+        runtime_asserts=runtime_asserts_wanted() if runtime_asserts is None else runtime_asserts,
     )
 
 
@@ -231,6 +235,7 @@ class Request:
         preserved: paths of the submodules whose call signatures are kept.
         method: the method of the module that is captured; None for the module's own call.
         converts: control flow on data becomes operators.
+        runtime_asserts: conditions on data become checks of the program.
     """
 
     root: torch.nn.Module
@@ -244,6 +249,7 @@ class Request:
     preserved: frozenset[str] = frozenset()
     method: MethodType | None = None
     converts: bool = False
+    runtime_asserts: bool = True
 
     @property
     def callee(self) -> Any:
@@ -342,6 +348,7 @@ class Capture:
         self.modules = module_paths(root)
         self.parameters, self.buffers = named_state(self.modules)
         self.env = ShapeEnv()
+        self.env.emits_asserts = request.runtime_asserts
         self.names = Names()
         self.user_names = self.names.claim_all(self.call_spec.leaf_names)
         self.lifted: list[InputSpec] = []
@@ -441,7 +448,11 @@ class Capture:
             self.proposed_spec = constraints.spec_text(solution, self.inputs, self._mirror)
         if violations:
             raise constraints.violation(self.env, violations, self.verdicts, self.proposed_spec)
-        return guards
+        if self.request.runtime_asserts:
+            return guards
+        believed = constraints.narrowing(self.env)
+        self.notes += constraints.belief_notes(self.env, believed)
+        return [guard for guard in guards if guard not in believed]
 
     def _mirror(self, entry: Callable[[int], Any]) -> dict[str, Any]:
         """A spec by argument name with ``entry(index)`` at each leaf."""
@@ -738,6 +749,7 @@ class Capture:
                 *effects.notes(constants, self.lifted),
             ],
             fallbacks=self.recorder.fake_mode.fallbacks,
+            runtime_asserts=self.request.runtime_asserts,
         )
 
     def _set_requires_grad(self, inputs: FakeInputs) -> None:

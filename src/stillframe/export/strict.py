@@ -36,6 +36,7 @@ from stillframe.errors import NotSupported, SideEffectError
 from stillframe.export.attribute_stores import AttributeStore, AttributeStores
 from stillframe.export.identity import Identities, is_placeholder
 from stillframe.export.journal import Journal, refusal
+from stillframe.export.log_calls import is_plain_log_call
 from stillframe.export.outside import (
     Outside,
     environment_note,
@@ -449,6 +450,8 @@ class StrictPolicy(Policy):
             return self._call_module(function, args, kwargs)
         if kind is functools._lru_cache_wrapper:
             return self._call_cached(function, args, kwargs)
+        if is_plain_log_call(function):
+            return function(*args, **kwargs)
         return super().call(function, args, kwargs)
 
     def _call_c(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -41,9 +41,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class VerificationReport:
-    """What :func:`verify` found: every sample agreed within the tolerance."""
+    """What :func:`verify` found: every sample agreed within the tolerance.
+
+    Attributes:
+        samples: the comparisons.
+        runtime_asserts: whether the program checks the conditions on data that it relies on.
+    """
 
     samples: tuple[Sample, ...]
+    runtime_asserts: bool = True
 
     @property
     def max_difference(self) -> float:
@@ -55,7 +61,8 @@ class VerificationReport:
             ", ".join(f"{k}={v}" for k, v in s.sizes.items()) or "static" for s in self.samples
         )
         worst = f"largest difference {self.max_difference:.3g}"
-        return f"{len(self.samples)} samples agree ({worst}): {sizes}"
+        believed = "" if self.runtime_asserts else "; the program has no run-time asserts"
+        return f"{len(self.samples)} samples agree ({worst}): {sizes}{believed}"
 
 
 def verify(
@@ -81,7 +88,7 @@ def verify(
     for i, sizes in enumerate(drawn):
         args, kwargs = _inputs(program, sizes, seed + i)
         results.append(Sample(_named(program, sizes), _compare(program, mod, args, kwargs, sizes)))
-    return VerificationReport(tuple(results))
+    return VerificationReport(tuple(results), program.runtime_asserts)
 
 
 # -- inputs ---------------------------------------------------------------------------------------

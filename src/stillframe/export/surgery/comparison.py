@@ -83,7 +83,8 @@ class ProgramDiff:
     """What differs between two programs; false if nothing does.
 
     Attributes:
-        form: the dialect, and the mode (training or evaluation).
+        form: the dialect, the mode (training or evaluation), and whether conditions on data are
+            checked.
         inputs: parameters, types of the inputs, and how calls are structured.
         conditions: ranges of dims, guards on sizes, and assumptions of calls.
         outputs: what is returned and written back, and its structure.
@@ -217,7 +218,8 @@ class _Side:
     def form(self) -> dict[str, str]:
         """Dialect and mode."""
         mode = "training" if self.program.training else "evaluation"
-        return {"dialect": self.program.dialect, "mode": mode}
+        asserts = "checked" if self.program.runtime_asserts else "believed"
+        return {"dialect": self.program.dialect, "mode": mode, "conditions on data": asserts}
 
     def inputs(self) -> dict[str, str]:
         """Path of an input -> its type."""
