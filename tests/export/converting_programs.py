@@ -869,6 +869,152 @@ class Sets(nn.Module):
         return x
 
 
+# -- loops that are left to two places ----------------------------------------------------------
+
+COUNTS = [(x, torch.tensor(n)) for x in (UP, DOWN, FEW, MANY) for n in (0, 1, 3, 6)]
+
+
+@converted()
+def loop_with_return(x: Tensor) -> Any:
+    while x.sum() < 20:
+        x = x + 1
+        if x.max() > 3:
+            return x * 3 + x.sum() / x.max() - 2
+    return x
+
+
+@converted(*COUNTS)
+def for_with_else(x: Tensor, n: Tensor) -> Any:
+    for i in range(n.item()):
+        if x.sum() > 20:
+            break
+        x = x + i
+    else:
+        x = x * 2
+    return x
+
+
+@converted(*COUNTS)
+def for_with_else_and_two_breaks(x: Tensor, n: Tensor) -> Any:
+    k = 0
+    for i in range(n.item()):
+        if x.sum() > 20:
+            k = i
+            break
+        if x.max() < 0 and i > 0:
+            break
+        x = x + i
+    else:
+        k = -1
+    return x, k
+
+
+@converted(*COUNTS)
+def for_that_returns_its_variable(x: Tensor, n: Tensor) -> Any:
+    for i in range(n.item()):
+        if x.sum() > 8:
+            return x, i
+        x = x + i
+    return x * 2, -1
+
+
+@converted()
+def forever_with_break_and_return(x: Tensor) -> Any:
+    y = x
+    while True:
+        y = y + 1
+        if y.sum() > 30:
+            return y
+        if y.max() > 8:
+            break
+    y = y * 2
+    return y + x
+
+
+@converted(*COUNTS)
+def return_from_two_counted_loops(x: Tensor, n: Tensor) -> Any:
+    for i in range(n.item()):
+        for j in range(n.item()):
+            x = x + 1 + 0 * (i + j)
+            if x.sum() > 12:
+                return x * 7
+        if x.max() > 4:
+            continue
+        x = x - 0.5
+    return x
+
+
+@converted()
+def return_from_a_loop_in_a_python_loop(x: Tensor) -> Any:
+    for i in range(3):
+        while x.sum() < 10 * i + 5:
+            x = x + 1
+            if x.max() > 6:
+                return x, 1
+        x = x * 1.5
+    return x, 2
+
+
+@converted()
+def return_from_a_python_loop_in_a_loop(x: Tensor) -> Any:
+    i = 0
+    while x.sum() < 40:
+        for i in range(3):
+            x = x + 1
+            if x.max() > 6 + i:
+                return x * i
+        x = x + 2
+    return x - 1
+
+
+@converted()
+def return_from_two_loops_with_else(x: Tensor) -> Any:
+    k = 0
+    while x.sum() < 20:
+        x = x + 1
+        while x.max() < 3:
+            x = x * 1.25 + 1
+            if x.min() > 2:
+                return x, k
+        k += 1
+    else:
+        x = x - 1
+    return x + 1, k
+
+
+@converted()
+def return_from_a_loop_on_a_way(x: Tensor) -> Any:
+    if x.sum() > 0:
+        while x.sum() < 50:
+            x = x * 2
+            if x.max() > 10:
+                return x - 1
+        x = x + 1
+    return x * 2
+
+
+@converted()
+def return_behind_a_nested_if(x: Tensor) -> Any:
+    while x.sum() < 50:
+        if x.max() > 4:
+            if x.min() > 1:
+                return x * 2
+            x = x + 3
+        else:
+            x = x + 1
+    return x
+
+
+@converted()
+def assertion_in_a_loop_with_return(x: Tensor) -> Any:
+    while x.sum() < 30:
+        assert x.sum() > -100, "too small"
+        x = x + 2
+        if x.max() > 7:
+            return x
+    return -x
+
+
 # -- refused -----------------------------------------------------------------------------------
 
 LIST: list[int] = []
@@ -1184,12 +1330,34 @@ def loop_that_assigns_first(x: Tensor) -> Any:
     return y
 
 
-@refused("return", "return")
-def loop_with_return(x: Tensor) -> Any:
+@refused("return", "more than two ways")
+def loop_with_two_returns(x: Tensor) -> Any:
     while x.sum() < 20:
         x = x + 1
         if x.max() > 3:
-            return x * 3 + x.sum() / x.max() - 2
+            return x * 3
+        if x.min() > 1:
+            return x * 5
+    return x
+
+
+@refused("with", "with block")
+def loop_with_return_in_no_grad(x: Tensor) -> Any:
+    while x.sum() < 20:
+        with torch.no_grad():
+            x = x + 1
+            if x.max() > 3:
+                return x * 3
+    return x
+
+
+@refused("unassigned", "the variable y")
+def loop_that_returns_a_variable_of_a_step(x: Tensor) -> Any:
+    while x.sum() < 20:
+        y = x + 1
+        if y.max() > 3:
+            return y
+        x = y * 2
     return x
 
 
@@ -1208,17 +1376,6 @@ def loop_that_appends(x: Tensor) -> Any:
         x = x + 1
         found.append(x)
     return found
-
-
-@refused("else", "else", UP, torch.tensor(3))
-def for_with_else(x: Tensor, n: Tensor) -> Any:
-    for i in range(n.item()):
-        if x.sum() > 20:
-            break
-        x = x + i
-    else:
-        x = x * 2
-    return x
 
 
 @refused("depth", "60")

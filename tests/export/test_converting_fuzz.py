@@ -67,7 +67,7 @@ class Writer:
     def branch(self, depth: int, loops: int) -> None:
         self.line(depth, f"if {self.condition()}:")
         self.block(depth + 1, 1, loops)
-        ending = ("break", "continue") if loops else ("return a, k", "return b, k")
+        ending = ("break", "continue", "return b, k") if loops else ("return a, k", "return b, k")
         if self.random.random() < 0.3:
             self.line(depth + 1, self.random.choice(ending))
         if self.random.random() < 0.6:
@@ -84,12 +84,19 @@ class Writer:
             self.line(depth, f"while {counter} < {limit} and {self.condition()}:")
         self.line(depth + 1, f"{counter} = {counter} + 1")
         self.block(depth + 1, self.random.randint(1, 3), loops + 1)
+        self.otherwise(depth, loops)
 
     def for_loop(self, depth: int, loops: int) -> None:
         count = self.random.choice(("n.item()", "n.item() + 1", "2", "3"))
         self.line(depth, f"for i{depth} in range({count}):")
         self.block(depth + 1, self.random.randint(1, 3), loops + 1)
         self.line(depth + 1, f"a = a + i{depth}")
+        self.otherwise(depth, loops)
+
+    def otherwise(self, depth: int, loops: int) -> None:
+        if self.random.random() < 0.3:
+            self.line(depth, "else:")
+            self.simple(depth + 1, loops)
 
 
 def made(seed: int) -> tuple[str, Any]:

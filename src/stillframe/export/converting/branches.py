@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _SIDES = ("if the condition holds", "if it does not")
 _RETURNED = "the returned value"
 _EXPRESSION = "the value of the expression"
+_AGAIN = "whether the loop goes on"
+_SECOND = "where the loop is left"
 
 
 class Branch:
@@ -41,6 +43,8 @@ class Branch:
         condition: decides when the program runs.
         if_true, if_false: where the ways begin.
         keeps: the answer for which ``value`` is on the stack.
+        place: where the branch stands; the present instruction by default.
+        kept: what is on the stack for that answer, in place of ``value``.
     """
 
     def __init__(
@@ -52,13 +56,16 @@ class Branch:
         if_true: int,
         if_false: int,
         keeps: bool | None,
+        place: int | None = None,
+        kept: tuple[Any, ...] | None = None,
     ) -> None:
         self.policy = policy
         self.frame = frame
-        self.value = value
+        self.kept = (value,) if kept is None else kept
         self.condition = condition
         self.starts = (if_true, if_false)
         self.keeps = keeps
+        self.place = frame.pc if place is None else place
         self.flow = policy.flow(frame)
         self.region = region_of(frame)
 
@@ -86,7 +93,7 @@ class Branch:
 
     def _keep(self, stack: list[Any], way: int) -> None:
         if self.keeps is (way == 0):
-            stack.append(self.value)
+            stack += self.kept
 
     def _end_of_step(self) -> int | None:
         """The last test of a step: one way leads to the next step, the other one out."""
@@ -95,9 +102,16 @@ class Branch:
             return None
         if not self.region.stops.issuperset(places):
             return None
-        goes_on = places[0] == self.region.header
-        again = self.condition if goes_on else negation(self.condition)
-        return leave_at(self.frame, Arrival(None, again=again))
+        again = self._leads_to(self.region.header, places)
+        second = self._leads_to(self.region.second, places)
+        kept = None if second is False else tuple(self.frame.stack[self.region.depth :])
+        return leave_at(self.frame, Arrival(None, again=again, second=second, kept=kept))
+
+    def _leads_to(self, place: int | None, places: list[int]) -> Any:
+        """Whether the branch leads to one of the two places: a bool, or what tells it."""
+        if place not in places:
+            return False
+        return self.condition if places[0] == place else negation(self.condition)
 
     def _loop(self) -> int | None:
         """A test in front of a loop, or at its end, with nothing between it and the loop."""
@@ -108,9 +122,9 @@ class Branch:
             place, other = self.flow.same[start], self.flow.same[self.starts[1 - way]]
             if place not in self.flow.loops() or self.flow.is_for(place) or place in stops:
                 continue
-            if other != END and self.flow.loop_end(place, stops) == other:
+            if other != END and other in self.flow.loop_ends(place, stops):
                 goes_on = self.condition if way == 0 else negation(self.condition)
-                return while_loop(self.policy, self.frame, place, goes_on)
+                return while_loop(self.policy, self.frame, place, goes_on, other)
         return None
 
     # -- cond ---------------------------------------------------------------------------------
@@ -120,7 +134,7 @@ class Branch:
         self.join = flow.join(self.starts, stops)
         region = self.region if self.join == END else Region(frozenset({self.join}))
         between = flow.places(self.starts, region.stops)
-        around = flow.loop_around(frame.pc, stops)
+        around = flow.loop_around(self.place, stops)
         self.loop = around if around in between - region.stops else None
         self.assigned = flow.assigned(between)
         self.runner = Runner(self.policy, frame, self._live(region), self.assigned, region)
@@ -170,7 +184,9 @@ class Branch:
         if self.join == END:
             del fork.stack[self.region.depth :]
             self._check_below(fork.stack)
-            return {"whether the loop goes on": as_tensor(arrival.again)}
+            if self.region.second is None:
+                return {_AGAIN: as_tensor(arrival.again)}
+            return {_AGAIN: as_tensor(arrival.again), _SECOND: as_tensor(arrival.second)}
         base = len(self.frame.stack)
         self._check_below(fork.stack[:base])
         return {
@@ -206,8 +222,16 @@ class Branch:
                 frame.stack.append(values[_RETURNED])
                 frame.is_finished = True
                 return LEAVE
-            again = values["whether the loop goes on"]
-            return leave_at(frame, Arrival(None, again=again))
+            kept = [o.arrival.kept for o in (one, other) if o.arrival.kept is not None]
+            if len({tuple(map(type, values)) for values in kept}) > 1:
+                raise self._apart()
+            arrival = Arrival(
+                None,
+                again=values[_AGAIN],
+                second=values.get(_SECOND, False),
+                kept=kept[0] if kept else None,
+            )
+            return leave_at(frame, arrival)
         del frame.stack[len(one.stack) :]  # a way that leaves a loop takes its iterator off
         frame.stack += [v for name, v in values.items() if name.startswith(_EXPRESSION)]
         return self.join

@@ -162,8 +162,7 @@ class Runner:
 
         arrival = fork.arrive()
         while fork.loop is not None and arrival.place == fork.loop:
-            fork.pc = while_loop(self.policy, fork, fork.loop, True)
-            arrival = fork.arrive()
+            arrival = fork.arrive_from(while_loop(self.policy, fork, fork.loop, True))
         return arrival
 
     @contextmanager
