@@ -993,6 +993,19 @@ def return_from_a_loop_on_a_way(x: Tensor) -> Any:
     return x * 2
 
 
+@converted(*COUNTS)
+def break_that_sizes_exclude(x: Tensor, n: Tensor) -> Any:
+    for i in range(n.item()):
+        x = x + i
+        if x.shape[0] >= 0:
+            continue
+        if x.sum() > 0:
+            break
+    else:
+        x = x * 2
+    return x
+
+
 @converted()
 def return_behind_a_nested_if(x: Tensor) -> Any:
     while x.sum() < 50:

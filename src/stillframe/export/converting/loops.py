@@ -101,7 +101,7 @@ class _Loop:
         second = self.ends[1] if len(self.ends) > 1 else None
         stops = frozenset({self.header, *self.ends})
         self.region = Region(stops, self.header, len(frame.stack), second)
-        self.kept: tuple[Any, ...] = ()
+        self.kept: tuple[Any, ...] | None = None
         places = self._places()
         live = self.flow.live(self.header).union(*map(self.flow.live, self.ends))
         self.assigned = self.flow.assigned(places)
@@ -157,7 +157,7 @@ class _Loop:
         """Where the frame goes on."""
         from stillframe.export.converting.branches import Branch
 
-        if second is None:
+        if second is None or self.kept is None:  # no step comes to the second one
             return self.ends[0]
         stops = region_of(self.frame).stops
         around = [p for p in self.ends if self.flow.loop_around(p, stops) is not None]
@@ -177,17 +177,17 @@ class _Loop:
         finally:
             for slot, cell in self.runner.cells.items():
                 fill(cell, before[self.runner.name(slot)])
-        self._keep(self.outcome.arrival.kept or ())
+        self._keep(self.outcome.arrival.kept)
         agree(self.before, self.outcome.packed, self.frame, _SIDES, sizes=True)
         return self.outcome
 
-    def _keep(self, kept: tuple[Any, ...]) -> None:
+    def _keep(self, kept: tuple[Any, ...] | None) -> None:
         """Iterators of loops that are left are still on the stack, where they are taken off.
 
         Raises:
             ConversionError: there is more than that, such as the end of a ``with`` block.
         """
-        if not all(isinstance(v, Counted) or copied(v) is not None for v in kept):
+        if not all(isinstance(v, Counted) or copied(v) is not None for v in kept or ()):
             raise refusal(
                 self.frame, "with", "A loop on data is left in the middle of a with block, or of a "
                 "loop over a generator (rule: with).",
