@@ -869,6 +869,108 @@ class Sets(nn.Module):
         return x
 
 
+# -- tensors that ways write --------------------------------------------------------------------
+
+
+@converted()
+def writes_a_tensor(x: Tensor) -> Any:
+    y = x * 1
+    if x.sum() > 0:
+        y.add_(1)
+    return y
+
+
+@converted()
+def writes_on_both_ways(x: Tensor) -> Any:
+    y = x * 1
+    v = y[:1]
+    if x.sum() > 0:
+        y += 1
+    else:
+        y[:2] = 7
+    return y, v
+
+
+@converted()
+def writes_in_nested_ways(x: Tensor) -> Any:
+    y, z = x * 1, x * 2
+    if x.sum() > 0:
+        y.add_(1)
+        if x.max() > 5:
+            y.mul_(z)
+            z.zero_()
+    else:
+        z.copy_(y)
+    return y, z
+
+
+@converted()
+def writes_through_a_view_from_before(x: Tensor) -> Any:
+    y = x * 1
+    v = y[:1]
+    if x.sum() > 0:
+        v.add_(1)
+    return y
+
+
+@converted()
+def writes_in_a_python_loop(x: Tensor) -> Any:
+    y = x * 1
+    for k in range(3):
+        if x.sum() > k:
+            y[:1] += k
+        if y.sum() > 10:
+            break
+    return y
+
+
+@converted()
+def writes_what_two_variables_hold(x: Tensor) -> Any:
+    y = x * 1
+    z = y
+    if x.sum() > 0:
+        y.add_(1)
+    return z, y
+
+
+@converted()
+def writes_and_returns_early(x: Tensor) -> Any:
+    y = x * 1
+    if x.sum() > 0:
+        y[y > 2] = 0
+        return y * 2
+    y.clamp_(min=-1)
+    return y
+
+
+@converted()
+def writes_a_tensor_and_hands_it_on(x: Tensor) -> Any:
+    y = x * 1
+    if x.sum() > 0:
+        y.add_(1)
+        return y
+    return x
+
+
+@converted()
+def writes_a_mask(x: Tensor) -> Any:
+    y, mask = x * 1, x > 1
+    if x.sum() > 0:
+        mask.logical_not_()
+    elif x.max() > 0:
+        mask[:] = True
+    return torch.where(mask, y, -y)
+
+
+@converted()
+def writes_with_gradients_off(x: Tensor) -> Any:
+    y = x * 1
+    if x.sum() > 0:
+        with torch.no_grad():
+            y.mul_(x)
+    return y + x
+
+
 # -- loops that are left to two places ----------------------------------------------------------
 
 COUNTS = [(x, torch.tensor(n)) for x in (UP, DOWN, FEW, MANY) for n in (0, 1, 3, 6)]
@@ -1147,11 +1249,49 @@ def sets_an_attribute(x: Tensor) -> Any:
 refused("effect", "sets self.steps")(Sets())
 
 
-@refused("effect", "in place")
-def writes_a_tensor(x: Tensor) -> Any:
+@refused("operator", "the same memory")
+def writes_a_tensor_and_reads_a_view_of_it(x: Tensor) -> Any:
     y = x * 1
+    v = y.view(-1)
     if x.sum() > 0:
         y.add_(1)
+        return y + v
+    return y
+
+
+@refused("alias", "the variable z")
+def writes_a_tensor_hands_it_on_and_writes_again(x: Tensor) -> Any:
+    y, z = x * 1, x
+    if x.sum() > 0:
+        y.add_(1)
+        z = y
+    y.mul_(2)
+    return z
+
+
+@refused("effect", "the sizes of a tensor in place")
+def changes_sizes_in_place(x: Tensor) -> Any:
+    y = x * 1
+    if x.sum() > 0:
+        y.unsqueeze_(0)
+        y = y[0]
+    return y
+
+
+@refused("effect", "in place")
+def writes_an_expanded_tensor(x: Tensor) -> Any:
+    y = (x * 1).t() if x.dim() > 1 else torch.zeros(1).expand(3)
+    if x.sum() > 0:
+        y.add_(1)
+    return y
+
+
+@refused("operator", "another grad mode", torch.ones(3, requires_grad=True))
+def writes_behind_the_back_of_autograd(x: Tensor) -> Any:
+    y = x * 1
+    if x.sum() > 0:
+        with torch.no_grad():
+            y.mul_(2)
     return y
 
 
@@ -1374,7 +1514,7 @@ def loop_that_returns_a_variable_of_a_step(x: Tensor) -> Any:
     return x
 
 
-@refused("effect", "in place")
+@refused("effect", "y = y + 1 in place of y += 1")
 def loop_that_writes(x: Tensor) -> Any:
     y = x * 1
     while y.sum() < 20:

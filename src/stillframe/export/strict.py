@@ -106,7 +106,7 @@ def run(
         FrameError: the program uses something that the machine does not run.
     """
     machine = Machine(policy)
-    modes = _modes()
+    modes = switched_modes()
     try:
         with deep_recursion(machine), policy.identities.keys_watched():
             result = policy.call(callee, args, kwargs)
@@ -115,7 +115,7 @@ def run(
         with contextlib.suppress(SideEffectError):  # the first error counts
             policy.close()
         # errors of the capture pass the program's own blocks by
-        _set_modes(*modes)
+        set_modes(*modes)
         raise
     policy.close()
     return result, list(policy.outside.notes)
@@ -124,13 +124,13 @@ def run(
 _DEVICES = ("cpu", "cuda")
 
 
-def _modes() -> tuple[bool, torch.dtype, list[bool]]:
+def switched_modes() -> tuple[bool, torch.dtype, list[bool]]:
     """What blocks of torch switch: gradients, the default dtype, autocast by device."""
     autocast = [torch.is_autocast_enabled(device) for device in _DEVICES]
     return torch.is_grad_enabled(), torch.get_default_dtype(), autocast
 
 
-def _set_modes(gradients: bool, dtype: torch.dtype, autocast: list[bool]) -> None:
+def set_modes(gradients: bool, dtype: torch.dtype, autocast: list[bool]) -> None:
     torch.set_grad_enabled(gradients)
     torch.set_default_dtype(dtype)
     for device, enabled in zip(_DEVICES, autocast, strict=True):

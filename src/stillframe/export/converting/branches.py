@@ -19,6 +19,7 @@ from stillframe.export.converting.predicates import as_tensor, negation
 from stillframe.export.converting.refusals import refusal
 from stillframe.export.converting.results import agree
 from stillframe.export.converting.ways import Outcome, Runner, recorded, region_of
+from stillframe.export.converting.written import Written
 from stillframe.frames.flow import END
 from stillframe.frames.forks import Arrival, Fork, Region, leave_at
 from stillframe.frames.frame import NULL, Frame
@@ -139,10 +140,12 @@ class Branch:
         self.assigned = flow.assigned(between)
         self.runner = Runner(self.policy, frame, self._live(region), self.assigned, region)
         self.runner.refuse_suspension(between - region.stops)
+        self.written = Written(self.policy, frame)
         outcomes: list[Outcome] = []
 
         def way(index: int) -> list[Any]:
-            outcome = self._run(index, region)
+            with self.written.copied():
+                outcome = self._run(index, region)
             outcomes.append(outcome)
             if index == 1:
                 if self.join != END and len(outcome.stack) != len(outcomes[0].stack):
@@ -151,10 +154,11 @@ class Branch:
             return outcome.packed.operands()
 
         def call() -> Any:
+            outcomes.clear()
             cond = torch.ops.higher_order.cond
             return cond(self.condition, lambda: way(0), lambda: way(1), ())
 
-        results = list(recorded(frame, call))
+        results = list(self.written.found_by(lambda: recorded(frame, call)))
         return self._meet(outcomes[0], outcomes[1], results)
 
     def _live(self, region: Region) -> frozenset[int]:
@@ -168,7 +172,7 @@ class Branch:
         self.iterators = {id(v): (made, v) for v in fork.stack if (made := copied(v)) is not None}
         fork.stack = [self.iterators.get(id(v), (v, v))[0] for v in fork.stack]
         self._keep(fork.stack, index)
-        return self.runner.run(fork, self._collect)
+        return self.runner.run(fork, lambda *a: {**self._collect(*a), **self.written.values()})
 
     def _collect(self, arrival: Arrival, fork: Fork) -> dict[str, Any]:
         """What a way leaves besides variables."""
@@ -210,8 +214,10 @@ class Branch:
     def _meet(self, one: Outcome, other: Outcome, results: list[Any]) -> int:
         """Go on behind the branch, with the results in place."""
         packed, frame = one.packed, self.frame
-        self.runner.link(packed, results, one.raw)
-        self.runner.link(packed, results, other.raw)
+        # first: from then on results and the tensors that they may be differ by no write
+        self.written.write_back(packed, results)
+        self.runner.link(packed, results, one.raw, other.packed)
+        self.runner.link(packed, results, other.raw, one.packed)
         values = packed.filled(results, other.packed)
         for slot in self.assigned:
             if slot not in self.runner.cells:

@@ -153,6 +153,8 @@ class ConvertingPolicy(StrictPolicy):
     def store_attr(self, target: Any, name: str, value: Any) -> None:
         if self.ways and isinstance(target, torch.Tensor) and self.is_outside(target):
             self._refuse_effect(f"sets .{name} of a tensor from before the branch")
+        if self.ways and _is_buffer(target, name, value):
+            return  # ``self.steps += 1`` sets the tensor that it has changed
         super().store_attr(target, name, value)
 
     def new_cell(self, cell: CellType) -> None:
@@ -214,6 +216,16 @@ class ConvertingPolicy(StrictPolicy):
                 hint="put the with block on the ways, or return behind it",
             )
         return super().call(function, args, kwargs)
+
+
+def _is_buffer(target: Any, name: str, value: Any) -> bool:
+    """Whether a module has this very tensor as a buffer of this name."""
+    return (
+        isinstance(target, torch.nn.Module)
+        and type(target).__setattr__ is torch.nn.Module.__setattr__
+        and isinstance(value, torch.Tensor)
+        and target._buffers.get(name) is value
+    )
 
 
 _CHANGING = frozenset(
