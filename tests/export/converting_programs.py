@@ -953,6 +953,33 @@ def writes_a_tensor_and_hands_it_on(x: Tensor) -> Any:
 
 
 @converted()
+def writes_behind_many_early_returns(x: Tensor) -> Any:
+    y = x * 1
+    if x.max() > 30:
+        return y * 1
+    if x.max() > 20:
+        return y * 2
+    if x.max() > 8:
+        return y * 3
+    if x.min() < -1:
+        return y
+    if x.sum() > 0:
+        y.add_(1)
+    return y
+
+
+@converted()
+def writes_in_a_helper_called_twice(x: Tensor) -> Any:
+    def bump(t: Tensor) -> Tensor:
+        if t.sum() > 0:
+            t.add_(1)
+        return t
+
+    y, z = x * 1, x * -1
+    return bump(y) + bump(z), y, z
+
+
+@converted()
 def writes_a_mask(x: Tensor) -> Any:
     y, mask = x * 1, x > 1
     if x.sum() > 0:

@@ -11,6 +11,7 @@ import torch
 from tests.export.converting_programs import CONVERTED, DOWN, REFUSED, UP, Layers, Program, Refused
 
 import stillframe as sf
+from stillframe.export.converting import ways
 
 
 def captured(function: Any, args: tuple[Any, ...], **options: Any) -> sf.ExportedProgram:
@@ -167,6 +168,13 @@ def test_an_if_is_one_cond_and_a_while_is_one_loop() -> None:
     assert code.count("higher_order.cond(") == 1
     code = operators(captured(function("while_counts"), (UP,)))
     assert code.count("while_loop(") == 1 and "cond(" not in code
+
+
+def test_nested_branches_that_write_are_not_run_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ways, "MOST_WAYS", 64)
+    captured(function("writes_behind_many_early_returns"), (UP,))
 
 
 def test_a_question_about_sizes_is_no_branch_on_data() -> None:

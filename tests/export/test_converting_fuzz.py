@@ -115,7 +115,7 @@ def made(seed: int) -> tuple[str, Any]:
     return text, names["program"]
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", [*range(16), 144])
 def test_a_random_program_equals_eager_or_is_refused(seed: int) -> None:
     text, program = made(seed)
     dims = ({0: sf.Dim("d")}, None)

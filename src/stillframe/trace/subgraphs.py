@@ -61,6 +61,12 @@ class Place:
     root: torch.nn.Module
     subgraph: Subgraph | None = None
 
+    def reaches(self, graph: torch.fx.Graph) -> bool:
+        """Whether what was made in a graph can be used here: it is this one, or one around it."""
+        if graph is self.graph:
+            return True
+        return self.subgraph is not None and self.subgraph.around.reaches(graph)
+
 
 class Subgraph:
     """One function of a higher-order operator as a graph.
@@ -80,6 +86,7 @@ class Subgraph:
         ranges: of each output, what was known of its sizes inside.
         out_spec: the structure of the result.
         own_symbols: symbols made inside; outside they mean nothing.
+        around: where the recorder made nodes before.
         own_backward: the name of an ``autograd.Function`` that the function applies, if any: its
             backward is not in the graph.
     """
@@ -106,7 +113,7 @@ class Subgraph:
         self._outside: dict[int, FakeStorage] = {}
         self._copied: dict[int, FakeTensor] = {}  # by storage
         self._rebound: list[tuple[FakeTensor, Any]] = []
-        self._around = recorder.place
+        self.around = recorder.place
         recorder.subgraphs.append(self.graph)
 
     # -- tracing --------------------------------------------------------------------------------
@@ -269,7 +276,7 @@ class Subgraph:
 
     def capture(self, value: Any) -> Any:
         """The placeholder here of a value from outside."""
-        with self.recorder.working_on(self._around):
+        with self.recorder.working_on(self.around):
             outer = self.recorder.operand(value)
         if not isinstance(outer, torch.fx.Node):
             return outer

@@ -214,7 +214,6 @@ class Branch:
     def _meet(self, one: Outcome, other: Outcome, results: list[Any]) -> int:
         """Go on behind the branch, with the results in place."""
         packed, frame = one.packed, self.frame
-        # first: from then on results and the tensors that they may be differ by no write
         self.written.write_back(packed, results)
         self.runner.link(packed, results, one.raw, other.packed)
         self.runner.link(packed, results, other.raw, one.packed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import CellType
+from types import CellType, CodeType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +19,7 @@ from stillframe.export.converting.refusals import refusal
 from stillframe.export.converting.ways import Way
 from stillframe.export.identity import Identities
 from stillframe.export.strict import StrictPolicy
+from stillframe.fake.tensor import FakeTensor
 from stillframe.frames.decode import Decoded, decode
 from stillframe.frames.flow import Flow
 from stillframe.frames.frame import Frame
@@ -36,6 +37,8 @@ class ConvertingPolicy(StrictPolicy):
         aliases: results that may be tensors from before a branch.
         ways: what is being run, innermost last.
         count: how many were run.
+        written: place of a branch -> the tensors that its ways were found to write, while the
+            outermost branch is recorded.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class ConvertingPolicy(StrictPolicy):
         self.aliases = Aliases()
         self.ways: list[Way] = []
         self.count = 0
+        self.written: dict[tuple[CodeType, int], list[FakeTensor]] = {}
         self._flows: dict[int, Flow] = {}
 
     def flow(self, frame: Frame) -> Flow:

@@ -3,7 +3,8 @@
 The operator takes functions that change nothing. So each way works on a copy of such a tensor and
 returns it as one more result, and behind the branch that is copied into the tensor, whose views see
 it. Which tensors these are is found out by running the ways: a write to another one ends the run,
-and the ways are run again with that one copied.
+and the ways are run again with that one copied. Where branches are nested, the inner ones remember
+it, so that no branch is given up twice for one tensor.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from stillframe.fake.tensor import FakeTensor
 from stillframe.frames.frame import Frame
 from stillframe.shapes.env import to_size
 from stillframe.shapes.layout import is_non_overlapping_and_dense
-from stillframe.trace.subgraphs import Subgraph, WritesOutside
+from stillframe.trace.subgraphs import Subgraph, WritesOutside, graph_of
 
 if TYPE_CHECKING:
     from stillframe.export.converting.policy import ConvertingPolicy
@@ -40,7 +41,8 @@ class Written:
 
     def __init__(self, policy: ConvertingPolicy, frame: Frame) -> None:
         self.policy, self.frame = policy, frame
-        self.tensors: list[FakeTensor] = []
+        self._known = policy.written.setdefault((frame.decoded.code, frame.pc), [])
+        self.tensors = [t for t in self._known if self._is_there(t)]
         self._ways: list[Subgraph] = []
 
     def found_by(self, run: Callable[[], Any]) -> Any:
@@ -55,14 +57,18 @@ class Written:
         modes, all_modes = switched_modes(), modes_of_torch()
         while True:
             try:
-                return run()
+                found = run()
+                if not self.policy.ways:
+                    self.policy.written.clear()
+                return found
             except ConversionError as error:
-                found = error.__cause__
-                if not isinstance(found, WritesOutside) or found.subgraph not in self._ways:
+                write = error.__cause__
+                if not isinstance(write, WritesOutside) or write.subgraph not in self._ways:
                     raise  # of a loop on a way, which has no copies
-                if not self._can_be_copied(found.tensor):
+                if not self._can_be_copied(write.tensor):
                     raise
-                self.tensors.append(found.tensor)
+                self.tensors.append(write.tensor)
+                self._known.append(write.tensor)
                 why = error
             env.deferred[:] = before[0]
             del env.unchecked[before[1] :]
@@ -71,6 +77,11 @@ class Written:
             aliases.forget(before[3])
             if modes_of_torch() != all_modes:
                 raise why
+
+    def _is_there(self, tensor: FakeTensor) -> bool:
+        """Whether a tensor was not made on another way, or in a run that was given up."""
+        node = tensor.fx_node
+        return node is None or self.policy.recorder.place.reaches(graph_of(node))
 
     def _can_be_copied(self, tensor: FakeTensor) -> bool:
         """Whether a copy has the same layout, and nobody else here has the same memory."""
@@ -110,10 +121,16 @@ class Written:
         return {_name(i): tensor for i, tensor in enumerate(self.tensors)}
 
     def write_back(self, packed: Packed, results: list[Any]) -> None:
-        """Copy the results into the tensors."""
+        """Copy the results into the tensors.
+
+        To who counts writes this is none: those on the ways were counted, and the tensors have now
+        the values that they have had since.
+        """
         by_name = {packed.name_of(p): r for p, r in zip(packed.places(), results, strict=True)}
         for i, tensor in enumerate(self.tensors):
+            count = tensor.storage_.written
             tensor.copy_(by_name[_name(i)])
+            tensor.storage_.written = count
 
 
 def _name(index: int) -> str:
