@@ -131,6 +131,7 @@ def export(
     preserve_module_call_signature: tuple[str, ...] = (),
     assume: Sequence[Any] = (),
     prefer_deferred_runtime_asserts_over_guards: bool = False,
+    runtime_asserts: bool | None = None,
     verify: bool | int = False,
 ) -> ExportedProgram:
     """Capture ``mod`` as a program for all inputs that the example and the dims spec admit.
@@ -159,10 +160,16 @@ def export(
             ``[b % 2 == 0, h == w, s <= 4 * b]``, or the same as text.
         prefer_deferred_runtime_asserts_over_guards: a condition that the program needs beyond what
             is declared becomes a check of every call instead of an error, unless it fixes a size.
+        runtime_asserts: False leaves out the checks of numbers that only the data tell
+            (``torch._check(n < 4)``), and the checks that take the place of errors by
+            ``prefer_deferred_runtime_asserts_over_guards``. What they say is believed, and listed
+            in ``program.notes``. None is what the environment variable
+            ``STILLFRAME_RUNTIME_ASSERTS`` says, 0 or 1; 1 if it is not set.
         verify: also run :meth:`ExportedProgram.verify` (an int: that many samples).
 
     Returns:
-        The program. It equals ``mod`` on every input that it accepts.
+        The program. It equals ``mod`` on every input that it accepts; without run-time asserts,
+        on every one for which they would hold.
 
     Raises:
         InvalidInput: arguments or spec that do not fit; raised before anything is traced.
@@ -185,6 +192,7 @@ def export(
         preserve_module_call_signature=preserve_module_call_signature,
         assume=assume,
         prefer_deferred_runtime_asserts_over_guards=prefer_deferred_runtime_asserts_over_guards,
+        runtime_asserts=runtime_asserts,
         verify=verify,
     )
 

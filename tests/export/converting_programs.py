@@ -869,6 +869,294 @@ class Sets(nn.Module):
         return x
 
 
+# -- tensors that ways write --------------------------------------------------------------------
+
+
+@converted()
+def writes_a_tensor(x: Tensor) -> Any:
+    y = x * 1
+    if x.sum() > 0:
+        y.add_(1)
+    return y
+
+
+@converted()
+def writes_on_both_ways(x: Tensor) -> Any:
+    y = x * 1
+    v = y[:1]
+    if x.sum() > 0:
+        y += 1
+    else:
+        y[:2] = 7
+    return y, v
+
+
+@converted()
+def writes_in_nested_ways(x: Tensor) -> Any:
+    y, z = x * 1, x * 2
+    if x.sum() > 0:
+        y.add_(1)
+        if x.max() > 5:
+            y.mul_(z)
+            z.zero_()
+    else:
+        z.copy_(y)
+    return y, z
+
+
+@converted()
+def writes_through_a_view_from_before(x: Tensor) -> Any:
+    y = x * 1
+    v = y[:1]
+    if x.sum() > 0:
+        v.add_(1)
+    return y
+
+
+@converted()
+def writes_in_a_python_loop(x: Tensor) -> Any:
+    y = x * 1
+    for k in range(3):
+        if x.sum() > k:
+            y[:1] += k
+        if y.sum() > 10:
+            break
+    return y
+
+
+@converted()
+def writes_what_two_variables_hold(x: Tensor) -> Any:
+    y = x * 1
+    z = y
+    if x.sum() > 0:
+        y.add_(1)
+    return z, y
+
+
+@converted()
+def writes_and_returns_early(x: Tensor) -> Any:
+    y = x * 1
+    if x.sum() > 0:
+        y[y > 2] = 0
+        return y * 2
+    y.clamp_(min=-1)
+    return y
+
+
+@converted()
+def writes_a_tensor_and_hands_it_on(x: Tensor) -> Any:
+    y = x * 1
+    if x.sum() > 0:
+        y.add_(1)
+        return y
+    return x
+
+
+@converted()
+def writes_behind_many_early_returns(x: Tensor) -> Any:
+    y = x * 1
+    if x.max() > 30:
+        return y * 1
+    if x.max() > 20:
+        return y * 2
+    if x.max() > 8:
+        return y * 3
+    if x.min() < -1:
+        return y
+    if x.sum() > 0:
+        y.add_(1)
+    return y
+
+
+@converted()
+def writes_in_a_helper_called_twice(x: Tensor) -> Any:
+    def bump(t: Tensor) -> Tensor:
+        if t.sum() > 0:
+            t.add_(1)
+        return t
+
+    y, z = x * 1, x * -1
+    return bump(y) + bump(z), y, z
+
+
+@converted()
+def writes_a_mask(x: Tensor) -> Any:
+    y, mask = x * 1, x > 1
+    if x.sum() > 0:
+        mask.logical_not_()
+    elif x.max() > 0:
+        mask[:] = True
+    return torch.where(mask, y, -y)
+
+
+@converted()
+def writes_with_gradients_off(x: Tensor) -> Any:
+    y = x * 1
+    if x.sum() > 0:
+        with torch.no_grad():
+            y.mul_(x)
+    return y + x
+
+
+# -- loops that are left to two places ----------------------------------------------------------
+
+COUNTS = [(x, torch.tensor(n)) for x in (UP, DOWN, FEW, MANY) for n in (0, 1, 3, 6)]
+
+
+@converted()
+def loop_with_return(x: Tensor) -> Any:
+    while x.sum() < 20:
+        x = x + 1
+        if x.max() > 3:
+            return x * 3 + x.sum() / x.max() - 2
+    return x
+
+
+@converted(*COUNTS)
+def for_with_else(x: Tensor, n: Tensor) -> Any:
+    for i in range(n.item()):
+        if x.sum() > 20:
+            break
+        x = x + i
+    else:
+        x = x * 2
+    return x
+
+
+@converted(*COUNTS)
+def for_with_else_and_two_breaks(x: Tensor, n: Tensor) -> Any:
+    k = 0
+    for i in range(n.item()):
+        if x.sum() > 20:
+            k = i
+            break
+        if x.max() < 0 and i > 0:
+            break
+        x = x + i
+    else:
+        k = -1
+    return x, k
+
+
+@converted(*COUNTS)
+def for_that_returns_its_variable(x: Tensor, n: Tensor) -> Any:
+    for i in range(n.item()):
+        if x.sum() > 8:
+            return x, i
+        x = x + i
+    return x * 2, -1
+
+
+@converted()
+def forever_with_break_and_return(x: Tensor) -> Any:
+    y = x
+    while True:
+        y = y + 1
+        if y.sum() > 30:
+            return y
+        if y.max() > 8:
+            break
+    y = y * 2
+    return y + x
+
+
+@converted(*COUNTS)
+def return_from_two_counted_loops(x: Tensor, n: Tensor) -> Any:
+    for i in range(n.item()):
+        for j in range(n.item()):
+            x = x + 1 + 0 * (i + j)
+            if x.sum() > 12:
+                return x * 7
+        if x.max() > 4:
+            continue
+        x = x - 0.5
+    return x
+
+
+@converted()
+def return_from_a_loop_in_a_python_loop(x: Tensor) -> Any:
+    for i in range(3):
+        while x.sum() < 10 * i + 5:
+            x = x + 1
+            if x.max() > 6:
+                return x, 1
+        x = x * 1.5
+    return x, 2
+
+
+@converted()
+def return_from_a_python_loop_in_a_loop(x: Tensor) -> Any:
+    i = 0
+    while x.sum() < 40:
+        for i in range(3):
+            x = x + 1
+            if x.max() > 6 + i:
+                return x * i
+        x = x + 2
+    return x - 1
+
+
+@converted()
+def return_from_two_loops_with_else(x: Tensor) -> Any:
+    k = 0
+    while x.sum() < 20:
+        x = x + 1
+        while x.max() < 3:
+            x = x * 1.25 + 1
+            if x.min() > 2:
+                return x, k
+        k += 1
+    else:
+        x = x - 1
+    return x + 1, k
+
+
+@converted()
+def return_from_a_loop_on_a_way(x: Tensor) -> Any:
+    if x.sum() > 0:
+        while x.sum() < 50:
+            x = x * 2
+            if x.max() > 10:
+                return x - 1
+        x = x + 1
+    return x * 2
+
+
+@converted(*COUNTS)
+def break_that_sizes_exclude(x: Tensor, n: Tensor) -> Any:
+    for i in range(n.item()):
+        x = x + i
+        if x.shape[0] >= 0:
+            continue
+        if x.sum() > 0:
+            break
+    else:
+        x = x * 2
+    return x
+
+
+@converted()
+def return_behind_a_nested_if(x: Tensor) -> Any:
+    while x.sum() < 50:
+        if x.max() > 4:
+            if x.min() > 1:
+                return x * 2
+            x = x + 3
+        else:
+            x = x + 1
+    return x
+
+
+@converted()
+def assertion_in_a_loop_with_return(x: Tensor) -> Any:
+    while x.sum() < 30:
+        assert x.sum() > -100, "too small"
+        x = x + 2
+        if x.max() > 7:
+            return x
+    return -x
+
+
 # -- refused -----------------------------------------------------------------------------------
 
 LIST: list[int] = []
@@ -988,11 +1276,49 @@ def sets_an_attribute(x: Tensor) -> Any:
 refused("effect", "sets self.steps")(Sets())
 
 
-@refused("effect", "in place")
-def writes_a_tensor(x: Tensor) -> Any:
+@refused("operator", "the same memory")
+def writes_a_tensor_and_reads_a_view_of_it(x: Tensor) -> Any:
     y = x * 1
+    v = y.view(-1)
     if x.sum() > 0:
         y.add_(1)
+        return y + v
+    return y
+
+
+@refused("alias", "the variable z")
+def writes_a_tensor_hands_it_on_and_writes_again(x: Tensor) -> Any:
+    y, z = x * 1, x
+    if x.sum() > 0:
+        y.add_(1)
+        z = y
+    y.mul_(2)
+    return z
+
+
+@refused("effect", "the sizes of a tensor in place")
+def changes_sizes_in_place(x: Tensor) -> Any:
+    y = x * 1
+    if x.sum() > 0:
+        y.unsqueeze_(0)
+        y = y[0]
+    return y
+
+
+@refused("effect", "in place")
+def writes_an_expanded_tensor(x: Tensor) -> Any:
+    y = (x * 1).t() if x.dim() > 1 else torch.zeros(1).expand(3)
+    if x.sum() > 0:
+        y.add_(1)
+    return y
+
+
+@refused("operator", "another grad mode", torch.ones(3, requires_grad=True))
+def writes_behind_the_back_of_autograd(x: Tensor) -> Any:
+    y = x * 1
+    if x.sum() > 0:
+        with torch.no_grad():
+            y.mul_(2)
     return y
 
 
@@ -1184,16 +1510,38 @@ def loop_that_assigns_first(x: Tensor) -> Any:
     return y
 
 
-@refused("return", "return")
-def loop_with_return(x: Tensor) -> Any:
+@refused("return", "more than two ways")
+def loop_with_two_returns(x: Tensor) -> Any:
     while x.sum() < 20:
         x = x + 1
         if x.max() > 3:
-            return x * 3 + x.sum() / x.max() - 2
+            return x * 3
+        if x.min() > 1:
+            return x * 5
     return x
 
 
-@refused("effect", "in place")
+@refused("with", "with block")
+def loop_with_return_in_no_grad(x: Tensor) -> Any:
+    while x.sum() < 20:
+        with torch.no_grad():
+            x = x + 1
+            if x.max() > 3:
+                return x * 3
+    return x
+
+
+@refused("unassigned", "the variable y")
+def loop_that_returns_a_variable_of_a_step(x: Tensor) -> Any:
+    while x.sum() < 20:
+        y = x + 1
+        if y.max() > 3:
+            return y
+        x = y * 2
+    return x
+
+
+@refused("effect", "y = y + 1 in place of y += 1")
 def loop_that_writes(x: Tensor) -> Any:
     y = x * 1
     while y.sum() < 20:
@@ -1208,17 +1556,6 @@ def loop_that_appends(x: Tensor) -> Any:
         x = x + 1
         found.append(x)
     return found
-
-
-@refused("else", "else", UP, torch.tensor(3))
-def for_with_else(x: Tensor, n: Tensor) -> Any:
-    for i in range(n.item()):
-        if x.sum() > 20:
-            break
-        x = x + i
-    else:
-        x = x * 2
-    return x
 
 
 @refused("depth", "60")

@@ -11,6 +11,7 @@ import torch
 from tests.export.converting_programs import CONVERTED, DOWN, REFUSED, UP, Layers, Program, Refused
 
 import stillframe as sf
+from stillframe.export.converting import ways
 
 
 def captured(function: Any, args: tuple[Any, ...], **options: Any) -> sf.ExportedProgram:
@@ -95,6 +96,49 @@ def test_gradients_are_those_of_eager(sign: float) -> None:
         torch.testing.assert_close(got, want.expand_as(got) if parameter.grad is None else want)
 
 
+class Counts(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.sum() > 0:
+            self.steps += 1
+            x.mul_(2)
+        return x + self.steps
+
+
+@pytest.mark.parametrize("functional", [False, True])
+def test_buffers_and_inputs_that_a_way_writes_are_written(functional: bool) -> None:
+    net = Counts()
+    program = captured(copy.deepcopy(net), (torch.ones(3),))
+    run = (program.run_decompositions() if functional else program).module()
+    for value in (1.0, -1.0, 3.0):
+        mine, theirs = torch.full((4,), value), torch.full((4,), value)
+        torch.testing.assert_close(run(mine), net(theirs))
+        torch.testing.assert_close(mine, theirs)
+        torch.testing.assert_close(run.state_dict()["steps"], net.steps)
+
+
+@pytest.mark.parametrize("functional", [False, True])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_gradients_go_through_what_a_way_writes(sign: float, functional: bool) -> None:
+    def forward(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        y, z = x * w, torch.zeros_like(x)
+        if x.sum() > 0:
+            y.mul_(x)
+            z.add_(w)
+        return (y * y).sum() + z.sum()
+
+    leaf = torch.arange(1.0, 4.0, requires_grad=True)
+    program = captured(forward, (torch.ones(3), leaf))
+    run = (program.run_decompositions() if functional else program).module()
+    x = torch.full((3,), sign)
+    (want,) = torch.autograd.grad(forward(x, leaf), leaf)
+    (got,) = torch.autograd.grad(run(x, leaf), leaf)
+    torch.testing.assert_close(got, want)
+
+
 def test_a_converted_program_is_saved_and_loaded(tmp_path: Path) -> None:
     program = captured(Choice(), (torch.ones(2, 3),))
     sf.save(program, tmp_path / "p.still")
@@ -124,6 +168,13 @@ def test_an_if_is_one_cond_and_a_while_is_one_loop() -> None:
     assert code.count("higher_order.cond(") == 1
     code = operators(captured(function("while_counts"), (UP,)))
     assert code.count("while_loop(") == 1 and "cond(" not in code
+
+
+def test_nested_branches_that_write_are_not_run_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ways, "MOST_WAYS", 64)
+    captured(function("writes_behind_many_early_returns"), (UP,))
 
 
 def test_a_question_about_sizes_is_no_branch_on_data() -> None:

@@ -55,6 +55,7 @@ def test_kinds() -> None:
     assert [k.name for k in OutputKind] == [
         "USER_OUTPUT", "LOSS_OUTPUT", "BUFFER_MUTATION", "USER_INPUT_MUTATION",
         "PARAMETER_MUTATION", "GRADIENT_TO_PARAMETER", "GRADIENT_TO_USER_INPUT", "TOKEN",
+        "USER_INPUT_ATTRIBUTE",
     ]  # fmt: skip
 
 

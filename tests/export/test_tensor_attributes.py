@@ -37,7 +37,7 @@ def sets(self: Any, x: Any) -> Any:
 
 
 def sets_on_input(self: Any, x: Any) -> Any:
-    x.flag = 1
+    x.flag = [1]
     return x * 2
 
 

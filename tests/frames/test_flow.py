@@ -94,16 +94,53 @@ def test_loops_begin_and_end() -> None:
     kinds = sorted(flow.is_for(header) for header in flow.loops())
     assert kinds == [False, True]
     header = next(h for h in flow.loops() if not flow.is_for(h))
-    end = flow.loop_end(header, frozenset())
+    (end,) = flow.loop_ends(header, frozenset())
     assert flow.decoded.line(end) == loops.__code__.co_firstlineno + 6
     assert flow.loop_around(header, frozenset()) == header
     assert flow.loop_around(header, frozenset({header})) is None
 
 
-def test_a_loop_with_return_ends_nowhere() -> None:
+def test_a_loop_with_return_has_two_ends() -> None:
     flow = flow_of(leaves)
     (header,) = flow.loops()
-    assert flow.loop_end(header, frozenset()) == END
+    lines = {flow.decoded.line(end) for end in flow.loop_ends(header, frozenset())}
+    assert lines == {leaves.__code__.co_firstlineno + k for k in (3, 5)}
+
+
+def leaves_often(c: Any, x: Any) -> Any:
+    while c(x):
+        if x > 5:
+            return x * 2
+        if x > 6:
+            return x * 3
+        x = x + 1
+    return x
+
+
+def test_a_loop_with_two_returns_has_too_many_ends() -> None:
+    flow = flow_of(leaves_often)
+    (header,) = flow.loops()
+    assert len(flow.exits(header, frozenset())) == 3
+    assert flow.loop_ends(header, frozenset()) == ()
+
+
+def counts(n: Any, x: Any) -> Any:
+    for i in range(n):
+        if x > i:
+            break
+    else:
+        x = x + 1
+    return x
+
+
+def test_a_for_loop_ends_where_it_is_exhausted_first() -> None:
+    flow = flow_of(counts)
+    (header,) = flow.loops()
+    ends = flow.loop_ends(header, frozenset())
+    assert len(ends) == 2 and ends[0] == flow.exhausted(header)
+    assert flow.decoded.line(ends[0]) == counts.__code__.co_firstlineno + 5
+    slot = flow.loop_variable(header)
+    assert slot is not None and flow.decoded.local_names[slot] == "i"
 
 
 def reads_all(c: Any, x: Any) -> Any:

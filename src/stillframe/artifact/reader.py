@@ -174,6 +174,7 @@ class _Reader:
                     for a in doc.assumptions
                 ],
                 dialect=doc.dialect,
+                runtime_asserts=doc.runtime_asserts,
             )
         except (ArtifactError, SpecViolationError) as e:
             raise ArtifactError(
@@ -207,7 +208,7 @@ class _Reader:
                 for r in self.document.inputs
             ]
             outputs = [
-                OutputSpec(OutputKind[r.kind], argument(r.arg), r.target)
+                OutputSpec(OutputKind[r.kind], argument(r.arg), r.target, r.attribute)
                 for r in self.document.outputs
             ]
         except (KeyError, ValueError) as e:
@@ -263,6 +264,7 @@ def _verdict(row: schema.VerdictRow) -> Verdict:
 
 def _environment(doc: schema.ProgramDoc) -> ShapeEnv:
     env = ShapeEnv()
+    env.emits_asserts = doc.runtime_asserts
     for row in doc.symbols:
         if not row.name.isidentifier() or row.sort not in ("int", "float", "bool"):
             raise ArtifactError(

@@ -9,6 +9,7 @@ Version log (major.minor; a reader takes every minor of its major):
   of the graph; outputs that are copied back into parameters.
 - 1.3: several programs of one module in a file: the member ``programs.json`` in place of
   ``program.json``; operators as arguments of operators.
+- 1.4: outputs that are set as attributes of inputs; programs without run-time asserts.
 
 A newer minor may add fields: objects with unknown keys and rows with more columns than known are
 read, the surplus is ignored. Small things that occur often are rows (``array_like``). Sizes are
@@ -25,7 +26,7 @@ import msgspec
 from stillframe.export.containers import StructureNode
 
 FORMAT = "stillframe"
-MAJOR, MINOR = 1, 3
+MAJOR, MINOR = 1, 4
 
 PROGRAM, PROGRAMS, WEIGHTS, CONSTANTS, MANIFEST = (
     "program.json", "programs.json", "weights.safetensors", "constants.safetensors",
@@ -179,6 +180,7 @@ class OutputRow(msgspec.Struct, array_like=True, frozen=True):
     kind: str
     arg: Argument
     target: str | None = None
+    attribute: str | None = None
 
 
 class SymbolRow(msgspec.Struct, frozen=True):
@@ -323,6 +325,7 @@ class ProgramDoc(msgspec.Struct, frozen=True):
     proposed_spec: str = ""
     graphs: list[list[NodeRow]] = []
     dialect: str = "training"
+    runtime_asserts: bool = True
 
 
 class MethodDoc(msgspec.Struct, frozen=True):

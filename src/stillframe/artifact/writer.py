@@ -147,7 +147,7 @@ def _document(program: ExportedProgram, tensors: TensorTable) -> schema.ProgramD
             for s in program.graph_signature.input_specs
         ],
         outputs=[
-            schema.OutputRow(s.kind.name, encoder.argument(s.arg), s.target)
+            schema.OutputRow(s.kind.name, encoder.argument(s.arg), s.target, s.attribute)
             for s in program.graph_signature.output_specs
         ],
         symbols=_symbols(graph.env),
@@ -177,6 +177,7 @@ def _document(program: ExportedProgram, tensors: TensorTable) -> schema.ProgramD
             for a in program.assumptions
         ],
         dialect=program.dialect,
+        runtime_asserts=program.runtime_asserts,
         stored=tensors.stored,
         objects=tensors.objects,
     )

@@ -104,6 +104,8 @@ class TorchCapture(Capture):
             calls.symbols.bind_derived(symbol, size, scale, offset)
 
     def _make_output(self, outputs: list[Any]) -> list[OutputSpec]:
+        for store in self.attribute_stores:
+            raise store.refusal()
         specs = super()._make_output(outputs)
         self.operands = self.recorder.calls.output(outputs)
         self.recorder.calls.check_values()
@@ -178,6 +180,7 @@ class TorchCapture(Capture):
             "forward_arg_names": [_argument_name(a) for a in self.call_spec.given],
             "module_call_specs": specs,
             "range_constraints": program.range_constraints,
+            "runtime_asserts": program.runtime_asserts,
             "inline_constraints": {
                 expr: bounds
                 for expr, bounds in program.range_constraints.items()

@@ -517,6 +517,11 @@ class ProgramCode:
                 lines += self._write_parameter(spec.target, text)
             elif spec.kind is OutputKind.USER_INPUT_MUTATION:
                 lines.append(f"{self.inputs[str(spec.target)]}.copy_({text})")
+            elif spec.kind is OutputKind.USER_INPUT_ATTRIBUTE:
+                store, name = self.names.builtin(setattr), self.names.constant(spec.attribute)
+                if isinstance(spec.arg, ConstantArgument):
+                    text = self.names.constant(spec.arg.value)
+                lines.append(f"{store}({self.inputs[str(spec.target)]}, {name}, {text})")
             elif spec.kind in (OutputKind.USER_OUTPUT, OutputKind.LOSS_OUTPUT):
                 constant = isinstance(spec.arg, ConstantArgument)
                 results.append(self.names.constant(spec.arg.value) if constant else text)

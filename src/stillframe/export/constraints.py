@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from stillframe import stack
 from stillframe.errors import ConstraintViolationError
 from stillframe.export.inputs import FakeInputs, Place
 from stillframe.export.verdicts import Verdict, named
@@ -35,6 +36,24 @@ def check_guards(
     if not prefer_asserts:
         violations += _indirect(env, baseline, violations)
     return [*env.supposed, *env.guards], violations
+
+
+def narrowing(env: ShapeEnv) -> list[Guard]:
+    """The guards that would be violations if they were not checked at every call."""
+    return [guard for guard in env.guards if _violates(env, guard, prefer_asserts=False)]
+
+
+def belief_notes(env: ShapeEnv, guards: Iterable[Guard]) -> list[str]:
+    """A sentence for each condition that the program relies on and does not check."""
+    checks = [(c.expr, stack.summary(c.stack)[-1:]) for c in env.unchecked]
+    checks += [(g.expr, tuple(g.where[-1:])) for g in guards]
+    return list(
+        dict.fromkeys(
+            f"{named(env, expr)} is not checked when the program runs"
+            + "".join(f", as it would be for {where}" for where in place)
+            for expr, place in checks
+        )
+    )
 
 
 def _violates(env: ShapeEnv, guard: Guard, prefer_asserts: bool) -> bool:

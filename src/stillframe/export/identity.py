@@ -48,7 +48,7 @@ class Identities:
         Raises:
             NotSupported: an input is compared with a parameter, a buffer or a constant.
         """
-        left, right = self._handed_back(left), self._handed_back(right)
+        left, right = self.handed_back(left), self.handed_back(right)
         if left is right:
             return True
         one, other = self._inputs.get(id(left)), self._inputs.get(id(right))
@@ -61,7 +61,7 @@ class Identities:
                 raise _refusal(asked[0], "a parameter, a buffer or a constant")
         return False
 
-    def _handed_back(self, value: Any) -> Any:
+    def handed_back(self, value: Any) -> Any:
         """The tensor that an operator such as ``contiguous()`` gives back as it got it.
 
         Whether it does follows from the layouts of the inputs, which are conditions then.

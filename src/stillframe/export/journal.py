@@ -33,6 +33,7 @@ class Journal:
 
     def __init__(self) -> None:
         self._writes: dict[Hashable, _Write] = {}
+        self._replayed: set[Hashable] = set()
 
     def _note(
         self,
@@ -73,6 +74,10 @@ class Journal:
                 native_delete(target, name)
 
         self._note((id(target), name), text, frame, read, restore)
+
+    def replay(self, target: Any, name: str, replayed: bool) -> None:
+        """Whether the program itself does what was last written to an attribute."""
+        (self._replayed.add if replayed else self._replayed.discard)((id(target), name))
 
     def wrote(self, target: Any, name: str) -> bool:
         """Whether an attribute was noted as written."""
@@ -117,9 +122,14 @@ class Journal:
         """Undo all writes.
 
         Raises:
-            SideEffectError: for the first place that had another value at the end.
+            SideEffectError: for the first place that had another value at the end, if the program
+                does not bring it there.
         """
-        changed = [w for w in self._writes.values() if not _same(w.before, w.read())]
+        changed = [
+            write
+            for key, write in self._writes.items()
+            if key not in self._replayed and not _same(write.before, write.read())
+        ]
         for write in reversed(self._writes.values()):
             write.restore(write.before)
         self._writes.clear()

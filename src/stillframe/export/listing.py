@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from stillframe.export.signature import CustomObjArgument, OutputKind
+from stillframe.export.signature import (
+    ConstantArgument,
+    CustomObjArgument,
+    OutputKind,
+    OutputSpec,
+)
 from stillframe.fake.tensor import FakeTensor
 from stillframe.symbolic import Expr, Range, substitute, symbol, to_python
 
@@ -26,6 +31,7 @@ _ROLES = {
     OutputKind.BUFFER_MUTATION: "becomes",
     OutputKind.PARAMETER_MUTATION: "becomes",
     OutputKind.USER_INPUT_MUTATION: "becomes",
+    OutputKind.USER_INPUT_ATTRIBUTE: "becomes",
     OutputKind.GRADIENT_TO_PARAMETER: "has the gradient",
     OutputKind.GRADIENT_TO_USER_INPUT: "has the gradient",
 }
@@ -75,6 +81,8 @@ def program_text(program: ExportedProgram) -> str:
     if program.guards:
         lines.append("  guards:")
         lines.extend(f"    {size_text(g.expr, program.dim_names)}" for g in program.guards)
+    if not program.runtime_asserts:
+        lines.append("  run-time asserts: left out, see the notes")
     state = sum(1 for s in program.graph_signature.input_specs if s.target is not None)
     lines.append(f"  lifted state: {state} tensors")
     lines.append("  graph:")
@@ -89,11 +97,17 @@ def graph_lines(program: ExportedProgram, limit: int | None = None) -> list[str]
     }
     lines = _lines(program.graph_module, program.dim_names, unused)
     lines[-1:-1] = [
-        f"{spec.target} {_ROLES[spec.kind]} {spec.arg.name}"
-        for spec in program.graph_signature.output_specs
-        if spec.kind in _ROLES
+        _role_text(spec) for spec in program.graph_signature.output_specs if spec.kind in _ROLES
     ]
     return lines if limit is None or len(lines) <= limit else [*lines[:limit], "..."]
+
+
+def _role_text(spec: OutputSpec) -> str:
+    """``x becomes add_1``, ``x.scale becomes 2.0``."""
+    target = spec.target if spec.attribute is None else f"{spec.target}.{spec.attribute}"
+    arg = spec.arg
+    value = repr(arg.value) if isinstance(arg, ConstantArgument) else arg.name
+    return f"{target} {_ROLES[spec.kind]} {value}"
 
 
 def _lines(

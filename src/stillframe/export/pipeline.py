@@ -23,6 +23,7 @@ from stillframe.errors import InvalidInput, NotSupported
 from stillframe.export import constraints, effects, leftovers, passes, script_objects
 from stillframe.export import strict as strict_capture
 from stillframe.export.assumptions import Assumption, assumptions
+from stillframe.export.attribute_stores import AttributeStore, AttributeStores
 from stillframe.export.call_spec import CallSpec
 from stillframe.export.converting import ConvertingPolicy
 from stillframe.export.identity import Identities
@@ -53,13 +54,13 @@ from stillframe.export.state import (
     non_persistent,
     swapped_state,
 )
-from stillframe.export.tensor_attributes import TensorAttributes
+from stillframe.export.tensor_attributes import TensorAttributes, lost_attributes
 from stillframe.export.texts import check_texts
 from stillframe.export.verdicts import Verdict, static_dims, verdicts
 from stillframe.fake.script_objects import FakeScriptObject
 from stillframe.fake.tensor import FakeTensor
 from stillframe.shapes.dims import LeafSpec, resolve_spec, spec_from_leaves
-from stillframe.shapes.env import Guard, ShapeEnv, to_size
+from stillframe.shapes.env import Guard, ShapeEnv, runtime_asserts_wanted, to_size
 from stillframe.shapes.solve import solve
 from stillframe.symbolic import Expr, evaluate
 from stillframe.trace.recorder import Recorder, new_placeholder
@@ -95,6 +96,7 @@ def export(
     preserve_module_call_signature: tuple[str, ...] = (),
     assume: Sequence[Any] = (),
     prefer_deferred_runtime_asserts_over_guards: bool = False,
+    runtime_asserts: bool | None = None,
     verify: bool | int = False,
 ) -> ExportedProgram:
     """The work behind :func:`stillframe.export`; arguments and errors are described there."""
@@ -109,6 +111,7 @@ def export(
         assume=assume,
         prefer_asserts=prefer_deferred_runtime_asserts_over_guards,
         control_flow=control_flow,
+        runtime_asserts=runtime_asserts,
     )
     with torch_private.ambient_modes_off():
         program = most_general(request, Capture)
@@ -129,6 +132,7 @@ def make_request(
     assume: Sequence[Any] = (),
     prefer_asserts: bool = False,
     control_flow: str = "refuse",
+    runtime_asserts: bool | None = None,
 ) -> Request:
     """Check the arguments of a capture.
 
@@ -159,6 +163,7 @@ def make_request(
         check_paths(preserved, module_paths(root)),
         method,
         converts=_converts(control_flow, strict),
+        runtime_asserts=runtime_asserts_wanted() if runtime_asserts is None else runtime_asserts,
     )
 
 
@@ -230,6 +235,7 @@ class Request:
         preserved: paths of the submodules whose call signatures are kept.
         method: the method of the module that is captured; None for the module's own call.
         converts: control flow on data becomes operators.
+        runtime_asserts: conditions on data become checks of the program.
     """
 
     root: torch.nn.Module
@@ -243,6 +249,7 @@ class Request:
     preserved: frozenset[str] = frozenset()
     method: MethodType | None = None
     converts: bool = False
+    runtime_asserts: bool = True
 
     @property
     def callee(self) -> Any:
@@ -341,6 +348,7 @@ class Capture:
         self.modules = module_paths(root)
         self.parameters, self.buffers = named_state(self.modules)
         self.env = ShapeEnv()
+        self.env.emits_asserts = request.runtime_asserts
         self.names = Names()
         self.user_names = self.names.claim_all(self.call_spec.leaf_names)
         self.lifted: list[InputSpec] = []
@@ -348,6 +356,7 @@ class Capture:
         self.constant_fakes: dict[str, FakeTensor] = {}
         self.notes: list[str] = []
         self.left: list[Change] = []
+        self.attribute_stores: list[AttributeStore] = []
         self.verdicts: list[Verdict] = []
         self.proposed_spec = ""
         self.recorder = self._make_recorder()
@@ -405,10 +414,12 @@ class Capture:
                 outputs, out_spec = self._run_module(inputs)
                 effects.check_random(random_state)
                 attributes.check()
-                self._rebind_buffers(watch, fakes, outputs)
+                shown = [*outputs, *(store.value for store in self.attribute_stores)]
+                self._rebind_buffers(watch, fakes, shown)
             finally:
                 random_state.restore()
-        check_texts(self.env, outputs, out_spec)
+        check_texts(self.env, [*shown, *(store.name for store in self.attribute_stores)], out_spec)
+        self.notes += lost_attributes(outputs)
         effects.refuse_written_leaves(self.recorder.graph, self._leaves_that_require_grad())
         outputs_specs = self._make_output(outputs)
         self.recorder.finish()
@@ -437,7 +448,11 @@ class Capture:
             self.proposed_spec = constraints.spec_text(solution, self.inputs, self._mirror)
         if violations:
             raise constraints.violation(self.env, violations, self.verdicts, self.proposed_spec)
-        return guards
+        if self.request.runtime_asserts:
+            return guards
+        believed = constraints.narrowing(self.env)
+        self.notes += constraints.belief_notes(self.env, believed)
+        return [guard for guard in guards if guard not in believed]
 
     def _mirror(self, entry: Callable[[int], Any]) -> dict[str, Any]:
         """A spec by argument name with ``entry(index)`` at each leaf."""
@@ -503,6 +518,7 @@ class Capture:
                 policy = self._policy(modules, inputs)
                 result, notes = strict_capture.run(policy, callee, args, kwargs)
                 self.notes += notes
+                self.attribute_stores = policy.stored
             else:
                 result = callee(*args, **kwargs)
             self.notes += watched.check(result)
@@ -513,9 +529,14 @@ class Capture:
         self, modules: list[torch.nn.Module], inputs: FakeInputs
     ) -> strict_capture.StrictPolicy:
         identities = Identities(self._tensor_inputs(inputs), self.recorder.reads)
+        stores = AttributeStores(identities, self._runs_always)
         if self.request.converts:
-            return ConvertingPolicy(self.root, modules, identities, self.recorder)
-        return strict_capture.StrictPolicy(self.root, modules, identities)
+            return ConvertingPolicy(self.root, modules, identities, stores, self.recorder)
+        return strict_capture.StrictPolicy(self.root, modules, identities, stores)
+
+    def _runs_always(self) -> bool:
+        """Whether what is recorded now is in no subgraph."""
+        return self.recorder.subgraph is None and not self.recorder.inside_function
 
     def _tensor_inputs(self, inputs: FakeInputs) -> list[tuple[str, FakeTensor, torch.Tensor]]:
         """``(path, fake, tensor of the example)`` of each tensor among the inputs."""
@@ -565,22 +586,17 @@ class Capture:
         }
 
     def _make_output(self, outputs: list[Any]) -> list[OutputSpec]:
+        inputs = {id(v): n for n, v in zip(self.user_names, self.inputs.leaves, strict=True)}
         specs = []
         operands = []
+        for store in self.attribute_stores:
+            operand, argument = self._result(store.value)
+            operands.append(operand)
+            target = inputs[id(store.tensor)]
+            specs.append(OutputSpec(OutputKind.USER_INPUT_ATTRIBUTE, argument, target, store.name))
         for i, value in enumerate(outputs):
-            if isinstance(value, torch.Tensor):
-                node = self.recorder.operand(value)
-                operands.append(node)
-                specs.append(OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(node.name), None))
-            elif isinstance(to_size(value), Expr):
-                node = self.recorder.operand(value)
-                operands.append(node)
-                argument = SYMBOLIC_ARGUMENTS[to_size(value).sort](node.name)
-                specs.append(OutputSpec(OutputKind.USER_OUTPUT, argument, None))
-            elif value is None or isinstance(value, (int, float, bool, str)):
-                operands.append(value)
-                specs.append(OutputSpec(OutputKind.USER_OUTPUT, ConstantArgument("", value), None))
-            else:
+            operand, argument = self._result(value)
+            if argument is None:
                 raise NotSupported(
                     f"Output {i} of forward is of {type(value)}, which a program cannot return.",
                     why="programs return tensors, numbers, strings, None and containers of these",
@@ -589,10 +605,25 @@ class Capture:
                         "torch.utils._pytree.register_pytree_node"
                     ],
                 )
+            operands.append(operand)
+            specs.append(OutputSpec(OutputKind.USER_OUTPUT, argument, None))
         self.recorder.flush_asserts()
         node = self.recorder.graph.output(tuple(operands))
-        node.meta["val"] = tuple(outputs)
+        node.meta["val"] = (*(store.value for store in self.attribute_stores), *outputs)
         return specs
+
+    def _result(self, value: Any) -> tuple[Any, Any]:
+        """What the graph returns for a value, and its argument; None for that if it cannot."""
+        if isinstance(value, torch.Tensor):
+            node = self.recorder.operand(value)
+            return node, TensorArgument(node.name)
+        size = to_size(value)
+        if isinstance(size, Expr):
+            node = self.recorder.operand(value)
+            return node, SYMBOLIC_ARGUMENTS[size.sort](node.name)
+        if value is None or isinstance(value, (int, float, bool, str)):
+            return value, ConstantArgument("", value)
+        return None, None
 
     def _assumptions(self, inputs: FakeInputs, fakes: dict[int, FakeTensor]) -> list[Assumption]:
         """What was asked in forward besides sizes and dtypes."""
@@ -718,6 +749,7 @@ class Capture:
                 *effects.notes(constants, self.lifted),
             ],
             fallbacks=self.recorder.fake_mode.fallbacks,
+            runtime_asserts=self.request.runtime_asserts,
         )
 
     def _set_requires_grad(self, inputs: FakeInputs) -> None:

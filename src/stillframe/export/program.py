@@ -53,6 +53,7 @@ class ExportedProgram:
         dialect: ``"training"`` (what forward ran, in-place operators included), ``"functional"``
             (no operator writes) or ``"core"`` (functional, core operators only).
         fallbacks: operators that were answered without a shape rule, with counts.
+        runtime_asserts: whether conditions on data are checked; the notes list those that are not.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class ExportedProgram:
         proposed_spec: str = "",
         assumptions: Sequence[Assumption] = (),
         dialect: str = TRAINING,
+        runtime_asserts: bool = True,
     ) -> None:
         self.graph_module = graph_module
         self.graph_signature = graph_signature
@@ -97,6 +99,7 @@ class ExportedProgram:
         self.proposed_spec = proposed_spec
         self.assumptions = tuple(assumptions)
         self.dialect = dialect
+        self.runtime_asserts = runtime_asserts
         verifier.check(self)
 
     @property
@@ -259,7 +262,6 @@ class ExportedProgram:
             "graph_module", "graph_signature", "state_dict", "constants", "range_constraints",
             "guards", "module_call_graph", "example_inputs", "call_spec", "out_spec", "training",
             "root_class", "dim_names", "notes", "fallbacks", "verdicts", "proposed_spec",
-            "assumptions",
-            "dialect",
+            "assumptions", "dialect", "runtime_asserts",
         )  # fmt: skip
         return ExportedProgram(**{**{n: getattr(self, n) for n in names}, **fields})

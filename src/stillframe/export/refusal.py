@@ -209,8 +209,8 @@ class Refusal:
         return CallError(
             f"{self.door.leaves[i].path} and {self.door.leaves[j].path} {found}, and {wanted} in "
             "the capture.",
-            why="forward asks which tensor it has (`is`, or a tensor as a key), and the answer is "
-            "part of the program",
+            why="forward asks which tensor it has (`is`, a tensor as a key, an attribute that it "
+            "sets), and the answer is part of the program",
             where=assumption.where,
             hints=["export again with an example that is like this call"],
         )

@@ -36,6 +36,7 @@ class OutputKind(enum.Enum):
     GRADIENT_TO_PARAMETER = enum.auto()
     GRADIENT_TO_USER_INPUT = enum.auto()
     TOKEN = enum.auto()
+    USER_INPUT_ATTRIBUTE = enum.auto()
 
 
 # -- arguments ------------------------------------------------------------------------------------
@@ -133,15 +134,32 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """One output by position. ``target`` is what a mutation or a gradient belongs to, else None."""
+    """One output by position.
+
+    Attributes:
+        kind: what it is for.
+        arg: its name and type.
+        target: what a mutation, an attribute or a gradient belongs to, else None.
+        attribute: the name under which the input ``target`` gets it, else None.
+    """
 
     kind: OutputKind
     arg: ArgumentSpec
     target: str | None
+    attribute: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.kind is OutputKind.USER_INPUT_ATTRIBUTE) != (self.attribute is not None):
+            raise ValueError(f"an output of kind {self.kind.name}, attribute {self.attribute!r}")
 
     def __str__(self) -> str:
         text = f"{_argument_text(self.arg)}: {self.kind.name}"
-        return text if self.target is None else f"{text} {self.target}"
+        attribute = "" if self.attribute is None else f".{self.attribute}"
+        return text if self.target is None else f"{text} {self.target}{attribute}"
+
+
+#: Outputs that belong to an input, by the name of its placeholder.
+_OF_INPUTS = (OutputKind.USER_INPUT_MUTATION, OutputKind.USER_INPUT_ATTRIBUTE)
 
 
 def _argument_text(arg: ArgumentSpec) -> str:
@@ -291,13 +309,11 @@ class ExportGraphSignature:
     def replace_all_uses(self, old: str, new: str) -> None:
         """The graph node ``old`` is now called ``new``: rename it wherever it appears.
 
-        Mutations of user inputs name their input, so their targets follow too.
+        Mutations and attributes of user inputs name their input, so their targets follow too.
         """
         self.input_specs[:] = [_renamed(s, old, new) for s in self.input_specs]
         self.output_specs[:] = [
-            replace(renamed, target=new)
-            if s.kind is OutputKind.USER_INPUT_MUTATION and s.target == old
-            else renamed
+            replace(renamed, target=new) if s.kind in _OF_INPUTS and s.target == old else renamed
             for s in self.output_specs
             for renamed in (_renamed(s, old, new),)
         ]

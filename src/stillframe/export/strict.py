@@ -33,8 +33,10 @@ import torch
 
 from stillframe import stack, torch_private
 from stillframe.errors import NotSupported, SideEffectError
+from stillframe.export.attribute_stores import AttributeStore, AttributeStores
 from stillframe.export.identity import Identities, is_placeholder
 from stillframe.export.journal import Journal, refusal
+from stillframe.export.log_calls import is_plain_log_call
 from stillframe.export.outside import (
     Outside,
     environment_note,
@@ -55,10 +57,12 @@ from stillframe.trace.scope import in_scope
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _STILLFRAME = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
-#: Files of torch whose functions call the user's code: run by the machine, like the user's.
+#: Files of torch whose functions call the user's code, and torch's examples of what users write:
+#: run by the machine, like the user's.
 _INLINED = tuple(
     os.path.join(_TORCH, *path) for path in (
         ("nn", "modules", "container.py"), ("utils", "_contextlib.py"),
+        ("_export", "db", "examples", ""),
     )
 )  # fmt: skip
 
@@ -102,7 +106,7 @@ def run(
         FrameError: the program uses something that the machine does not run.
     """
     machine = Machine(policy)
-    modes = _modes()
+    modes = switched_modes()
     try:
         with deep_recursion(machine), policy.identities.keys_watched():
             result = policy.call(callee, args, kwargs)
@@ -111,7 +115,7 @@ def run(
         with contextlib.suppress(SideEffectError):  # the first error counts
             policy.close()
         # errors of the capture pass the program's own blocks by
-        _set_modes(*modes)
+        set_modes(*modes)
         raise
     policy.close()
     return result, list(policy.outside.notes)
@@ -120,13 +124,13 @@ def run(
 _DEVICES = ("cpu", "cuda")
 
 
-def _modes() -> tuple[bool, torch.dtype, list[bool]]:
+def switched_modes() -> tuple[bool, torch.dtype, list[bool]]:
     """What blocks of torch switch: gradients, the default dtype, autocast by device."""
     autocast = [torch.is_autocast_enabled(device) for device in _DEVICES]
     return torch.is_grad_enabled(), torch.get_default_dtype(), autocast
 
 
-def _set_modes(gradients: bool, dtype: torch.dtype, autocast: list[bool]) -> None:
+def set_modes(gradients: bool, dtype: torch.dtype, autocast: list[bool]) -> None:
     torch.set_grad_enabled(gradients)
     torch.set_default_dtype(dtype)
     for device, enabled in zip(_DEVICES, autocast, strict=True):
@@ -139,16 +143,24 @@ class StrictPolicy(Policy):
     Attributes:
         outside: the objects that were there before.
         journal: what was written outside of the program.
+        stores: the attributes that forward sets on inputs.
+        stored: of these, what is left at the end.
     """
 
     def __init__(
-        self, root: torch.nn.Module, modules: Iterable[Any], identities: Identities
+        self,
+        root: torch.nn.Module,
+        modules: Iterable[Any],
+        identities: Identities,
+        stores: AttributeStores,
     ) -> None:
         super().__init__()
         modules = list(modules)
         self.journal = Journal()
         self.outside = Outside(modules)
         self.identities = identities
+        self.stores = stores
+        self.stored: list[AttributeStore] = []
         self._own_modules = {id(module) for module in modules}
         self._own_cells: dict[int, CellType] = {}
         self._inlined: dict[CodeType, bool] = {}
@@ -157,6 +169,7 @@ class StrictPolicy(Policy):
 
     def finish(self) -> None:
         """The program has returned."""
+        self.stored = self.stores.finish()
 
     def close(self) -> None:
         """Put back what changed outside of the program.
@@ -208,6 +221,8 @@ class StrictPolicy(Policy):
 
     def load_attr(self, value: Any, name: str) -> Any:
         if isinstance(value, torch.Tensor):
+            if is_custom(name):
+                value = self.identities.handed_back(value)
             self._read_tensor(value, name)
             return self._class_of(value) if name == "__class__" else getattr(value, name)
         found = super().load_attr(value, name)
@@ -219,8 +234,11 @@ class StrictPolicy(Policy):
 
     def _read_tensor(self, tensor: torch.Tensor, name: str) -> None:
         """That nobody has set an attribute on an input is a condition; one that is set, refused."""
+        if not is_custom(name) or self.journal.wrote(tensor, name):
+            return
         known = self.identities.name(tensor)
-        if known is None or not is_custom(name) or self.journal.wrote(tensor, name):
+        if known is None:
+            self.stores.refuse_read(tensor, name, self.machine.current)
             return
         if name != "__dict__" and not hasattr(tensor, name):
             self.identities.ask_attribute(tensor, name)
@@ -298,7 +316,10 @@ class StrictPolicy(Policy):
 
     def store_attr(self, target: Any, name: str, value: Any) -> None:
         if isinstance(target, torch.Tensor):
+            target = self.identities.handed_back(target)
             self._note_tensor_attribute(target, name)
+            replayed = self.stores.store(target, name, value, self.machine.current)
+            self.journal.replay(target, name, replayed)
             setattr(target, name, value)
             return
         if isinstance(target, torch.nn.Module):  # torch's hook does the store
@@ -307,7 +328,10 @@ class StrictPolicy(Policy):
 
     def delete_attr(self, target: Any, name: str) -> None:
         if isinstance(target, torch.Tensor):
+            target = self.identities.handed_back(target)
             self._note_tensor_attribute(target, name)
+            self.stores.delete(target, name)
+            self.journal.replay(target, name, False)
             delattr(target, name)
             return
         super().delete_attr(target, name)
@@ -426,6 +450,8 @@ class StrictPolicy(Policy):
             return self._call_module(function, args, kwargs)
         if kind is functools._lru_cache_wrapper:
             return self._call_cached(function, args, kwargs)
+        if is_plain_log_call(function):
+            return function(*args, **kwargs)
         return super().call(function, args, kwargs)
 
     def _call_c(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -562,7 +588,7 @@ _NATIVE = (torch.Tensor, torch.SymInt, torch.SymFloat, torch.SymBool)
 
 def _is_users(code: CodeType) -> bool:
     name = code.co_filename
-    if name in _INLINED or not name.startswith((_TORCH, _STILLFRAME)):
+    if name.startswith(_INLINED) or not name.startswith((_TORCH, _STILLFRAME)):
         return True
     return code in _CALLS_HOOKS
 

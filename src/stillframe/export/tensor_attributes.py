@@ -1,7 +1,8 @@
 """Attributes that Python code has set on tensors: ``weight.scale = 2``.
 
 A fake that stands for a parameter, a buffer or an input has those of the real tensor. What forward
-changes in them is no part of a program and refused.
+changes in them is refused, but for attributes of inputs under strict capture, which become part of
+the program (``attribute_stores``) and are taken back before these are compared.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 
 from stillframe.errors import NotSupported, SideEffectError
 from stillframe.export.holdings import same
+from stillframe.export.identity import is_placeholder
 from stillframe.fake.tensor import FakeTensor
 
 _OF_FAKES = frozenset(FakeTensor.__annotations__)
@@ -27,6 +29,11 @@ _KNOWN = _OF_FAKES | _OF_TORCH
 def is_custom(name: str) -> bool:
     """Whether tensors have no attribute of this name unless somebody sets it."""
     return not hasattr(torch.Tensor, name) or name == "__dict__"
+
+
+def is_reserved(name: str) -> bool:
+    """Whether an attribute of this name means something to fakes, or to torch."""
+    return name in _KNOWN
 
 
 class TensorAttributes:
@@ -68,9 +75,19 @@ def _custom(tensor: torch.Tensor) -> dict[str, Any]:
     return {k: v for k, v in names.items() if k not in left_out} if names else {}
 
 
+def lost_attributes(outputs: Iterable[Any]) -> list[str]:
+    """A sentence for each attribute that forward has set on a tensor that it made and returns."""
+    made = [v for v in outputs if isinstance(v, FakeTensor) and not is_placeholder(v)]
+    names = dict.fromkeys(name for tensor in made for name in _custom(tensor))
+    return [f"forward sets the attribute {n} of a result; the program does not" for n in names]
+
+
 def _refusal(name: str, attribute: Any) -> SideEffectError:
+    hints = ["return the value, or keep it in a registered buffer"]
+    if is_custom(attribute):
+        hints.append("strict=True makes attributes that Python sets on inputs part of the program")
     return SideEffectError(
         f"forward changes the attribute {attribute} of {name}.",
-        why="a program does not set attributes of tensors",
-        hints=["return the value, or keep it in a registered buffer"],
+        why="plain tracing does not see who reads it, nor what is set on state",
+        hints=hints,
     )

@@ -25,6 +25,7 @@ from stillframe.export.module_calls import named_nodes
 from stillframe.export.naming import PREFIXES
 from stillframe.export.signature import ConstantArgument, InputKind, OutputKind
 from stillframe.export.subgraphs import nodes_of
+from stillframe.export.tensor_attributes import is_custom, is_reserved
 from stillframe.trace.decompositions import default_table, is_core
 from stillframe.trace.operators import writes
 from stillframe.trace.reads import OF_MODES, SAME, is_question
@@ -109,6 +110,9 @@ DIALECTS: dict[str, tuple[Callable[[torch.fx.Node], None], ...]] = {
 _WRITTEN_BACK = (
     OutputKind.BUFFER_MUTATION, OutputKind.PARAMETER_MUTATION, OutputKind.USER_INPUT_MUTATION,
 )  # fmt: skip
+
+
+_EFFECTS = (*_WRITTEN_BACK, OutputKind.TOKEN, OutputKind.USER_INPUT_ATTRIBUTE)
 
 
 def _check_assumptions(program: ExportedProgram) -> None:
@@ -248,15 +252,19 @@ def _check_outputs(program: ExportedProgram) -> None:
 
 
 def _check_written_back(program: ExportedProgram) -> None:
-    """The values that are copied back come first, and what they are copied to exists."""
+    """The values that change something come first, and what they change exists."""
     specs = program.graph_signature.output_specs
-    count = sum(1 for s in specs if s.kind in (*_WRITTEN_BACK, OutputKind.TOKEN))
+    count = sum(1 for s in specs if s.kind in _EFFECTS)
+    tensors = {
+        n.name for n in program.graph.nodes
+        if n.op == "placeholder" and isinstance(n.meta["val"], torch.Tensor)
+    } & set(program.graph_signature.user_inputs)  # fmt: skip
     targets = {
         s.arg.name if s.kind is InputKind.USER_INPUT else s.target
         for s in program.graph_signature.input_specs
     }
     for i, spec in enumerate(specs):
-        if spec.kind in (*_WRITTEN_BACK, OutputKind.TOKEN) and i >= count:
+        if spec.kind in _EFFECTS and i >= count:
             raise SpecViolationError(
                 f"output {i} ({spec.kind.name}) must come before the outputs of the user."
             )
@@ -264,3 +272,13 @@ def _check_written_back(program: ExportedProgram) -> None:
             raise SpecViolationError(
                 f"output {i} is copied back to {spec.target}, which is no input of the program."
             )
+        if spec.attribute is not None and (spec.target not in tensors or not _free(spec.attribute)):
+            raise SpecViolationError(
+                f"output {i} is set as {spec.target}.{spec.attribute}, which is no attribute that "
+                "a tensor input can be given."
+            )
+
+
+def _free(attribute: str) -> bool:
+    """Whether tensors have nothing of their own under this name."""
+    return is_custom(attribute) and not is_reserved(attribute) and attribute != "__dict__"

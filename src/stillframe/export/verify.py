@@ -41,9 +41,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class VerificationReport:
-    """What :func:`verify` found: every sample agreed within the tolerance."""
+    """What :func:`verify` found: every sample agreed within the tolerance.
+
+    Attributes:
+        samples: the comparisons.
+        runtime_asserts: whether the program checks the conditions on data that it relies on.
+    """
 
     samples: tuple[Sample, ...]
+    runtime_asserts: bool = True
 
     @property
     def max_difference(self) -> float:
@@ -55,7 +61,8 @@ class VerificationReport:
             ", ".join(f"{k}={v}" for k, v in s.sizes.items()) or "static" for s in self.samples
         )
         worst = f"largest difference {self.max_difference:.3g}"
-        return f"{len(self.samples)} samples agree ({worst}): {sizes}"
+        believed = "" if self.runtime_asserts else "; the program has no run-time asserts"
+        return f"{len(self.samples)} samples agree ({worst}): {sizes}{believed}"
 
 
 def verify(
@@ -81,7 +88,7 @@ def verify(
     for i, sizes in enumerate(drawn):
         args, kwargs = _inputs(program, sizes, seed + i)
         results.append(Sample(_named(program, sizes), _compare(program, mod, args, kwargs, sizes)))
-    return VerificationReport(tuple(results))
+    return VerificationReport(tuple(results), program.runtime_asserts)
 
 
 # -- inputs ---------------------------------------------------------------------------------------
@@ -103,9 +110,13 @@ def _inputs(
 
 
 def _user_fakes(program: ExportedProgram) -> list[Any]:
-    specs = program.graph_signature.input_specs
-    names = {s.arg.name for s in specs if s.kind is InputKind.USER_INPUT}
+    names = set(_user_names(program))
     return [n.meta["val"] for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
+
+
+def _user_names(program: ExportedProgram) -> list[str]:
+    specs = program.graph_signature.input_specs
+    return [s.arg.name for s in specs if s.kind is InputKind.USER_INPUT]
 
 
 def _named(program: ExportedProgram, sizes: Sizes) -> dict[str, float]:
@@ -153,8 +164,9 @@ def _compare(
     program: ExportedProgram, mod: Callable[..., Any], args: Any, kwargs: Any, sizes: Sizes
 ) -> float:
     apart = program.training or bool(program.graph_signature.lifted_custom_objs)
-    expected = _run(copy.deepcopy(mod) if apart else mod, args, kwargs)
-    actual = _run((copy.deepcopy(program) if apart else program).module(), args, kwargs)
+    of_module, of_program = copied((args, kwargs)), copied((args, kwargs))
+    expected = _run(copy.deepcopy(mod) if apart else mod, *of_module)
+    actual = _run((copy.deepcopy(program) if apart else program).module(), *of_program)
     label = ", ".join(f"{k}={v}" for k, v in _named(program, sizes).items()) or "the example"
     want, want_spec = pytree.tree_flatten_with_path(expected)
     got, got_spec = pytree.tree_flatten(actual)
@@ -165,6 +177,9 @@ def _compare(
     worst = 0.0
     for (path, a), b in zip(want, got, strict=True):
         worst = max(worst, _difference(a, b, f"output{pytree.keystr(path)}", label))
+    given = _attributes(program, of_program)
+    for name, value in _attributes(program, of_module).items():
+        worst = max(worst, _difference(value, given[name], name, label))
     return worst
 
 
@@ -178,10 +193,21 @@ def _outline(spec: pytree.TreeSpec) -> Any:
 
 
 def _run(mod: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    own = copied((args, kwargs))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        return mod(*own[0], **own[1])
+        return mod(*args, **kwargs)
+
+
+def _attributes(program: ExportedProgram, call: Any) -> dict[str, Any]:
+    """What a call has set on its inputs, as far as the program sets it."""
+    leaves = dict(zip(_user_names(program), pytree.tree_leaves(call), strict=True))
+    return {
+        f"the attribute {spec.attribute} of {spec.target}": vars(leaves[spec.target]).get(
+            spec.attribute
+        )
+        for spec in program.graph_signature.output_specs
+        if spec.attribute is not None and spec.target is not None
+    }
 
 
 def _difference(a: Any, b: Any, name: str, label: str) -> float:

@@ -206,14 +206,39 @@ class Flow:
         ]
         return min(around)[1] if around else None
 
-    def loop_end(self, header: int, stops: frozenset[int]) -> int:
-        """Where the ways out of a loop meet."""
+    def exits(self, header: int, stops: frozenset[int]) -> list[int]:
+        """The places to which a loop is left."""
         body = self.loops()[header]
-        exits = {
-            f for place in body for f in self._after(place, stops - {header})
+        return sorted(
+            f for f in {f for p in body for f in self._after(p, stops - {header})}
             if f not in body and END in self.places((f,), stops)
-        }  # fmt: skip
-        return END if END in exits else self.join(sorted(exits), stops)
+        )  # fmt: skip
+
+    def loop_ends(self, header: int, stops: frozenset[int]) -> tuple[int, ...]:
+        """Where the ways out of a loop meet: one place, or two, or nothing if they are more.
+
+        The first one of a ``for`` loop is where it goes on when there is no other item.
+        """
+        exits = self.exits(header, stops)
+        if END in exits or not exits:
+            return ()
+        end = self.join(exits, stops)
+        own = [self.exhausted(header)] if self.is_for(header) else exits
+        if end != END and (end in own or not self.is_for(header)):
+            return (end,)
+        pairs = ((e, self.join([x for x in exits if x != e], stops)) for e in own)
+        return next((pair for pair in pairs if END not in pair), ())
+
+    def loop_variable(self, header: int) -> int | None:
+        """The local slot that a ``for`` loop sets at the beginning of a step, if it is one."""
+        handler, argument = self.handlers[header + 1], self.decoded.instructions[header + 1][1]
+        slot: int | None = _SETS[handler](argument)[0] if handler.startswith("STORE_FAST") else None
+        return slot
+
+    def exhausted(self, header: int) -> int:
+        """Where a ``for`` loop goes on when there is no other item."""
+        target: int = self.decoded.instructions[header][1]
+        return self.same[target]
 
     # -- variables ----------------------------------------------------------------------------
 

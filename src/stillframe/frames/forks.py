@@ -27,11 +27,13 @@ class Region:
         stops: where it ends, besides returns.
         header: of the stops, the one that means another step of a loop; None if it runs no loop.
         depth: the height of the stack where a loop has ended.
+        second: of the stops, the other place to which a loop may be left, if there are two.
     """
 
     stops: frozenset[int] = frozenset()
     header: int | None = None
     depth: int = 0
+    second: int | None = None
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,16 @@ class Arrival:
         place: a stop; :data:`END` for a return; None if the header or the end of a loop, by data.
         value: what was returned.
         again: in the body of a loop, whether it goes on: a bool, or what tells it.
+        second: if it does not, whether it is left to the second place: a bool, or what tells it.
+        kept: what is on the stack at the second place besides what was there before the loop: the
+            iterator. None where the way does not come there.
     """
 
     place: int | None
     value: Any = None
     again: Any = None
+    second: Any = False
+    kept: tuple[Any, ...] | None = None
 
 
 class Fork(Frame):
@@ -81,14 +88,25 @@ class Fork(Frame):
 
     def arrive(self) -> Arrival:
         """Run until a stop or a return. The calls to it are those to the frame it was made of."""
-        result = self.machine.run(self)
+        return self._arrival(self.machine.run(self))
+
+    def arrive_from(self, place: int) -> Arrival:
+        """The same from an instruction on; ``LEAVE`` if one that was run from outside left."""
+        if place == LEAVE:
+            return self._arrival(self.stack.pop())
+        self.pc = place
+        return self.arrive()
+
+    def _arrival(self, result: Any) -> Arrival:
         if isinstance(result, Arrival):
             return result
         if result is not _HERE:
             return Arrival(END, result)
         self.pc -= 1
-        place = self.flow.same[self.pc]
-        return Arrival(place, again=place == self.region.header)
+        place, region = self.flow.same[self.pc], self.region
+        second = place == region.second
+        kept = tuple(self.stack[region.depth :]) if second else None
+        return Arrival(place, again=place == region.header, second=second, kept=kept)
 
 
 def _stop(frame: Fork, instruction: tuple[Any, Any]) -> Any:

@@ -27,6 +27,7 @@ class ContinuedEnv(ShapeEnv):
         self.facts = env.facts.copy()
         self.symbols = dict(env.symbols)
         self.hints = dict(env.hints)
+        self.emits_asserts = env.emits_asserts
         self.planned: list[Expr] = []
 
     def plan(self, symbols: Sequence[Expr]) -> None:

@@ -24,7 +24,7 @@ import torch
 
 import stillframe.shapes.operators  # noqa: F401  puts Python's operators on torch's classes
 from stillframe import stack
-from stillframe.errors import DataDependentError, InternalError
+from stillframe.errors import DataDependentError, InternalError, InvalidInput
 from stillframe.shapes.node import SymNode
 from stillframe.symbolic import (
     Contradiction,
@@ -98,6 +98,24 @@ class SymbolInfo:
     stack: stack.RawStack = ()
 
 
+#: The switch of the environment: ``0`` leaves run-time asserts out of all that is captured.
+RUNTIME_ASSERTS = "STILLFRAME_RUNTIME_ASSERTS"
+
+
+def runtime_asserts_wanted() -> bool:
+    """What the environment says of run-time asserts; they are there unless it says ``0``.
+
+    Raises:
+        InvalidInput: the variable is neither 0 nor 1.
+    """
+    value = os.environ.get(RUNTIME_ASSERTS) or "1"
+    if value not in ("0", "1"):
+        raise InvalidInput(
+            f"The environment variable {RUNTIME_ASSERTS} is {value!r}.", hints=["it is 0 or 1"]
+        )
+    return value == "1"
+
+
 class ShapeEnv:
     """Symbols, facts, guards and deferred asserts of one capture."""
 
@@ -108,6 +126,9 @@ class ShapeEnv:
         self.guards: list[Guard] = []
         self.supposed: list[Guard] = []
         self.deferred: list[DeferredAssert] = []
+        #: Whether conditions on data become checks of the graph; else they are believed.
+        self.emits_asserts = runtime_asserts_wanted()
+        self.unchecked: list[DeferredAssert] = []
         self.texts: set[str] = set()  # what f-strings got in place of numbers
         self.frozen = False
         self.stack_floor: FrameType | None = None
@@ -286,7 +307,8 @@ class ShapeEnv:
         except Contradiction:
             return False
         text = message or f"Runtime assertion failed for expression {to_python(cond)}"
-        self.deferred.append(DeferredAssert(cond, text, raw))
+        found = self.deferred if self.emits_asserts else self.unchecked
+        found.append(DeferredAssert(cond, text, raw))
         return True
 
     def may_be_negative(self, sizes: Sequence[Size]) -> bool:

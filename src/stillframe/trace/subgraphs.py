@@ -31,6 +31,20 @@ if TYPE_CHECKING:
 aten = torch.ops.aten
 
 
+class WritesOutside(SideEffectError):
+    """A function given to an operator changes a tensor that it did not make.
+
+    Attributes:
+        tensor: the tensor that is changed, or shown by a view that is.
+        subgraph: the graph of the function.
+    """
+
+    def __init__(self, what: str, tensor: FakeTensor, subgraph: Subgraph, **parts: object) -> None:
+        super().__init__(what, **parts)
+        self.tensor = tensor
+        self.subgraph = subgraph
+
+
 @dataclass(frozen=True)
 class Place:
     """Where nodes are made: the graph of the program, or that of a subgraph.
@@ -46,6 +60,12 @@ class Place:
     symbols: SymbolNodes
     root: torch.nn.Module
     subgraph: Subgraph | None = None
+
+    def reaches(self, graph: torch.fx.Graph) -> bool:
+        """Whether what was made in a graph can be used here: it is this one, or one around it."""
+        if graph is self.graph:
+            return True
+        return self.subgraph is not None and self.subgraph.around.reaches(graph)
 
 
 class Subgraph:
@@ -66,6 +86,7 @@ class Subgraph:
         ranges: of each output, what was known of its sizes inside.
         out_spec: the structure of the result.
         own_symbols: symbols made inside; outside they mean nothing.
+        around: where the recorder made nodes before.
         own_backward: the name of an ``autograd.Function`` that the function applies, if any: its
             backward is not in the graph.
     """
@@ -90,8 +111,9 @@ class Subgraph:
         self.own_backward = ""
         self._grad_enabled = torch.is_grad_enabled()
         self._outside: dict[int, FakeStorage] = {}
+        self._copied: dict[int, FakeTensor] = {}  # by storage
         self._rebound: list[tuple[FakeTensor, Any]] = []
-        self._around = recorder.place
+        self.around = recorder.place
         recorder.subgraphs.append(self.graph)
 
     # -- tracing --------------------------------------------------------------------------------
@@ -254,13 +276,22 @@ class Subgraph:
 
     def capture(self, value: Any) -> Any:
         """The placeholder here of a value from outside."""
-        with self.recorder.working_on(self._around):
+        with self.recorder.working_on(self.around):
             outer = self.recorder.operand(value)
         if not isinstance(outer, torch.fx.Node):
             return outer
         if isinstance(value, torch.Tensor):
+            self._check_copies(value)
             self.note_outside(value)
         return self.placeholder_of(outer, value)
+
+    def _check_copies(self, value: torch.Tensor) -> None:
+        fake = self.recorder.fake_mode.adopt(value)
+        if self._copied.get(id(fake.storage_), fake) is not fake:
+            raise self._refused(
+                "changes a tensor in place, and uses another one with the same memory",
+                "use one of the two only",
+            )
 
     def note_outside(self, value: torch.Tensor) -> None:
         """The memory of a tensor is not this graph's own."""
@@ -311,18 +342,49 @@ class Subgraph:
         for tensor in operators.written_arguments(facts, args, kwargs):
             fake = self.recorder.fake_mode.adopt(tensor)
             elsewhere = fake.fx_node is None or graph_of(fake.fx_node) is not self.graph
-            if elsewhere or id(fake.storage_) in self._outside:
-                raise SideEffectError(
+            if not elsewhere and id(fake.storage_) in self._copied:
+                self._check_gradient(fake)
+            elif elsewhere or id(fake.storage_) in self._outside:
+                raise WritesOutside(
                     f"A function given to {self.owner} changes a tensor from outside in place "
                     f"({func}).",
+                    fake if elsewhere else self._shown_by(fake),
+                    self,
                     why="the graph says what such a function returns, not what else it changes",
                     where=stack.summary(stack.raw_stack(self.recorder.floor)),
                     hints=["return the new value, and copy it into the tensor afterwards"],
                 )
 
+    def _shown_by(self, view: FakeTensor) -> FakeTensor:
+        """The tensor from outside whose memory a view that was made here shows."""
+        found = map(self.recorder.fake_mode.adopt, filter(_is_tensor, self.values.values()))
+        return next((fake for fake in found if fake.storage_ is view.storage_), view)
+
+    def _check_gradient(self, fake: FakeTensor) -> None:
+        """A write that autograd does not see is no longer hidden from it behind a copy."""
+        if fake.requires_grad and torch.is_grad_enabled() != self._grad_enabled:
+            raise self._refused(
+                "changes a tensor that requires grad, in another grad mode than around it",
+                "change it out of place",
+            )
+
+    def copy_in(self, tensor: FakeTensor) -> None:
+        """From here on ``tensor`` is a copy of what it is outside, and may be written.
+
+        Other tensors that show its memory may not be used here: they would not see the writes.
+        """
+        copy = self.recorder.record(aten.clone.default, (tensor,), {})
+        self.remember(tensor)
+        tensor.fx_node = copy.fx_node
+        self._copied[id(tensor.storage_)] = tensor
+
     def module(self, name: str) -> torch.fx.GraphModule:
         """The graph as a module."""
         return torch_private.lazy_graph_module(self.graph, self.root, name)
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
 
 
 def graph_of(held: Any) -> torch.fx.Graph:

@@ -33,6 +33,15 @@ class Aliases:
     def __init__(self) -> None:
         self._links: list[_Link] = []
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._links)
+
+    def forget(self, count: int) -> None:
+        """Leave the first ``count``: what was linked since then did not happen."""
+        del self._links[count:]
+
     def link(
         self, name: str, result: FakeTensor, source: FakeTensor, shared: bool, frame: Frame
     ) -> None:

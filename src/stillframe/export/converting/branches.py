@@ -19,6 +19,7 @@ from stillframe.export.converting.predicates import as_tensor, negation
 from stillframe.export.converting.refusals import refusal
 from stillframe.export.converting.results import agree
 from stillframe.export.converting.ways import Outcome, Runner, recorded, region_of
+from stillframe.export.converting.written import Written
 from stillframe.frames.flow import END
 from stillframe.frames.forks import Arrival, Fork, Region, leave_at
 from stillframe.frames.frame import NULL, Frame
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _SIDES = ("if the condition holds", "if it does not")
 _RETURNED = "the returned value"
 _EXPRESSION = "the value of the expression"
+_AGAIN = "whether the loop goes on"
+_SECOND = "where the loop is left"
 
 
 class Branch:
@@ -41,6 +44,8 @@ class Branch:
         condition: decides when the program runs.
         if_true, if_false: where the ways begin.
         keeps: the answer for which ``value`` is on the stack.
+        place: where the branch stands; the present instruction by default.
+        kept: what is on the stack for that answer, in place of ``value``.
     """
 
     def __init__(
@@ -52,13 +57,16 @@ class Branch:
         if_true: int,
         if_false: int,
         keeps: bool | None,
+        place: int | None = None,
+        kept: tuple[Any, ...] | None = None,
     ) -> None:
         self.policy = policy
         self.frame = frame
-        self.value = value
+        self.kept = (value,) if kept is None else kept
         self.condition = condition
         self.starts = (if_true, if_false)
         self.keeps = keeps
+        self.place = frame.pc if place is None else place
         self.flow = policy.flow(frame)
         self.region = region_of(frame)
 
@@ -86,7 +94,7 @@ class Branch:
 
     def _keep(self, stack: list[Any], way: int) -> None:
         if self.keeps is (way == 0):
-            stack.append(self.value)
+            stack += self.kept
 
     def _end_of_step(self) -> int | None:
         """The last test of a step: one way leads to the next step, the other one out."""
@@ -95,9 +103,16 @@ class Branch:
             return None
         if not self.region.stops.issuperset(places):
             return None
-        goes_on = places[0] == self.region.header
-        again = self.condition if goes_on else negation(self.condition)
-        return leave_at(self.frame, Arrival(None, again=again))
+        again = self._leads_to(self.region.header, places)
+        second = self._leads_to(self.region.second, places)
+        kept = None if second is False else tuple(self.frame.stack[self.region.depth :])
+        return leave_at(self.frame, Arrival(None, again=again, second=second, kept=kept))
+
+    def _leads_to(self, place: int | None, places: list[int]) -> Any:
+        """Whether the branch leads to one of the two places: a bool, or what tells it."""
+        if place not in places:
+            return False
+        return self.condition if places[0] == place else negation(self.condition)
 
     def _loop(self) -> int | None:
         """A test in front of a loop, or at its end, with nothing between it and the loop."""
@@ -108,9 +123,9 @@ class Branch:
             place, other = self.flow.same[start], self.flow.same[self.starts[1 - way]]
             if place not in self.flow.loops() or self.flow.is_for(place) or place in stops:
                 continue
-            if other != END and self.flow.loop_end(place, stops) == other:
+            if other != END and other in self.flow.loop_ends(place, stops):
                 goes_on = self.condition if way == 0 else negation(self.condition)
-                return while_loop(self.policy, self.frame, place, goes_on)
+                return while_loop(self.policy, self.frame, place, goes_on, other)
         return None
 
     # -- cond ---------------------------------------------------------------------------------
@@ -120,15 +135,17 @@ class Branch:
         self.join = flow.join(self.starts, stops)
         region = self.region if self.join == END else Region(frozenset({self.join}))
         between = flow.places(self.starts, region.stops)
-        around = flow.loop_around(frame.pc, stops)
+        around = flow.loop_around(self.place, stops)
         self.loop = around if around in between - region.stops else None
         self.assigned = flow.assigned(between)
         self.runner = Runner(self.policy, frame, self._live(region), self.assigned, region)
         self.runner.refuse_suspension(between - region.stops)
+        self.written = Written(self.policy, frame)
         outcomes: list[Outcome] = []
 
         def way(index: int) -> list[Any]:
-            outcome = self._run(index, region)
+            with self.written.copied():
+                outcome = self._run(index, region)
             outcomes.append(outcome)
             if index == 1:
                 if self.join != END and len(outcome.stack) != len(outcomes[0].stack):
@@ -137,10 +154,11 @@ class Branch:
             return outcome.packed.operands()
 
         def call() -> Any:
+            outcomes.clear()
             cond = torch.ops.higher_order.cond
             return cond(self.condition, lambda: way(0), lambda: way(1), ())
 
-        results = list(recorded(frame, call))
+        results = list(self.written.found_by(lambda: recorded(frame, call)))
         return self._meet(outcomes[0], outcomes[1], results)
 
     def _live(self, region: Region) -> frozenset[int]:
@@ -154,7 +172,7 @@ class Branch:
         self.iterators = {id(v): (made, v) for v in fork.stack if (made := copied(v)) is not None}
         fork.stack = [self.iterators.get(id(v), (v, v))[0] for v in fork.stack]
         self._keep(fork.stack, index)
-        return self.runner.run(fork, self._collect)
+        return self.runner.run(fork, lambda *a: {**self._collect(*a), **self.written.values()})
 
     def _collect(self, arrival: Arrival, fork: Fork) -> dict[str, Any]:
         """What a way leaves besides variables."""
@@ -170,7 +188,9 @@ class Branch:
         if self.join == END:
             del fork.stack[self.region.depth :]
             self._check_below(fork.stack)
-            return {"whether the loop goes on": as_tensor(arrival.again)}
+            if self.region.second is None:
+                return {_AGAIN: as_tensor(arrival.again)}
+            return {_AGAIN: as_tensor(arrival.again), _SECOND: as_tensor(arrival.second)}
         base = len(self.frame.stack)
         self._check_below(fork.stack[:base])
         return {
@@ -194,8 +214,9 @@ class Branch:
     def _meet(self, one: Outcome, other: Outcome, results: list[Any]) -> int:
         """Go on behind the branch, with the results in place."""
         packed, frame = one.packed, self.frame
-        self.runner.link(packed, results, one.raw)
-        self.runner.link(packed, results, other.raw)
+        self.written.write_back(packed, results)
+        self.runner.link(packed, results, one.raw, other.packed)
+        self.runner.link(packed, results, other.raw, one.packed)
         values = packed.filled(results, other.packed)
         for slot in self.assigned:
             if slot not in self.runner.cells:
@@ -206,8 +227,16 @@ class Branch:
                 frame.stack.append(values[_RETURNED])
                 frame.is_finished = True
                 return LEAVE
-            again = values["whether the loop goes on"]
-            return leave_at(frame, Arrival(None, again=again))
+            kept = [o.arrival.kept for o in (one, other) if o.arrival.kept is not None]
+            if len({tuple(map(type, values)) for values in kept}) > 1:
+                raise self._apart()
+            arrival = Arrival(
+                None,
+                again=values[_AGAIN],
+                second=values.get(_SECOND, False),
+                kept=kept[0] if kept else None,
+            )
+            return leave_at(frame, arrival)
         del frame.stack[len(one.stack) :]  # a way that leaves a loop takes its iterator off
         frame.stack += [v for name, v in values.items() if name.startswith(_EXPRESSION)]
         return self.join

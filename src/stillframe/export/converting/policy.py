@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import CellType
+from types import CellType, CodeType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from stillframe.export.attribute_stores import AttributeStores
 from stillframe.export.converting.aliases import Aliases
 from stillframe.export.converting.branches import Branch
 from stillframe.export.converting.counted import Counted
@@ -18,6 +19,7 @@ from stillframe.export.converting.refusals import refusal
 from stillframe.export.converting.ways import Way
 from stillframe.export.identity import Identities
 from stillframe.export.strict import StrictPolicy
+from stillframe.fake.tensor import FakeTensor
 from stillframe.frames.decode import Decoded, decode
 from stillframe.frames.flow import Flow
 from stillframe.frames.frame import Frame
@@ -35,6 +37,8 @@ class ConvertingPolicy(StrictPolicy):
         aliases: results that may be tensors from before a branch.
         ways: what is being run, innermost last.
         count: how many were run.
+        written: place of a branch -> the tensors that its ways were found to write, while the
+            outermost branch is recorded.
     """
 
     def __init__(
@@ -42,13 +46,15 @@ class ConvertingPolicy(StrictPolicy):
         root: torch.nn.Module,
         modules: Iterable[Any],
         identities: Identities,
+        stores: AttributeStores,
         recorder: Recorder,
     ) -> None:
-        super().__init__(root, modules, identities)
+        super().__init__(root, modules, identities, stores)
         self.recorder = recorder
         self.aliases = Aliases()
         self.ways: list[Way] = []
         self.count = 0
+        self.written: dict[tuple[CodeType, int], list[FakeTensor]] = {}
         self._flows: dict[int, Flow] = {}
 
     def flow(self, frame: Frame) -> Flow:
@@ -60,6 +66,7 @@ class ConvertingPolicy(StrictPolicy):
         return found
 
     def finish(self) -> None:
+        super().finish()
         self.aliases.check()
 
     # -- branches -----------------------------------------------------------------------------
@@ -150,6 +157,8 @@ class ConvertingPolicy(StrictPolicy):
     def store_attr(self, target: Any, name: str, value: Any) -> None:
         if self.ways and isinstance(target, torch.Tensor) and self.is_outside(target):
             self._refuse_effect(f"sets .{name} of a tensor from before the branch")
+        if self.ways and _is_buffer(target, name, value):
+            return  # ``self.steps += 1`` sets the tensor that it has changed
         super().store_attr(target, name, value)
 
     def new_cell(self, cell: CellType) -> None:
@@ -211,6 +220,16 @@ class ConvertingPolicy(StrictPolicy):
                 hint="put the with block on the ways, or return behind it",
             )
         return super().call(function, args, kwargs)
+
+
+def _is_buffer(target: Any, name: str, value: Any) -> bool:
+    """Whether a module has this very tensor as a buffer of this name."""
+    return (
+        isinstance(target, torch.nn.Module)
+        and type(target).__setattr__ is torch.nn.Module.__setattr__
+        and isinstance(value, torch.Tensor)
+        and target._buffers.get(name) is value
+    )
 
 
 _CHANGING = frozenset(

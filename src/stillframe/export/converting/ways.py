@@ -21,12 +21,13 @@ from stillframe.errors import (
     StillframeError,
 )
 from stillframe.export.converting.refusals import refusal
-from stillframe.export.converting.results import Packed
+from stillframe.export.converting.results import Packed, is_same
 from stillframe.fake.tensor import FakeTensor
 from stillframe.frames import forks
 from stillframe.frames.flow import Flow
 from stillframe.frames.forks import Arrival, Fork, Region
 from stillframe.frames.frame import Frame
+from stillframe.trace.subgraphs import WritesOutside
 
 if TYPE_CHECKING:
     from stillframe.export.converting.policy import ConvertingPolicy
@@ -162,8 +163,7 @@ class Runner:
 
         arrival = fork.arrive()
         while fork.loop is not None and arrival.place == fork.loop:
-            fork.pc = while_loop(self.policy, fork, fork.loop, True)
-            arrival = fork.arrive()
+            arrival = fork.arrive_from(while_loop(self.policy, fork, fork.loop, True))
         return arrival
 
     @contextmanager
@@ -188,7 +188,7 @@ class Runner:
             )  # fmt: skip
         before = {slot: forks.contents(cell) for slot, cell in self.cells.items()}
         handled = frame.handled.value
-        self._modes = _modes()
+        self._modes = modes_of_torch()
         policy.ways.append(way)
         try:
             with forks.in_place_of(frame):
@@ -200,7 +200,7 @@ class Runner:
                 forks.fill(self.cells[slot], value)
 
     def _check_end(self, fork: Fork) -> None:
-        if _modes() != self._modes:
+        if modes_of_torch() != self._modes:
             raise refusal(
                 fork, "with", "A way of a branch on data leaves a mode of torch switched (rule: "
                 "with).",
@@ -246,11 +246,23 @@ class Runner:
             found.append((leaf, shared))
         return found
 
-    def link(self, packed: Packed, results: list[Any], raw: list[tuple[Any, bool]]) -> None:
-        """Results may be the tensors that a way left."""
+    def link(
+        self,
+        packed: Packed,
+        results: list[Any],
+        raw: list[tuple[Any, bool]],
+        other: Packed | None = None,
+    ) -> None:
+        """Results may be the tensors that a way left.
+
+        Args:
+            other: what another way left: a tensor that is the same there stays what it is.
+        """
         adopt = self.policy.recorder.fake_mode.adopt
         pairs = zip(packed.places(), results, raw, strict=True)
         for place, result, (source, shared) in pairs:
+            if other is not None and is_same(source, other.leaves[place]):
+                continue
             if isinstance(result, FakeTensor) and isinstance(source, torch.Tensor):
                 name = packed.name_of(place)
                 self.policy.aliases.link(name, result, adopt(source), shared, self.frame)
@@ -294,9 +306,12 @@ def recorded(frame: Frame, call: Callable[[], Any]) -> Any:
             rule=rule,
             why=e.why,
             where=e.where or refusal(frame, rule, "").where,
-            hints=e.hints,
+            hints=[_IN_PLACE] if isinstance(e, WritesOutside) else e.hints,
         )
         raise error from e
+
+
+_IN_PLACE = "make a new tensor and assign it: y = y + 1 in place of y += 1, torch.where or cat"
 
 
 def _raised(fork: Fork, error: Exception) -> ConversionError:
@@ -321,7 +336,8 @@ def _is_about_functions(error: StillframeError) -> bool:
     return any(owner in error.what for owner in ("torch.cond", "while_loop"))
 
 
-def _modes() -> tuple[Any, ...]:
+def modes_of_torch() -> tuple[Any, ...]:
+    """What the ways of a branch must leave as it is."""
     return (
         torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype(),
         torch_private.any_autocast_enabled(), len(torch_private.function_modes()),

@@ -27,6 +27,11 @@ from stillframe.shapes.env import to_size
 from stillframe.shapes.layout import contiguous_strides
 from stillframe.symbolic import Expr, substitute, symbol, to_python
 
+_OF_INPUTS = (
+    OutputKind.USER_INPUT_MUTATION, OutputKind.USER_INPUT_ATTRIBUTE,
+    OutputKind.GRADIENT_TO_USER_INPUT,
+)  # fmt: skip
+
 _LINE = re.compile(r'File "([^"]*)", line (\d+)')
 
 
@@ -78,7 +83,8 @@ class ProgramDiff:
     """What differs between two programs; false if nothing does.
 
     Attributes:
-        form: the dialect, and the mode (training or evaluation).
+        form: the dialect, the mode (training or evaluation), and whether conditions on data are
+            checked.
         inputs: parameters, types of the inputs, and how calls are structured.
         conditions: ranges of dims, guards on sizes, and assumptions of calls.
         outputs: what is returned and written back, and its structure.
@@ -212,7 +218,8 @@ class _Side:
     def form(self) -> dict[str, str]:
         """Dialect and mode."""
         mode = "training" if self.program.training else "evaluation"
-        return {"dialect": self.program.dialect, "mode": mode}
+        asserts = "checked" if self.program.runtime_asserts else "believed"
+        return {"dialect": self.program.dialect, "mode": mode, "conditions on data": asserts}
 
     def inputs(self) -> dict[str, str]:
         """Path of an input -> its type."""
@@ -266,8 +273,10 @@ class _Side:
         if spec.kind is OutputKind.USER_OUTPUT:
             return f"output {index}"
         target = spec.target
-        if spec.kind in (OutputKind.USER_INPUT_MUTATION, OutputKind.GRADIENT_TO_USER_INPUT):
+        if spec.kind in _OF_INPUTS:
             target = self.places[self.by_name[target]]
+        if spec.attribute is not None:
+            return f"the attribute {spec.attribute} of {target}"
         return f"{spec.kind.name.lower()} {index if target is None else target}"
 
     def operators(self) -> dict[str, str]:

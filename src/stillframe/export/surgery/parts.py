@@ -28,7 +28,9 @@ from stillframe.symbolic import Expr
 SYMBOLIC_ARGUMENTS: dict[str, Any] = {
     "int": SymIntArgument, "float": SymFloatArgument, "bool": SymBoolArgument,
 }  # fmt: skip
-_USER_KINDS = (OutputKind.USER_OUTPUT, OutputKind.USER_INPUT_MUTATION)
+_USER_KINDS = (
+    OutputKind.USER_OUTPUT, OutputKind.USER_INPUT_MUTATION, OutputKind.USER_INPUT_ATTRIBUTE,
+)  # fmt: skip
 
 
 def nodes_of_call(program: ExportedProgram, path: str, call: int) -> list[torch.fx.Node]:
