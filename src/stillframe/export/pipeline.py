@@ -348,6 +348,7 @@ class Capture:
         self.constant_fakes: dict[str, FakeTensor] = {}
         self.notes: list[str] = []
         self.left: list[Change] = []
+        self._trees: tuple[Any, ...] = ()
         self.verdicts: list[Verdict] = []
         self.proposed_spec = ""
         self.recorder = self._make_recorder()
@@ -400,7 +401,8 @@ class Capture:
             swapped_state(self.modules, fakes, self.request.method) as watch,
         ):
             try:
-                leftovers.set_stale(self.modules, self.stale)
+                stale = leftovers.leave_again(self.stale)
+                self.recorder.fake_mode.untouchable = {id(tensor): tensor for tensor in stale}
                 attributes = self._tensor_attributes(inputs, fakes)
                 outputs, out_spec = self._run_module(inputs)
                 effects.check_random(random_state)
@@ -505,6 +507,7 @@ class Capture:
                 self.notes += notes
             else:
                 result = callee(*args, **kwargs)
+            self._trees = (args, kwargs, result)
             self.notes += watched.check(result)
             settings.check()
             return pytree.tree_flatten(result)
@@ -535,10 +538,12 @@ class Capture:
         self, watch: Watch, fakes: dict[int, FakeTensor], outputs: list[Any]
     ) -> None:
         """``self.buffer = new`` in forward becomes a copy into the buffer; the rest is refused."""
-        found = watch.changes()
-        if self.request.strict:
-            self.left = [c for c in found if leftovers.is_left_behind(c)]
-            self.notes += map(leftovers.note, self.left)
+        found = watch.changes(self.recorder.fake_mode.real_of)
+        if not found:
+            return
+        elsewhere = self._elsewhere(watch, fakes, outputs)
+        self.left = [c for c in found if leftovers.is_left_behind(c, elsewhere)]
+        self.notes += map(leftovers.note, self.left)
         changes = effects.refuse_changes(c for c in found if c not in self.left)
         if not changes:
             return
@@ -548,6 +553,19 @@ class Capture:
         rebinding.check(zip(paths, self.inputs.leaves, strict=True), outputs)
         with self.recorder.recording():
             rebinding.record()
+
+    def _elsewhere(
+        self, watch: Watch, fakes: dict[int, FakeTensor], outputs: list[Any]
+    ) -> leftovers.Elsewhere:
+        """What a later call may compare with a leftover by ``is``, where nobody sees it do so.
+
+        Strict capture sees it where a tensor is an input, and refuses.
+        """
+        known = [*fakes.values(), *self.constant_fakes.values()]
+        if not self.request.strict:
+            known += [v for v in (*self.inputs.leaves, *outputs) if isinstance(v, FakeTensor)]
+        with self.recorder.recording():  # containers of the user's may run operators
+            return leftovers.Elsewhere(known, self._trees, watch.is_old)
 
     def _leaves_that_require_grad(self) -> dict[str, str]:
         """Placeholder name -> how a person names it, for parameters and inputs autograd watches."""
