@@ -5,9 +5,9 @@ note. Whether one does is tried out: forward is captured once more in the state 
 behind, with tensors in it that may not be touched. If the second capture gives the same program and
 leaves the same behind, then so does every call after it.
 
-Some looks need no touch. Whether there is a tensor, and of which class, Python can ask of the
-stand-ins just as well: they are plain tensors. Which object it is (``x is self.last``) it cannot, so
-what a later call could meet by another way than the attribute is no leftover (:class:`Elsewhere`).
+Some looks need no touch. Whether there is a tensor, and of which class, Python may ask of the
+stand-ins: they are plain tensors, as in a real call. Which object it is (``x is self.last``) they
+do not tell, so what a later call could meet elsewhere is no leftover (:class:`Elsewhere`).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from stillframe import stack, torch_private
-from stillframe.errors import InternalError
+from stillframe.errors import InternalError, NotSupported
 from stillframe.fake import fallback, gradients, outs, sparse
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import RULES, load_rules
