@@ -408,6 +408,7 @@ class Capture:
                 effects.check_random(random_state)
                 attributes.check()
                 self._rebind_buffers(watch, fakes, outputs)
+                self._refuse_moving_integers(fakes)
             finally:
                 random_state.restore()
         check_texts(self.env, outputs, out_spec)
@@ -553,6 +554,21 @@ class Capture:
         rebinding.check(zip(paths, self.inputs.leaves, strict=True), outputs)
         with self.recorder.recording():
             rebinding.record()
+
+    def _refuse_moving_integers(self, fakes: dict[int, FakeTensor]) -> None:
+        """A program that checks an integer of its state must not change it.
+
+        Raises:
+            NotSupported: names the buffer or the constant.
+        """
+        held = {fqn: fakes[id(real)] for fqn, real in self.buffers.items()} | self.constant_fakes
+        for fqn, fake in held.items():
+            if id(fake) in self.recorder.checked_values and fake.storage_.written:
+                raise NotSupported(
+                    f"Python reads the integer in self.{fqn}, and forward changes it.",
+                    why="the program holds for one value, and its first call would leave another",
+                    hints=["keep the decision in tensors: torch.where, or torch.cond"],
+                )
 
     def _elsewhere(
         self, watch: Watch, fakes: dict[int, FakeTensor], outputs: list[Any]

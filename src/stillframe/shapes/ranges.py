@@ -1,9 +1,9 @@
 """``for i in range(0, n, n)``: loops over sizes that are the same whatever the sizes are.
 
 Python's ``range`` wants a plain number of each size, which would fix the size to the example's.
-Where facts show that the range holds nothing, or just its plain start, for all sizes, the numbers of
-the example do as well as any and nothing needs to be fixed. That is so only as long as nobody asks
-the range for more than its items: it must be made right where a loop takes it.
+Where facts show that the range holds nothing, or just its plain start, for all sizes, the numbers
+of the example do as well as any and nothing needs to be fixed. That is so only as long as nobody
+asks the range for more than its items: it must be made right where a loop takes it.
 """
 
 from __future__ import annotations
@@ -89,9 +89,10 @@ def numbers_for_loop(arguments: Sequence[Any]) -> list[int] | None:
     start, stop, step = _bounds(values)
     hints = [env.hint_of(value) if isinstance(value, Expr) else value for value in values]
     items = _items(env, start, stop, step)
-    if items is None or None in hints or list(range(*hints)) != items:
+    numbers = [hint for hint in hints if isinstance(hint, int)]
+    if items is None or len(numbers) < len(values) or list(range(*numbers)) != items:
         return None
-    return hints
+    return numbers
 
 
 def _environment(arguments: Sequence[Any]) -> ShapeEnv | None:

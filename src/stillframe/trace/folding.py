@@ -7,7 +7,8 @@ Three kinds of scalar tensor have a value that Python may ask for without depend
 - an integer buffer or constant of the module: its value at export. Where Python asks for it, or for
   what was made from it, the program checks at run time that it still is.
 
-Between integers there may be quotients (``ratios.py``). An in-place operator on the memory of a folded tensor makes it unknown again.
+Between integers there may be quotients (``ratios.py``). An in-place operator on the memory of a
+folded tensor makes it unknown again.
 """
 
 from __future__ import annotations
@@ -252,5 +253,6 @@ _SYMBOLIC: dict[Any, Callable[..., Any]] = {
     aten.div.Tensor_mode: _divide,
     aten.floor_divide.default: lambda r, a, b: unwrap(sym.floordiv(a, b)),
     aten.to.dtype: _cast,
+    aten.detach.default: _cast,
     aten.scalar_tensor.default: _cast,
 }

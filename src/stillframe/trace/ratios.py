@@ -93,7 +93,8 @@ def as_integer(result: FakeTensor, a: Ratio) -> int | Expr | None:
     if a.below == 1:
         return a.above
     if result.env.facts.decide(sym.ge(a.above, 0)) is True:
-        return unwrap(sym.floordiv(a.above, a.below))
+        below: int | Expr = unwrap(sym.floordiv(a.above, a.below))
+        return below
     return None
 
 
@@ -110,6 +111,7 @@ RULES: dict[Any, Callable[..., Ratio | None]] = {
     aten.true_divide.Tensor: quotient,
     aten.add.Tensor: total,
     aten.sub.Tensor: difference,
+    aten.detach.default: lambda result, a: a if isinstance(a, Ratio) else None,
     aten.floor.default: floor,
     aten.ceil.default: ceiling,
 }
