@@ -19,6 +19,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from stillframe.export.identity import origins
+from stillframe.export.left_constants import Kept
 from stillframe.export.state import Change
 from stillframe.export.tensor_attributes import has_attributes
 from stillframe.fake.tensor import FakeTensor
@@ -91,16 +92,18 @@ def note(change: Change) -> str:
     return f"forward sets self.{change.path}; the program does not, and no call looks at it"
 
 
-def leave_again(left: Sequence[Change]) -> list[torch.Tensor]:
+def leave_again(left: Sequence[Change], kept: Sequence[Kept]) -> list[torch.Tensor]:
     """Put the modules into the state that a run left behind.
 
     Returns:
-        The tensors in it. They stand for those of the run: nobody may touch them.
+        The tensors in it that nobody may touch: all but the constants.
     """
-    copies: dict[int, Any] = {}
+    copies: dict[int, Any] = {id(constant.made): constant.stand_in for constant in kept}
     for change in left:
         assert change.owner is not None
         change.owner.__dict__[change.name] = _copy(change.value, copies)
+    for constant in kept:
+        del copies[id(constant.made)]
     return [copy for copy in copies.values() if isinstance(copy, torch.Tensor)]
 
 

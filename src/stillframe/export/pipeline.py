@@ -20,7 +20,14 @@ from torch.utils import _pytree as pytree
 
 from stillframe import torch_private, usage
 from stillframe.errors import InvalidInput, NotSupported
-from stillframe.export import constraints, effects, leftovers, passes, script_objects
+from stillframe.export import (
+    constraints,
+    effects,
+    left_constants,
+    leftovers,
+    passes,
+    script_objects,
+)
 from stillframe.export import strict as strict_capture
 from stillframe.export.assumptions import Assumption, assumptions
 from stillframe.export.call_spec import CallSpec
@@ -304,14 +311,16 @@ def _check_left(capture: Capture, program: ExportedProgram) -> None:
     Raises:
         SideEffectError: it does, or nobody can tell; names the first attribute.
     """
-    again = type(capture)(capture.request, capture.moved, capture.left)
+    again = type(capture)(capture.request, capture.moved, capture.left, capture.made)
     try:
         other = _run(again)
     except Exception as e:
         raise effects.refusal(capture.left[0]) from e
     if not leftovers.leave_the_same(capture.left, again.left):
         raise effects.refusal(capture.left[0])
-    if not leftovers.are_the_same(program, other):
+    if leftovers.are_the_same(program, other):
+        return
+    if not left_constants.has_constants_instead(program, other, capture.made):
         raise effects.refusal(capture.left[0])
 
 
@@ -321,14 +330,21 @@ class Capture:
     Attributes:
         left: what forward left on the modules.
         stale: what an earlier run left there, which this one starts from.
+        kept: the constants in it.
+        made: the constants that this one left.
     """
 
     def __init__(
-        self, request: Request, moved: frozenset[str] | None, stale: Sequence[Change] = ()
+        self,
+        request: Request,
+        moved: frozenset[str] | None,
+        stale: Sequence[Change] = (),
+        kept: Sequence[left_constants.Kept] = (),
     ) -> None:
         self.request = request
         self.moved = moved
         self.stale = stale
+        self.kept = kept
         self.restart()
 
     def restart(self) -> None:
@@ -348,6 +364,7 @@ class Capture:
         self.constant_fakes: dict[str, FakeTensor] = {}
         self.notes: list[str] = []
         self.left: list[Change] = []
+        self.made: list[left_constants.Kept] = []
         self._trees: tuple[Any, ...] = ()
         self.verdicts: list[Verdict] = []
         self.proposed_spec = ""
@@ -401,7 +418,7 @@ class Capture:
             swapped_state(self.modules, fakes, self.request.method) as watch,
         ):
             try:
-                stale = leftovers.leave_again(self.stale)
+                stale = leftovers.leave_again(self.stale, self.kept)
                 self.recorder.fake_mode.untouchable = {id(tensor): tensor for tensor in stale}
                 attributes = self._tensor_attributes(inputs, fakes)
                 outputs, out_spec = self._run_module(inputs)
@@ -543,9 +560,19 @@ class Capture:
         if not found:
             return
         elsewhere = self._elsewhere(watch, fakes, outputs)
-        self.left = [c for c in found if leftovers.is_left_behind(c, elsewhere)]
-        self.notes += map(leftovers.note, self.left)
-        changes = effects.refuse_changes(c for c in found if c not in self.left)
+        changed: list[Change] = []
+        for change in found:
+            left = self._left_behind(change, elsewhere)
+            if left is None:
+                changed.append(change)
+            else:
+                self.left.append(left)
+        self.made = left_constants.find(self.left, outputs)
+        constants = {id(kept.made) for kept in self.made}
+        for change in self.left:
+            about = left_constants if id(change.value) in constants else leftovers
+            self.notes.append(about.note(change))
+        changes = effects.refuse_changes(changed)
         if not changes:
             return
         state = {**self.parameters, **self.buffers}
@@ -569,6 +596,15 @@ class Capture:
                     why="the program holds for one value, and its first call would leave another",
                     hints=["keep the decision in tensors: torch.where, or torch.cond"],
                 )
+
+    def _left_behind(self, change: Change, elsewhere: leftovers.Elsewhere) -> Change | None:
+        """A change as one of what is left behind, or None if it is another."""
+        if self.kept:
+            real = self.recorder.fake_mode.real_of(change.value)
+            again = left_constants.as_made(change, real, self.kept)
+            if again is not None:
+                return again
+        return change if leftovers.is_left_behind(change, elsewhere) else None
 
     def _elsewhere(
         self, watch: Watch, fakes: dict[int, FakeTensor], outputs: list[Any]
