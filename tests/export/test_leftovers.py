@@ -237,6 +237,12 @@ def an_input_handed_back(self: Any, x: torch.Tensor) -> Any:
     return y
 
 
+def an_input_handed_back_among_others(self: Any, x: torch.Tensor) -> Any:
+    y = x + 1 if x is self.last else x
+    self.last = torch.broadcast_tensors(x, x)[1]
+    return y + self.last
+
+
 def an_input_in_a_list(self: Any, x: torch.Tensor) -> Any:
     y = x + 1 if self.last is not None and self.last[0] is x else x
     self.last = [x]
@@ -276,8 +282,8 @@ REFUSED = [
 ]  # fmt: skip
 #: Python compares objects: strict capture sees it, plain tracing refuses what could be compared.
 BY_IDENTITY = [
-    an_input, an_input_handed_back, an_input_in_a_list, a_result_that_comes_back,
-    a_result_handed_back,
+    an_input, an_input_handed_back, an_input_handed_back_among_others, an_input_in_a_list,
+    a_result_that_comes_back, a_result_handed_back,
 ]  # fmt: skip
 DYNAMIC = {"x": {0: sf.Dim("rows", min=1)}}
 both_modes = pytest.mark.parametrize("strict", [True, False], ids=["strict", "plain"])

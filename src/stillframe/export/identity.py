@@ -7,6 +7,7 @@ two inputs become conditions of every call, those that no call could check are r
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -133,12 +134,14 @@ def origins(value: Any) -> Iterator[Any]:
 
 def _given(node: Any) -> torch.fx.Node | None:
     """What the operator of a node may have handed back, if it is one of those."""
-    operator = node.node if isinstance(node, Item) else node
-    if not isinstance(operator, torch.fx.Node) or _name(operator.target) not in _MAY_HAND_BACK:
-        return None
-    given: Any = operator.args[0]
+    index: Any = None
     if isinstance(node, Item):
-        given = given[node.path[0]]
+        node, index = node.node, node.path[0]
+    elif isinstance(node, torch.fx.Node) and node.target is operator.getitem:
+        node, index = node.args
+    if not isinstance(node, torch.fx.Node) or _name(node.target) not in _MAY_HAND_BACK:
+        return None
+    given: Any = node.args[0] if index is None else node.args[0][index]  # type: ignore[index]
     return given if isinstance(given, torch.fx.Node) else None
 
 
