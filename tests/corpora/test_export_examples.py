@@ -17,8 +17,6 @@ with warnings.catch_warnings():
 
 #: What plain tracing refuses, and why.
 REFUSED = {
-    "model_attr_mutation": "assigns a list of tensors to an attribute; strict capture sees that no "
-    "later call reads it",
     "tensor_setattr": "sets an attribute of an input; strict capture sees who reads it, and the "
     "program sets it too",
 }

@@ -50,7 +50,8 @@ def refusal(change: Change) -> SideEffectError:
             why="programs keep state only in parameters and buffers; the assignment would be lost",
             hints=[
                 f"in __init__: self.register_buffer({_last(change.path)!r}, initial_value)",
-                "if no later call reads it: strict=True leaves it out and says so in the notes",
+                "if no later call looks at it: assign what forward itself made and does not "
+                "return, or use strict=True, which sees what Python does with it",
             ],
         )
     if change.kind == "outside":

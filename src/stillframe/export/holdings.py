@@ -118,6 +118,10 @@ class Holdings:
         self._pictures[id(value)] = _Picture(path, value, kind, contents)
         return kind.inside(contents)
 
+    def has(self, value: Any) -> bool:
+        """Whether a picture of this very object was taken."""
+        return id(value) in self._pictures
+
     def was(self, container: Any, value: Any) -> bool:
         """Whether ``value`` has the contents that ``container`` had."""
         picture = self._pictures.get(id(container))

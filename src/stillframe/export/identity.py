@@ -7,6 +7,7 @@ two inputs become conditions of every call, those that no call could check are r
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from stillframe import torch_private
 from stillframe.errors import NotSupported
 from stillframe.fake.tensor import FakeTensor
 from stillframe.frames import __file__ as _machine
+from stillframe.trace.operators import Item
 from stillframe.trace.reads import ATTRIBUTE, SAME, Reads
 
 _MACHINE = os.path.dirname(_machine) + os.sep
@@ -66,13 +68,12 @@ class Identities:
 
         Whether it does follows from the layouts of the inputs, which are conditions then.
         """
-        node = value.fx_node if isinstance(value, FakeTensor) else None
-        while isinstance(node, torch.fx.Node) and _name(node.target) in _MAY_HAND_BACK:
-            self._reads.note("stride()", value)
-            given = node.args[0].meta["val"] if isinstance(node.args[0], torch.fx.Node) else None
-            if not isinstance(given, FakeTensor) or given.storage_ is not value.storage_:
-                break
-            value, node = given, given.fx_node
+        for given in origins(value):
+            if given is not value:
+                self._reads.note("stride()", value)
+                if given.storage_ is not value.storage_:
+                    break
+                value = given
         return value
 
     def ask_class(self, tensor: Any) -> None:
@@ -116,8 +117,32 @@ class Identities:
 #: Operators that return their input itself where there is nothing to do.
 _MAY_HAND_BACK = frozenset(
     """contiguous to type_as dropout alpha_dropout feature_dropout feature_alpha_dropout flatten
-    real conj resolve_conj resolve_neg positive atleast_1d atleast_2d atleast_3d""".split()
+    real conj resolve_conj resolve_neg positive atleast_1d atleast_2d atleast_3d sum_to_size
+    to_dense lift broadcast_tensors""".split()
 )
+
+
+def origins(value: Any) -> Iterator[Any]:
+    """``value``, and the tensors that it may be itself: what an operator may have handed back."""
+    yield value
+    node = value.fx_node if isinstance(value, FakeTensor) else None
+    while (given := _given(node)) is not None:
+        node = given
+        if isinstance(node.meta.get("val"), FakeTensor):
+            yield node.meta["val"]
+
+
+def _given(node: Any) -> torch.fx.Node | None:
+    """What the operator of a node may have handed back, if it is one of those."""
+    index: Any = None
+    if isinstance(node, Item):
+        node, index = node.node, node.path[0]
+    elif isinstance(node, torch.fx.Node) and node.target is operator.getitem:
+        node, index = node.args
+    if not isinstance(node, torch.fx.Node) or _name(node.target) not in _MAY_HAND_BACK:
+        return None
+    given: Any = node.args[0] if index is None else node.args[0][index]  # type: ignore[index]
+    return given if isinstance(given, torch.fx.Node) else None
 
 
 def _name(target: Any) -> str:

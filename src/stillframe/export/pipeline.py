@@ -20,7 +20,14 @@ from torch.utils import _pytree as pytree
 
 from stillframe import torch_private, usage
 from stillframe.errors import InvalidInput, NotSupported
-from stillframe.export import constraints, effects, leftovers, passes, script_objects
+from stillframe.export import (
+    constraints,
+    effects,
+    left_constants,
+    leftovers,
+    passes,
+    script_objects,
+)
 from stillframe.export import strict as strict_capture
 from stillframe.export.assumptions import Assumption, assumptions
 from stillframe.export.attribute_stores import AttributeStore, AttributeStores
@@ -311,14 +318,16 @@ def _check_left(capture: Capture, program: ExportedProgram) -> None:
     Raises:
         SideEffectError: it does, or nobody can tell; names the first attribute.
     """
-    again = type(capture)(capture.request, capture.moved, capture.left)
+    again = type(capture)(capture.request, capture.moved, capture.left, capture.made)
     try:
         other = _run(again)
     except Exception as e:
         raise effects.refusal(capture.left[0]) from e
     if not leftovers.leave_the_same(capture.left, again.left):
         raise effects.refusal(capture.left[0])
-    if not leftovers.are_the_same(program, other):
+    if leftovers.are_the_same(program, other):
+        return
+    if not left_constants.has_constants_instead(program, other, capture.made):
         raise effects.refusal(capture.left[0])
 
 
@@ -328,14 +337,21 @@ class Capture:
     Attributes:
         left: what forward left on the modules.
         stale: what an earlier run left there, which this one starts from.
+        kept: the constants in it.
+        made: the constants that this one left.
     """
 
     def __init__(
-        self, request: Request, moved: frozenset[str] | None, stale: Sequence[Change] = ()
+        self,
+        request: Request,
+        moved: frozenset[str] | None,
+        stale: Sequence[Change] = (),
+        kept: Sequence[left_constants.Kept] = (),
     ) -> None:
         self.request = request
         self.moved = moved
         self.stale = stale
+        self.kept = kept
         self.restart()
 
     def restart(self) -> None:
@@ -357,6 +373,8 @@ class Capture:
         self.notes: list[str] = []
         self.left: list[Change] = []
         self.attribute_stores: list[AttributeStore] = []
+        self.made: list[left_constants.Kept] = []
+        self._trees: tuple[Any, ...] = ()
         self.verdicts: list[Verdict] = []
         self.proposed_spec = ""
         self.recorder = self._make_recorder()
@@ -409,13 +427,15 @@ class Capture:
             swapped_state(self.modules, fakes, self.request.method) as watch,
         ):
             try:
-                leftovers.set_stale(self.modules, self.stale)
+                stale = leftovers.leave_again(self.stale, self.kept)
+                self.recorder.fake_mode.untouchable = {id(tensor): tensor for tensor in stale}
                 attributes = self._tensor_attributes(inputs, fakes)
                 outputs, out_spec = self._run_module(inputs)
                 effects.check_random(random_state)
                 attributes.check()
                 shown = [*outputs, *(store.value for store in self.attribute_stores)]
                 self._rebind_buffers(watch, fakes, shown)
+                self._refuse_moving_integers(fakes)
             finally:
                 random_state.restore()
         check_texts(self.env, [*shown, *(store.name for store in self.attribute_stores)], out_spec)
@@ -521,6 +541,7 @@ class Capture:
                 self.attribute_stores = policy.stored
             else:
                 result = callee(*args, **kwargs)
+            self._trees = (args, kwargs, result, [s.value for s in self.attribute_stores])
             self.notes += watched.check(result)
             settings.check()
             return pytree.tree_flatten(result)
@@ -556,11 +577,23 @@ class Capture:
         self, watch: Watch, fakes: dict[int, FakeTensor], outputs: list[Any]
     ) -> None:
         """``self.buffer = new`` in forward becomes a copy into the buffer; the rest is refused."""
-        found = watch.changes()
-        if self.request.strict:
-            self.left = [c for c in found if leftovers.is_left_behind(c)]
-            self.notes += map(leftovers.note, self.left)
-        changes = effects.refuse_changes(c for c in found if c not in self.left)
+        found = watch.changes(self.recorder.fake_mode.real_of)
+        if not found:
+            return
+        elsewhere = self._elsewhere(watch, fakes, outputs)
+        changed: list[Change] = []
+        for change in found:
+            left = self._left_behind(change, elsewhere)
+            if left is None:
+                changed.append(change)
+            else:
+                self.left.append(left)
+        self.made = left_constants.find(self.left, outputs)
+        constants = {id(kept.made) for kept in self.made}
+        for change in self.left:
+            about = left_constants if id(change.value) in constants else leftovers
+            self.notes.append(about.note(change))
+        changes = effects.refuse_changes(changed)
         if not changes:
             return
         state = {**self.parameters, **self.buffers}
@@ -569,6 +602,43 @@ class Capture:
         rebinding.check(zip(paths, self.inputs.leaves, strict=True), outputs)
         with self.recorder.recording():
             rebinding.record()
+
+    def _refuse_moving_integers(self, fakes: dict[int, FakeTensor]) -> None:
+        """A program that checks an integer of its state must not change it.
+
+        Raises:
+            NotSupported: names the buffer or the constant.
+        """
+        held = {fqn: fakes[id(real)] for fqn, real in self.buffers.items()} | self.constant_fakes
+        for fqn, fake in held.items():
+            if id(fake) in self.recorder.checked_values and fake.storage_.written:
+                raise NotSupported(
+                    f"Python reads the integer in self.{fqn}, and forward changes it.",
+                    why="the program holds for one value, and its first call would leave another",
+                    hints=["keep the decision in tensors: torch.where, or torch.cond"],
+                )
+
+    def _left_behind(self, change: Change, elsewhere: leftovers.Elsewhere) -> Change | None:
+        """A change as one of what is left behind, or None if it is another."""
+        if self.kept:
+            real = self.recorder.fake_mode.real_of(change.value)
+            again = left_constants.as_made(change, real, self.kept)
+            if again is not None:
+                return again
+        return change if leftovers.is_left_behind(change, elsewhere) else None
+
+    def _elsewhere(
+        self, watch: Watch, fakes: dict[int, FakeTensor], outputs: list[Any]
+    ) -> leftovers.Elsewhere:
+        """What a later call may compare with a leftover by ``is``, where nobody sees it do so.
+
+        Strict capture sees it where a tensor is an input, and refuses.
+        """
+        known = [*fakes.values(), *self.constant_fakes.values()]
+        if not self.request.strict:
+            known += [v for v in (*self.inputs.leaves, *outputs) if isinstance(v, FakeTensor)]
+        with self.recorder.recording():  # containers of the user's may run operators
+            return leftovers.Elsewhere(known, self._trees, watch.is_old)
 
     def _leaves_that_require_grad(self) -> dict[str, str]:
         """Placeholder name -> how a person names it, for parameters and inputs autograd watches."""

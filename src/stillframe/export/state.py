@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,12 +94,16 @@ class Change:
         kind: ``"tensor attribute"``, ``"attribute"``, ``"container"``, ``"buffer"``,
             ``"parameter"``, ``"module"``, ``"hook"`` or ``"outside"``.
         value: the new value.
+        owner: the module, of attributes.
+        name: of the attribute in it.
     """
 
     path: str
     what: str
     kind: str
     value: Any = None
+    owner: torch.nn.Module | None = None
+    name: str = ""
 
 
 @dataclass
@@ -150,29 +154,47 @@ class Watch:
                         entries[name] = fakes[id(real)]
                 seen.swapped[table] = entries.copy()
 
-    def changes(self) -> list[Change]:
-        """What differs from the picture, apart from the swap itself."""
+    def changes(self, real_of: Callable[[Any], Any] = lambda value: value) -> list[Change]:
+        """What differs from the picture, apart from the swap itself.
+
+        Args:
+            real_of: a value that the run computed -> what a real run has in its place: the real
+                tensor, for a fake that stands for one.
+        """
         found: list[Change] = []
         for seen in self._seen:
             prefix = f"{seen.path}." if seen.path else ""
-            now = seen.module.__dict__
-            for name, value in now.items():
-                if name in _TABLES or name in _HOOKS:
-                    continue
-                if name not in seen.attributes:
-                    found.append(_attribute(prefix + name, "was added", value))
-                elif not same(seen.attributes[name], value):
-                    if not self._held.was(seen.attributes[name], value):
-                        found.append(_attribute(prefix + name, "was assigned", value))
-            found.extend(
-                _attribute(prefix + name, "was deleted", None)
-                for name in seen.attributes
-                if name not in now
-            )
+            found.extend(self._attribute_changes(seen, real_of))
             found.extend(self._table_changes(seen, prefix))
         for held, kind in ((self._held, "container"), (self._outside, "outside")):
             found.extend(Change(p, "was changed", kind, value) for p, value in held.changed())
         return found
+
+    def _attribute_changes(self, seen: _Seen, real_of: Callable[[Any], Any]) -> Iterator[Change]:
+        now = seen.module.__dict__
+        for name, value in now.items():
+            if name in _TABLES or name in _HOOKS:
+                continue
+            if name not in seen.attributes:
+                yield _attribute(seen, name, "was added", value)
+            elif not same(seen.attributes[name], value):
+                if not self._is_as_before(seen.attributes[name], real_of(value)):
+                    yield _attribute(seen, name, "was assigned", value)
+        for name in seen.attributes:
+            if name not in now:
+                yield _attribute(seen, name, "was deleted", None)
+
+    def _is_as_before(self, old: Any, new: Any) -> bool:
+        """Whether nobody can tell an attribute from what it was.
+
+        A new container with the same contents is as good as the old one; another one that was
+        there before is not, for code may compare the two.
+        """
+        return same(old, new) or (self._held.was(old, new) and not self.is_old(new))
+
+    def is_old(self, value: Any) -> bool:
+        """Whether this very object, a container or the like, was there before the run."""
+        return self._held.has(value) or self._outside.has(value)
 
     @staticmethod
     def _table_changes(seen: _Seen, prefix: str) -> Iterator[Change]:
@@ -231,10 +253,12 @@ def swapped_state(
         watch.restore()
 
 
-def _attribute(path: str, what: str, value: Any) -> Change:
+def _attribute(seen: _Seen, name: str, what: str, value: Any) -> Change:
     leaves = pytree.tree_leaves(value) if not isinstance(value, torch.nn.Module) else []
     is_tensor = any(isinstance(leaf, FakeTensor) for leaf in leaves)
-    return Change(path, what, "tensor attribute" if is_tensor else "attribute", value)
+    kind = "tensor attribute" if is_tensor else "attribute"
+    path = f"{seen.path}.{name}" if seen.path else name
+    return Change(path, what, kind, value, seen.module, name)
 
 
 # -- random generators ----------------------------------------------------------------------------

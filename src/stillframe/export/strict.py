@@ -15,6 +15,7 @@ import contextlib
 import functools
 import operator
 import os
+import sys
 from collections.abc import Iterable
 from types import (
     BuiltinFunctionType,
@@ -52,6 +53,7 @@ from stillframe.frames import Machine, Policy, places
 from stillframe.frames.frame import NULL, Frame
 from stillframe.frames.lookup import python_special
 from stillframe.frames.machine import deep_recursion, frame_of_loop, loop_code
+from stillframe.shapes import ranges
 from stillframe.trace.scope import in_scope
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
@@ -442,6 +444,8 @@ class StrictPolicy(Policy):
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         kind = type(function)
+        if function is range and not kwargs:
+            args = self._range_arguments(args)
         if kind in _C_FUNCTIONS:
             return self._call_c(function, args, kwargs)
         if function is type and len(args) == 1 and isinstance(args[0], _NATIVE):
@@ -453,6 +457,13 @@ class StrictPolicy(Policy):
         if is_plain_log_call(function):
             return function(*args, **kwargs)
         return super().call(function, args, kwargs)
+
+    def _range_arguments(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Plain numbers, where a loop over them is one over the sizes."""
+        code, position = stack.place_of(sys._getframe())
+        if ranges.operands_of_loop(code, position) is None:
+            return args
+        return tuple(ranges.numbers_for_loop(args) or args)
 
     def _call_c(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if function in _IDENTITY and len(args) == 2:

@@ -69,6 +69,11 @@ class TensorAttributes:
                     raise _refusal(name, attribute)
 
 
+def has_attributes(fake: FakeTensor) -> bool:
+    """Whether Python code has set attributes on a fake, or made it a parameter."""
+    return bool(_custom(fake)) or bool(getattr(fake, "_is_param", False))
+
+
 def _custom(tensor: torch.Tensor) -> dict[str, Any]:
     left_out = _KNOWN if isinstance(tensor, FakeTensor) else _OF_TORCH
     names = vars(tensor)

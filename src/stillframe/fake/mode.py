@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from stillframe import stack, torch_private
-from stillframe.errors import InternalError
+from stillframe.errors import InternalError, NotSupported
 from stillframe.fake import fallback, gradients, outs, sparse
 from stillframe.fake.context import RuleContext
 from stillframe.fake.registry import RULES, load_rules
@@ -39,6 +40,7 @@ class FakeMode:
         sets_requires_grad: whether results get ``requires_grad`` here; False where torch's own
             autograd runs above and sets it.
         made_at: the user's frames when it was made.
+        untouchable: real tensors, by identity, that neither operators nor questions may reach.
     """
 
     def __init__(self, env: ShapeEnv) -> None:
@@ -49,6 +51,7 @@ class FakeMode:
         self.fallbacks: Counter[str] = Counter()
         self.sets_requires_grad = True
         self._any_sparse = False  # among the arguments of the call that is being answered
+        self.untouchable: dict[int, torch.Tensor] = {}
         self.recipes: dict[Any, fallback.Recipe] = {}
         self._constants: dict[int, tuple[torch.Tensor, FakeTensor]] = {}
         _modes[env] = self
@@ -135,6 +138,8 @@ class FakeMode:
             return real
         known = self._constants.get(id(real))
         if known is None:
+            if self.untouchable:
+                self.refuse_touch(real)
             known = (real, FakeTensor.like_real(self.env, real))
             self._constants[id(real)] = known  # keeps `real` alive, so that its id stays its own
         return known[1]
@@ -142,6 +147,21 @@ class FakeMode:
     def stand_in(self, real: torch.Tensor, fake: FakeTensor) -> None:
         """From now on, ``fake`` is what :meth:`adopt` returns for ``real``."""
         self._constants[id(real)] = (real, fake)
+
+    def real_of(self, value: Any) -> Any:
+        """The real tensor that a fake stands for; other values are themselves."""
+        if isinstance(value, FakeTensor):
+            return next((real for real, fake in self._constants.values() if fake is value), value)
+        return value
+
+    def refuse_touch(self, *values: Any) -> None:
+        """See :attr:`untouchable`.
+
+        Raises:
+            NotSupported: one of them is in ``values``.
+        """
+        if any(id(leaf) in self.untouchable for leaf in pytree.tree_leaves(values)):
+            raise NotSupported("forward looks at a tensor that an earlier call left on the module.")
 
     @contextlib.contextmanager
     def unrecorded(self) -> Iterator[None]:

@@ -25,7 +25,7 @@ from stillframe import stack
 from stillframe import symbolic as sym
 from stillframe import torch_private as _  # noqa: F401  it leaves torch's frames out of stacks
 from stillframe.errors import NotSupported
-from stillframe.shapes import bits
+from stillframe.shapes import bits, ranges
 from stillframe.shapes.node import SymNode
 from stillframe.symbolic import Expr
 
@@ -257,7 +257,15 @@ def _fixed(env: ShapeEnv, value: Expr) -> Any:
     return env.evaluate(value) if value.sort == "bool" else env.specialise(value)
 
 
+def _truth_as_index(env: ShapeEnv, value: Expr) -> int:
+    return int(_fixed(env, value))
+
+
 def _index(env: ShapeEnv, value: Expr) -> int:
+    """The example's value with a guard, unless a loop takes it that needs none."""
+    arguments = ranges.arguments_of_loop(sys._getframe(2))  # this function, the method
+    if arguments is not None and ranges.numbers_for_loop(arguments) is not None:
+        return int(env.hint_of(value))
     return int(_fixed(env, value))
 
 
@@ -320,6 +328,10 @@ _UNARY: dict[str, Rule] = {
     "round": _round,
 }
 _CONVERSIONS: dict[str, Rule] = {"hash": _hash, "str": _text, "format": _format}
+_INDEX: dict[type, dict[str, Rule]] = {
+    torch.SymInt: {"index": _index},
+    torch.SymBool: {"index": _truth_as_index},
+}
 
 
 def _unary(name: str, rule: Rule, theirs: Any) -> Callable[..., Any]:
@@ -355,7 +367,7 @@ def _install(cls: type) -> None:
         setattr(cls, f"__{name}__", _binary(rule, theirs.get(f"__{name}__")))
     for name, rule in _ARITHMETIC.items():
         setattr(cls, f"__r{name}__", _reflected(rule, theirs.get(f"__r{name}__")))
-    conversions = _CONVERSIONS if cls is not torch.SymBool else {**_CONVERSIONS, "index": _index}
+    conversions = {**_CONVERSIONS, **_INDEX.get(cls, {})}
     for name, rule in {**_UNARY, **conversions}.items():
         setattr(cls, f"__{name}__", _unary(name, rule, theirs.get(f"__{name}__")))
     if cls is torch.SymBool:

@@ -47,6 +47,9 @@ class FunctionMode(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        fake_mode = self.recorder.fake_mode
+        if fake_mode.untouchable:
+            fake_mode.refuse_touch(args, kwargs)
         handler = _HANDLERS.get(func)
         if handler is not None:
             return handler(self, func, args, kwargs or {})
@@ -108,11 +111,31 @@ def _bool(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> bool:
 
 
 def _replace_data(mode: FunctionMode, func: Any, args: Any, kwargs: Any) -> None:
+    """``module.to(dtype)`` gives every parameter the memory that it has, if nothing is to do."""
+    tensor, value = args
+    if value is tensor or _is_same_view(tensor, value):
+        return
     raise NotSupported(
         "The memory of a tensor was replaced (tensor.data = ...).",
         why="no operator does this, so a graph cannot contain it",
         where=stack.summary(stack.raw_stack(mode.recorder.floor)),
         hints=["copy into it: tensor.copy_(value)"],
+    )
+
+
+def _is_same_view(tensor: Any, other: Any) -> bool:
+    """Whether two fakes are the same elements of one memory, in the same order."""
+    return (
+        isinstance(tensor, FakeTensor)
+        and isinstance(other, FakeTensor)
+        and tensor.sparse is None
+        and other.sparse is None
+        and tensor.storage_ is other.storage_
+        and (tensor.dtype, tensor.device) == (other.dtype, other.device)
+        and (tensor.sizes, tensor.strides) == (other.sizes, other.strides)
+        and tensor.offset == other.offset
+        and tensor.is_conj() == other.is_conj()
+        and tensor.is_neg() == other.is_neg()
     )
 
 

@@ -258,7 +258,8 @@ class TemplateTracer:
             )
             copy = tensor.snapshot()
             copy.storage_ = storage
-            copy.constant, copy.symbolic_value = tensor.constant, tensor.symbolic_value
+            copy.constant = tensor.constant
+            copy.symbolic_value = None if tensor.relies_on else tensor.symbolic_value
             if tensor.requires_grad:
                 copy.requires_grad_(True)
             copies[id(tensor)] = copy

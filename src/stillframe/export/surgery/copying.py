@@ -154,7 +154,8 @@ class GraphCopy:
             self.env, val.sizes, val.strides, val.offset, val.dtype, val.device,
             val.requires_grad, storage,
         )  # fmt: skip
-        made.constant, made.symbolic_value = val.constant, val.symbolic_value
+        made.constant = val.constant
+        made.symbolic_value = None if val.relies_on else val.symbolic_value
         if getattr(val, "_is_param", False):
             made._is_param = True
         return made
