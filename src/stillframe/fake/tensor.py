@@ -72,7 +72,7 @@ class FakeTensor(torch.Tensor):
         symbolic_value: the value, for scalars that the program made from sizes, and from integers
             of the module's state.
         relies_on: the buffers and constants whose integers that value follows from.
-        ratio: of a float scalar made from the same, the quotient that it is near to.
+        known_ratio: of a float scalar made from the same, the quotient that it is near to.
         fx_node: the fx node that produced it in the current recording, if any.
         sparse: what it is made of, for sparse tensors, which have no strides and no offset.
         view_of: how it views another tensor, where a functional recording follows that.
@@ -87,7 +87,7 @@ class FakeTensor(torch.Tensor):
     sparse: Sparsity | None = None
     view_of: Any = None
     relies_on: tuple[FakeTensor, ...] = ()
-    ratio: Any = None
+    known_ratio: Any = None
     constant: torch.Tensor | None
     symbolic_value: Size | None
     fx_node: Any
@@ -173,7 +173,9 @@ class FakeTensor(torch.Tensor):
             self.requires_grad_(requires_grad)
         self.sizes, self.strides, self.offset = other.sizes, other.strides, other.offset
         self.storage_ = other.storage_
-        self.constant = self.symbolic_value = self.ratio = None  # known in the old layout only
+        self.constant = self.symbolic_value = self.known_ratio = (
+            None  # known in the old layout only
+        )
 
     def snapshot(self) -> FakeTensor:
         """Another fake over the same memory, without autograd history."""

@@ -159,7 +159,7 @@ def _fold_symbolic(
         return
     folded = rule(result, *values, **kwargs)
     if isinstance(folded, Ratio):
-        result.ratio = folded
+        result.known_ratio = folded
     elif folded is not None and _fits(result, folded):
         result.symbolic_value = folded
     else:
@@ -172,7 +172,7 @@ def _sources(operand: Any) -> tuple[FakeTensor, ...]:
     """The buffers and constants that the value of a known operand follows from."""
     if not isinstance(operand, FakeTensor) or operand.constant is not None:
         return ()
-    if operand.symbolic_value is None and operand.ratio is None:
+    if operand.symbolic_value is None and operand.known_ratio is None:
         return (operand,)
     return operand.relies_on
 
@@ -205,7 +205,7 @@ def _number_in(recorder: Recorder, tensor: FakeTensor) -> Any:
     if tensor.storage_.written or tensor.dtype is torch.bool:
         return None
     if tensor.dtype.is_floating_point:
-        return tensor.ratio
+        return tensor.known_ratio
     if tensor.constant is not None:
         return tensor.constant.item()
     if tensor.symbolic_value is not None:
