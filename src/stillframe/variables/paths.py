@@ -33,9 +33,11 @@ _LIBRARIES = (sys.stdlib_module_names | {"torch", "numpy", "stillframe"}) - {"__
 
 def is_library(source: Source) -> bool:
     """Whether a path leads into a module that nobody changes."""
-    *_, root = chain(source)
+    *path, root = chain(source)
     if not isinstance(root, ModuleSource):
         return False
+    if any(isinstance(s, AttrSource) and s.member.startswith("_global_") for s in path):
+        return False  # hooks that users register for all modules or optimizers
     return root.module_name.partition(".")[0] in _LIBRARIES
 
 
@@ -62,8 +64,15 @@ def item_source(source: Source, container: Any, key: Any) -> Source:
         return GetItemSource(source, operator.index(key))
     if is_plain(key):
         return GetItemSource(source, key)
-    position = next(i for i, k in enumerate(dict.keys(container)) if k is key or k == key)
+    position = next(i for i, k in enumerate(dict.keys(container)) if k is key or _equal(k, key))
     return GetItemSource(source, ConstDictKeySource(source, position))
+
+
+def _equal(key: Any, other: Any) -> bool:
+    """Whether a dict takes two objects for one key. Of a tensor there is no other."""
+    if isinstance(key, torch.Tensor) or isinstance(other, torch.Tensor):
+        return False
+    return hash(key) == hash(other) and bool(key == other)
 
 
 def lasts(holder: Any, name: str, value: Any) -> bool:

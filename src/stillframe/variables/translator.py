@@ -9,6 +9,7 @@ what was there before go through :class:`SideEffects`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
 import os
@@ -31,6 +32,7 @@ from stillframe.source import (
     DefaultsSource,
     GetItemSource,
     GlobalSource,
+    GradSource,
     LocalSource,
     ModuleSource,
     Source,
@@ -64,6 +66,7 @@ _STILLFRAME = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.s
 #: Python of torch, and of ours around it, that is run by the machine: it reads the user's objects.
 _INLINED = (
     os.path.join(_TORCH, "nn", "modules", ""),
+    os.path.join(_TORCH, "optim", ""),
     os.path.join(_TORCH, "utils", "_contextlib.py"),
     os.path.join(_STILLFRAME, "trace", "transformer.py"),
 )
@@ -80,6 +83,10 @@ _MUTATORS = frozenset(
     appendleft extendleft popleft rotate move_to_end difference_update intersection_update
     symmetric_difference_update __setitem__ __delitem__ __iadd__ __ior__""".split()
 )
+
+
+#: Methods of a dict that take a key. (The default that some take, too, comes back as it is here.)
+_BY_KEY = frozenset("get pop setdefault move_to_end __contains__ __getitem__ fromkeys".split())
 
 
 class TrackedRecorder(Recorder):
@@ -130,6 +137,7 @@ class Translator(Policy):
         self._exposed: dict[int, Any] = {}
         self._entered: dict[int, Any] = {}
         self._inlined: dict[CodeType, bool] = {}
+        self._makes_constants = False
 
     # -- sources and trackers -----------------------------------------------------------------
 
@@ -160,6 +168,13 @@ class Translator(Policy):
         """The value as the program sees it; C code may have handed out the real thing."""
         found = self.variable(value)
         return value if found is None else found.value
+
+    def there(self, value: Any) -> Any:
+        """What a value is outside: the real tensor for which a fake stands."""
+        if not isinstance(value, FakeTensor):
+            return value
+        real = getattr(self.effects.tracker(value), "real", None)
+        return value if real is None else real
 
     def source(self, value: Any) -> Source | None:
         """Where a value came from; None for one of the program's own."""
@@ -199,11 +214,22 @@ class Translator(Policy):
         known = self.variable(real)
         if known is not None:
             return known.value.fx_node  # type: ignore[no-any-return]
+        if self._makes_constants:
+            return self.inputs.constant(real, fake)
         raise self.graph_break(
             "An operator got a tensor from an unknown place.",
             why="code that was not watched has kept it, and no guard could name it",
             hints=["pass it as an argument, or keep it in a global or an attribute"],
         )
+
+    @contextlib.contextmanager
+    def fresh_constants(self) -> Iterator[None]:
+        """Real tensors that operators meet inside were made from numbers that are known."""
+        before, self._makes_constants = self._makes_constants, True
+        try:
+            yield
+        finally:
+            self._makes_constants = before
 
     # -- the frame's own locals ---------------------------------------------------------------
 
@@ -307,11 +333,19 @@ class Translator(Policy):
     def load_attr(self, value: Any, name: str) -> Any:
         value = self.here(value)
         if isinstance(value, torch.Tensor):
-            return self._class_of(value) if name == "__class__" else getattr(value, name)
+            return self._load_tensor_attr(value, name)
         variable = self.variable(value)
         if variable is None:
             return self.here(super().load_attr(value, name))
         return variable.var_getattr(self, name)
+
+    def _load_tensor_attr(self, value: torch.Tensor, name: str) -> Any:
+        if name == "__class__":
+            return self._class_of(value)
+        source, real = self.source(value), self.there(value)
+        if name == "grad" and source is not None and real is not value:
+            return self.wrap(real.grad, GradSource(source))  # a fake has no gradient
+        return getattr(value, name)
 
     def read_attribute(self, variable: VariableTracker, name: str) -> Any:
         """An attribute of a value from outside; Python code behind it is run by the machine."""
@@ -365,6 +399,7 @@ class Translator(Policy):
         source = self.source(container)
         if source is None:
             return self.here(super().load_item(container, key))
+        key = self._key(container, key)
         if isinstance(key, slice) or not isinstance(container, (*SEQUENCES, dict)):
             self.expose(container)
             return self.here(super().load_item(container, key))
@@ -379,11 +414,18 @@ class Translator(Policy):
             container[key] = self.here(value)
             return
         self._note_contents(container)
-        super().store_item(container, key, value)
+        super().store_item(container, self._key(container, key), value)
 
     def delete_item(self, container: Any, key: Any) -> None:
+        container = self.here(container)
         self._note_contents(container)
-        super().delete_item(container, key)
+        super().delete_item(container, self._key(container, key))
+
+    def _key(self, container: Any, key: Any) -> Any:
+        """The key by which a dict from outside has an item: of a tensor, the real one."""
+        if isinstance(container, dict) and self.source(container) is not None:
+            return self.there(key)
+        return key
 
     def _note_contents(self, container: Any) -> None:
         source = self.source(container)
@@ -400,7 +442,7 @@ class Translator(Policy):
             held = [self.here(item) for item in container]
             is_equal = super().contains
             return any(item is value or is_equal((item,), value) for item in held)
-        return super().contains(container, value)
+        return super().contains(container, self._key(container, value))
 
     def same(self, left: Any, right: Any) -> bool:
         return self.here(left) is self.here(right)
@@ -542,6 +584,8 @@ class Translator(Policy):
         kind = type(function)
         if kind is FunctionType or kind is MethodType:
             code = getattr(getattr(function, "__func__", function), "__code__", None)
+            if kind is MethodType and is_known_object(function.__func__):
+                return self.call(function.__func__, (function.__self__, *args), kwargs)
             if code is None or not self.inline(getattr(function, "__func__", function)):
                 return self._call_native(function, args, kwargs)
             return super().call(function, args, kwargs)
@@ -564,6 +608,8 @@ class Translator(Policy):
         self.expose(owner)
         of_torch = is_torch(function)
         args = tuple(self._given(value, of_torch) for value in args)
+        if isinstance(owner, dict) and name in _BY_KEY:
+            args = tuple(self._key(owner, value) for value in args)
         kwargs = {key: self._given(value, of_torch) for key, value in kwargs.items()}
         if function is isinstance and type(args[0]) in _NUMBERS:
             return issubclass(_NUMBERS[type(args[0])], args[1])

@@ -5,10 +5,12 @@ from stillframe.variables.kinds import (
     functions,
     modules,
     numbers,
+    optimizers,
     python_modules,
     sequences,
     tables,
     tensors,
+    torch_calls,
     user_objects,
 )
 
@@ -17,9 +19,11 @@ __all__ = [
     "functions",
     "modules",
     "numbers",
+    "optimizers",
     "python_modules",
     "sequences",
     "tables",
     "tensors",
+    "torch_calls",
     "user_objects",
 ]
