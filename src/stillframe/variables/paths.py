@@ -27,6 +27,9 @@ CONSTANTS = (int, float, complex, bool, str, bytes, type(None), type(...), CodeT
 #: Sequences of exactly these classes are read item by item.
 SEQUENCES = (tuple, list)
 
+#: Attributes of a module that hold what it finds by ``__getattr__``.
+MODULE_TABLES = ("_parameters", "_buffers", "_modules")
+
 #: Modules that nobody changes: what is read of them is not checked.
 _LIBRARIES = (sys.stdlib_module_names | {"torch", "numpy", "stillframe"}) - {"__main__"}
 
@@ -84,7 +87,7 @@ def lasts(holder: Any, name: str, value: Any) -> bool:
     if found is value:
         return True
     if isinstance(holder, torch.nn.Module):
-        tables = (names.get(table, {}) for table in ("_parameters", "_buffers", "_modules"))
+        tables = (names.get(table, {}) for table in MODULE_TABLES)
         return any(table.get(name) is value for table in tables)
     if hasattr(type(found), "__get__") and type(found).__module__ == "builtins":
         if type(found) in (property, FunctionType, classmethod, staticmethod):

@@ -47,6 +47,7 @@ from stillframe.variables.inputs import GraphInputs
 from stillframe.variables.options import Options
 from stillframe.variables.paths import (
     CONSTANTS,
+    MODULE_TABLES,
     SEQUENCES,
     is_library,
     is_plain,
@@ -66,6 +67,8 @@ _STILLFRAME = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.s
 #: Python of torch, and of ours around it, that is run by the machine: it reads the user's objects.
 _INLINED = (
     os.path.join(_TORCH, "nn", "modules", ""),
+    os.path.join(_TORCH, "nn", "parallel", ""),
+    os.path.join(_TORCH, "nn", "utils", ""),
     os.path.join(_TORCH, "optim", ""),
     os.path.join(_TORCH, "utils", "_contextlib.py"),
     os.path.join(_STILLFRAME, "trace", "transformer.py"),
@@ -361,7 +364,9 @@ class Translator(Policy):
                 absent = functools.partial(guard_kind("HASATTR"), attr=name)
                 install_guard(source.make_guard(absent))
             raise
-        if self.effects.wrote(value, name) or not lasts(value, name, found):
+        if isinstance(found, FakeTensor) or self.effects.wrote(value, name):
+            return self.here(found)  # of the program's own
+        if _is_in_written_table(self.effects, value, name) or not lasts(value, name, found):
             return self.here(found)
         return self.wrap(found, AttrSource(source, name))
 
@@ -534,7 +539,9 @@ class Translator(Policy):
         if known is None:
             name = code.co_filename
             users = not name.startswith((_TORCH, _STILLFRAME))
-            known = self._inlined[code] = users or name.startswith(_INLINED)
+            known = self._inlined[code] = (
+                users or name.startswith(_INLINED) or _is_of_compiled_module(function)
+            )
         if known:
             self._enter(function)
         return known
@@ -636,6 +643,20 @@ class Translator(Policy):
     ) -> Any:
         """``nn.Module.__call__`` in Python; what it reads of the module is read here."""
         return self.call(type(module)._call_impl, (module, *args), kwargs)
+
+
+def _is_in_written_table(effects: SideEffects, module: Any, name: str) -> bool:
+    """Whether an attribute is in a table of a module that the program has written to."""
+    if not isinstance(module, torch.nn.Module):
+        return False
+    tables = (vars(module).get(table, {}) for table in MODULE_TABLES)
+    return any(name in table and effects.is_written(table) for table in tables)
+
+
+def _is_of_compiled_module(function: FunctionType) -> bool:
+    """Whether a function is a method of what ``torch.compile`` makes of a module."""
+    in_dynamo = function.__module__ == "torch._dynamo.eval_frame"
+    return in_dynamo and function.__qualname__.startswith("OptimizedModule.")
 
 
 #: ``is`` as functions.
