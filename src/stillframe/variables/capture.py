@@ -33,7 +33,7 @@ from stillframe.variables.graph_inputs import GraphArg
 from stillframe.variables.options import Options
 from stillframe.variables.residue import Residue
 from stillframe.variables.side_effects import Effect
-from stillframe.variables.translator import Translator
+from stillframe.variables.translator import Translator, call_of_module
 
 _NO_ARGUMENTS: dict[str, Any] = {}
 
@@ -141,7 +141,7 @@ def capture_frame(
 def _root(function: Any) -> tuple[FunctionType, tuple[Any, ...]]:
     """The function whose code is run, and the object of which it is a method, if it is one."""
     if isinstance(function, torch.nn.Module):
-        return _root(MethodType(type(function)._call_impl, function))
+        return _root(MethodType(call_of_module(type(function)), function))
     if isinstance(function, MethodType):
         root, owner = _root(function.__func__)
         return root, (*owner, function.__self__)
@@ -192,6 +192,8 @@ def _run(
     tx.keep_back(frame, f_locals)
     tx.recorder.floor = sys._getframe(2)
     with _modes_kept(tx), torch_private.ambient_modes_off(), tx.recorder.recording():
+        if args and isinstance(args[0], torch.nn.Module) and function is args[0]._call_impl.__func__:
+            tx.scope.enter_at("L['self']", args[0])
         try:
             with deep_recursion(machine):
                 result = machine.run(frame)

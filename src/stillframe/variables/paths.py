@@ -44,6 +44,11 @@ def is_library(source: Source) -> bool:
     return root.module_name.partition(".")[0] in _LIBRARIES
 
 
+def is_library_class(cls: type) -> bool:
+    """Whether a class and its bases are of modules that nobody changes."""
+    return all(base.__module__.partition(".")[0] in _LIBRARIES for base in cls.__mro__)
+
+
 def is_plain(value: Any) -> bool:
     """Whether a value has no identity that counts."""
     if type(value) in CONSTANTS or isinstance(value, torch.dtype | torch.device | torch.layout):
@@ -88,7 +93,8 @@ def lasts(holder: Any, name: str, value: Any) -> bool:
         return True
     if isinstance(holder, torch.nn.Module):
         tables = (names.get(table, {}) for table in MODULE_TABLES)
-        return any(table.get(name) is value for table in tables)
+        if any(table.get(name) is value for table in tables):
+            return True
     if hasattr(type(found), "__get__") and type(found).__module__ == "builtins":
         if type(found) in (property, FunctionType, classmethod, staticmethod):
             return False

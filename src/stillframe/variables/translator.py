@@ -24,6 +24,7 @@ from stillframe.errors import FrameError
 from stillframe.fake.tensor import FakeTensor
 from stillframe.frames import Policy
 from stillframe.frames.frame import NULL, Frame
+from stillframe.frames.lookup import type_lookup
 from stillframe.guards import install_guard
 from stillframe.guards.kinds.registry import kind as guard_kind
 from stillframe.shapes.env import ShapeEnv
@@ -38,18 +39,19 @@ from stillframe.source import (
     Source,
 )
 from stillframe.trace.recorder import Recorder
-from stillframe.trace.scope import ModuleScope
 from stillframe.variables.base import LazyVariableTracker, VariableTracker
 from stillframe.variables.dynamism import (
     FrameState,
 )
 from stillframe.variables.inputs import GraphInputs
+from stillframe.variables.module_stack import FrameModuleScope
 from stillframe.variables.options import Options
 from stillframe.variables.paths import (
     CONSTANTS,
     MODULE_TABLES,
     SEQUENCES,
     is_library,
+    is_library_class,
     is_plain,
     is_torch,
     item_source,
@@ -64,8 +66,11 @@ from stillframe.variables.side_effects import CONTAINERS, SideEffects
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _STILLFRAME = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
+_LIBRARIES = (_TORCH, _STILLFRAME)
+
 #: Python of torch, and of ours around it, that is run by the machine: it reads the user's objects.
 _INLINED = (
+    os.path.join(_TORCH, "nn", "init.py"),
     os.path.join(_TORCH, "nn", "modules", ""),
     os.path.join(_TORCH, "nn", "parallel", ""),
     os.path.join(_TORCH, "nn", "utils", ""),
@@ -113,6 +118,7 @@ class Translator(Policy):
 
     Attributes:
         env: symbols of sizes and numbers.
+        scope: the calls of modules in progress.
         recorder: makes the graph.
         effects: the objects that were there before, and writes to them.
         wrapped: what goes with a value read at a source: ``(id, source)`` -> value, tracker.
@@ -126,7 +132,8 @@ class Translator(Policy):
         self.frame_state = frame_state
         self.options = options
         self.env = ShapeEnv()
-        self.recorder = TrackedRecorder(self.env, ModuleScope([]), self._refuse_constant)
+        self.scope = FrameModuleScope(self.source)
+        self.recorder = TrackedRecorder(self.env, self.scope, self._refuse_constant)
         self.recorder.realize = self._realize_tensor
         self.effects = SideEffects()
         self.wrapped: dict[tuple[int, Source], tuple[Any, VariableTracker]] = {}
@@ -357,6 +364,8 @@ class Translator(Policy):
             return self.here(super().load_attr(value, name))
         if isinstance(value, ModuleType):
             source = ModuleSource(value.__name__)
+        else:
+            self._rely_on_code(value, name, source)
         try:
             found = super().load_attr(value, name)
         except AttributeError:
@@ -366,9 +375,26 @@ class Translator(Policy):
             raise
         if isinstance(found, FakeTensor) or self.effects.wrote(value, name):
             return self.here(found)  # of the program's own
-        if _is_in_written_table(self.effects, value, name) or not lasts(value, name, found):
+        if is_in_written_table(self.effects, value, name) or not lasts(value, name, found):
             return self.here(found)
         return self.wrap(found, AttrSource(source, name))
+
+    def _rely_on_code(self, value: Any, name: str, source: Source) -> None:
+        """The attribute is code of the class: no object of the user's may hide or replace it."""
+        if is_library(source) or isinstance(value, type) or self.effects.wrote(value, name):
+            return
+        cls = type(value)
+        code = type_lookup(cls, name)
+        if type(code) not in (FunctionType, property):
+            return
+        if type(code) is FunctionType and name not in getattr(value, "__dict__", {name: None}):
+            absent = functools.partial(guard_kind("DICT_CONTAINS"), key=name)
+            install_guard(AttrSource(source, "__dict__").make_guard(absent))
+        place: Source = AttrSource(AttrSource(source, "__class__"), name)
+        if type(code) is property:
+            code, place = code.fget, AttrSource(place, "fget")
+        if type(code) is FunctionType and not (is_library_class(cls) and not code.__closure__):
+            self.build(code, place)
 
     def set_attribute(self, target: Any, name: str, value: Any) -> None:
         self._note_attribute(target, name)
@@ -405,6 +431,9 @@ class Translator(Policy):
         if source is None:
             return self.here(super().load_item(container, key))
         key = self._key(container, key)
+        by_key = self._by_key(container)
+        if by_key is not None:
+            return by_key.load_item(self, key)
         if isinstance(key, slice) or not isinstance(container, (*SEQUENCES, dict)):
             self.expose(container)
             return self.here(super().load_item(container, key))
@@ -418,13 +447,27 @@ class Translator(Policy):
         if isinstance(container, torch.Tensor):
             container[key] = self.here(value)
             return
-        self._note_contents(container)
-        super().store_item(container, self._key(container, key), value)
+        key = self._key(container, key)
+        self._note_item(container, key)
+        super().store_item(container, key, value)
 
     def delete_item(self, container: Any, key: Any) -> None:
         container = self.here(container)
-        self._note_contents(container)
-        super().delete_item(container, self._key(container, key))
+        key = self._key(container, key)
+        self._note_item(container, key)
+        super().delete_item(container, key)
+
+    def _by_key(self, container: Any) -> VariableTracker | None:
+        """What goes with a container whose items are known one by one."""
+        found = self.variable(container) if isinstance(container, dict) else None
+        return found if found is not None and found.handles_items else None
+
+    def _note_item(self, container: Any, key: Any) -> None:
+        by_key = self._by_key(container)
+        if by_key is None:
+            self._note_contents(container)
+        else:
+            by_key.note_item(self, key)
 
     def _key(self, container: Any, key: Any) -> Any:
         """The key by which a dict from outside has an item: of a tensor, the real one."""
@@ -442,6 +485,9 @@ class Translator(Policy):
 
     def contains(self, container: Any, value: Any) -> bool:
         container, value = self.here(container), self.here(value)
+        by_key = self._by_key(container)
+        if by_key is not None:
+            return by_key.contains(self, value)
         self.expose(container)
         if isinstance(value, torch.Tensor) and type(container) in SEQUENCES:
             held = [self.here(item) for item in container]
@@ -538,7 +584,7 @@ class Translator(Policy):
         known = self._inlined.get(code)
         if known is None:
             name = code.co_filename
-            users = not name.startswith((_TORCH, _STILLFRAME))
+            users = not name.startswith(_LIBRARIES)
             known = self._inlined[code] = (
                 users or name.startswith(_INLINED) or _is_of_compiled_module(function)
             )
@@ -591,14 +637,18 @@ class Translator(Policy):
         kind = type(function)
         if kind is FunctionType or kind is MethodType:
             code = getattr(getattr(function, "__func__", function), "__code__", None)
-            if kind is MethodType and is_known_object(function.__func__):
+            if kind is MethodType and _has_own_way(function.__func__):
                 return self.call(function.__func__, (function.__self__, *args), kwargs)
+            if _is_module_call(function) and args:
+                return self._call_module(args[0], args[1:], kwargs)
             if code is None or not self.inline(getattr(function, "__func__", function)):
                 return self._call_native(function, args, kwargs)
             return super().call(function, args, kwargs)
         if function is type and len(args) == 1:
             return self._class_of(self.here(args[0]))
         if isinstance(function, torch.nn.Module):
+            if call_of_module(type(function)) is not type(function)._call_impl:
+                return self.call(self.load_attr(function, "__call__"), args, kwargs)
             return self._call_module(function, args, kwargs)
         return self._call_native(function, args, kwargs)
 
@@ -610,6 +660,10 @@ class Translator(Policy):
         if owner is None or type(owner) is ModuleType:
             owner = args[0] if hasattr(function, "__objclass__") and args else None
         name = getattr(function, "__name__", "")
+        by_key = self._by_key(owner) if name == "get" and not kwargs else None
+        if by_key is not None:
+            key, *default = args if getattr(function, "__self__", None) is owner else args[1:]
+            return by_key.load_item(self, key) if self.contains(owner, key) else (*default, None)[0]
         if isinstance(owner, CONTAINERS) and name in _MUTATORS:
             self._note_contents(owner)
         self.expose(owner)
@@ -642,10 +696,31 @@ class Translator(Policy):
         self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """``nn.Module.__call__`` in Python; what it reads of the module is read here."""
-        return self.call(type(module)._call_impl, (module, *args), kwargs)
+        self.scope.enter(module)
+        try:
+            return self.call(type(module)._call_impl, (module, *args), kwargs)
+        finally:
+            self.scope.leave()
 
 
-def _is_in_written_table(effects: SideEffects, module: Any, name: str) -> bool:
+def call_of_module(cls: type[torch.nn.Module]) -> FunctionType:
+    """What a call of a module runs: the user's own ``__call__``, else that of ``nn.Module``."""
+    call = type_lookup(cls, "__call__")
+    if type(call) is FunctionType and not call.__code__.co_filename.startswith(_LIBRARIES):
+        return call
+    return cls._call_impl  # type: ignore[return-value]
+
+
+def _is_module_call(function: Any) -> bool:
+    """Whether a function is ``nn.Module.__call__``, or what stands there during a capture."""
+    return function is torch.nn.Module.__call__ or function is torch.nn.Module._wrapped_call_impl
+
+
+def _has_own_way(function: Any) -> bool:
+    return is_known_object(function) or _is_module_call(function)
+
+
+def is_in_written_table(effects: SideEffects, module: Any, name: str) -> bool:
     """Whether an attribute is in a table of a module that the program has written to."""
     if not isinstance(module, torch.nn.Module):
         return False

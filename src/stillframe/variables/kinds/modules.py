@@ -2,22 +2,106 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
 import torch
 
 from stillframe.context import ModuleContext, TracingContext
-from stillframe.source import AttrSource, FSDPNNModuleSource, NNModuleSource
-from stillframe.variables.base import VariableTracker
+from stillframe.frames.lookup import MISSING, python_special, type_lookup
+from stillframe.guards import install_guard
+from stillframe.guards.kinds.registry import kind as guard_kind
+from stillframe.source import (
+    AttrSource,
+    FSDPNNModuleSource,
+    GetItemSource,
+    NNModuleSource,
+    Source,
+)
+from stillframe.variables.base import ExistingMutable, VariableTracker
 from stillframe.variables.builder import VariableBuilder
+from stillframe.variables.kinds.tables import ConstDictVariable
 from stillframe.variables.kinds.user_objects import UserDefinedObjectVariable
-from stillframe.variables.registry import wraps_if, wraps_object
-from stillframe.variables.translator import Translator
+from stillframe.variables.paths import MODULE_TABLES
+from stillframe.variables.registry import wraps_if
+from stillframe.variables.translator import Translator, is_in_written_table
 
 
 class UnspecializedNNModuleVariable(UserDefinedObjectVariable):
     """A module whose attributes are read as those of any object, and guarded when they are."""
+
+    def var_getattr(self, tx: Translator, name: str) -> Any:
+        source = self.source
+        if source is None:
+            return tx.read_attribute(self, name)
+        if name == "__dict__":
+            return _attributes_of(tx, self.value, source)
+        table = _table_of(self.value, name)
+        if table is None:
+            return tx.read_attribute(self, name)
+        # what ``nn.Module.__getattr__`` would find, without a run of it
+        if is_in_written_table(tx.effects, self.value, name):
+            return tx.here(table[name])
+        return tx.wrap(table[name], AttrSource(source, name))
+
+
+def _table_of(module: torch.nn.Module, name: str) -> dict[str, Any] | None:
+    """The table in which the ``__getattr__`` of ``nn.Module`` finds an attribute."""
+    cls, names = type(module), module.__dict__
+    if name in names or type_lookup(cls, name) is not MISSING:
+        return None
+    if type_lookup(cls, "__getattr__") is not torch.nn.Module.__getattr__:
+        return None
+    if python_special(cls, "__getattribute__") is not None:
+        return None
+    tables = (names.get(table, {}) for table in MODULE_TABLES)
+    return next((table for table in tables if name in table), None)
+
+
+class InstanceDictVariable(ConstDictVariable):
+    """The ``__dict__`` of a module. Its items are attributes: relied on one by one."""
+
+    handles_items = True
+
+    def __init__(self, value: dict[str, Any], owner: Any, place: Source) -> None:
+        super().__init__(value, source=AttrSource(place, "__dict__"), mutable=ExistingMutable())
+        self.owner = owner
+        self.place = place
+
+    def load_item(self, tx: Translator, key: Any) -> Any:
+        if not self.contains(tx, key):
+            raise KeyError(key)
+        if tx.effects.wrote(self.owner, key):
+            return tx.here(self.value[key])
+        return tx.wrap(self.value[key], self._source_of(key))
+
+    def contains(self, tx: Translator, key: Any) -> bool:
+        present = key in self.value
+        is_known = present and key in MODULE_TABLES  # a module has these
+        if not is_known and not tx.effects.wrote(self.owner, key):
+            assert self.source is not None
+            guard = functools.partial(guard_kind("DICT_CONTAINS"), key=key)
+            install_guard(self.source.make_guard(guard))
+        return present
+
+    def note_item(self, tx: Translator, key: Any) -> None:
+        tx.effects.attribute(self.owner, key, self.place)
+
+    def _source_of(self, key: str) -> Source:
+        cls = type(self.owner)
+        hidden = hasattr(type(type_lookup(cls, key)), "__set__")
+        if hidden or python_special(cls, "__getattribute__") is not None:
+            assert self.source is not None
+            return GetItemSource(self.source, key)
+        return AttrSource(self.place, key)
+
+
+def _attributes_of(tx: Translator, module: torch.nn.Module, place: Source) -> dict[str, Any]:
+    names = module.__dict__
+    if tx.effects.tracker(names) is None:
+        tx.effects.track(names, InstanceDictVariable(names, module, place))
+    return names
 
 
 class NNModuleVariable(UnspecializedNNModuleVariable):
@@ -140,22 +224,3 @@ def _refuse_unready(tx: Translator, module: torch.nn.Module) -> None:
             why="the parameters of the module are views that FSDP makes for each call",
             hints=["FullyShardedDataParallel(..., use_orig_params=True)"],
         )
-
-
-class ModuleBackwardHookVariable(VariableTracker):
-    """What puts the backward hooks of a module around its call."""
-
-    handles_calls = True
-
-    def call_function(self, tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        raise tx.graph_break(
-            "The frame calls a module that has backward hooks.",
-            why="a graph of the forward has no place for what runs in its backward",
-            hints=["remove them before the capture"],
-        )
-
-
-@wraps_object(torch.utils.hooks.BackwardHook)
-def wrap_backward_hook(builder: VariableBuilder, value: Any) -> VariableTracker:
-    """The class that ``nn.Module`` uses for backward hooks."""
-    return ModuleBackwardHookVariable(value, source=builder.source)
