@@ -117,8 +117,8 @@ class VariableTracker(metaclass=VariableTrackerMeta):
         """``value[key]``, where :attr:`handles_items`."""
         raise NotImplementedError(f"{self!r} has no items of its own kind")
 
-    def contains(self, tx: Translator, key: Any) -> bool:
-        """``key in value``, where :attr:`handles_items`."""
+    def has(self, tx: Translator, value: Any) -> bool:
+        """``value in container``, where :attr:`handles_items`."""
         raise NotImplementedError(f"{self!r} has no items of its own kind")
 
     def note_item(self, tx: Translator, key: Any) -> None:

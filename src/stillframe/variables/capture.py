@@ -192,8 +192,9 @@ def _run(
     tx.keep_back(frame, f_locals)
     tx.recorder.floor = sys._getframe(2)
     with _modes_kept(tx), torch_private.ambient_modes_off(), tx.recorder.recording():
-        if args and isinstance(args[0], torch.nn.Module) and function is args[0]._call_impl.__func__:
-            tx.scope.enter_at("L['self']", args[0])
+        owner = args[0] if args else None
+        if isinstance(owner, torch.nn.Module) and function is call_of_module(type(owner)):
+            tx.scope.enter_at("L['self']", owner)
         try:
             with deep_recursion(machine):
                 result = machine.run(frame)

@@ -132,6 +132,15 @@ class GraphInputs:
             node.meta["val"] = fake
         return node
 
+    def held(self, name: str, value: Any) -> torch.fx.Node:
+        """An object that lasts, as an attribute of the graph."""
+        with self._after_inputs():
+            name = self._free_name(f"_{name}")
+            setattr(self.recorder.root, name, value)
+            node = self.recorder.graph.get_attr(name)
+            node.meta["val"] = value
+        return node
+
     def _free_name(self, wanted: str) -> str:
         name, count = wanted, 0
         while name in self._names:

@@ -39,9 +39,15 @@ def is_library(source: Source) -> bool:
     *path, root = chain(source)
     if not isinstance(root, ModuleSource):
         return False
-    if any(isinstance(s, AttrSource) and s.member.startswith("_global_") for s in path):
-        return False  # hooks that users register for all modules or optimizers
+    if any(isinstance(s, AttrSource) and _is_set_by_users(s.member) for s in path):
+        return False
     return root.module_name.partition(".")[0] in _LIBRARIES
+
+
+def _is_set_by_users(name: str) -> bool:
+    """Whether an attribute of a library holds what its users register: hooks for all modules or
+    optimizers, the default group of processes."""
+    return name.startswith("_global_") or name == "WORLD"
 
 
 def is_library_class(cls: type) -> bool:

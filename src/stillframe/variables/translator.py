@@ -124,6 +124,7 @@ class Translator(Policy):
         wrapped: what goes with a value read at a source: ``(id, source)`` -> value, tracker.
         inputs: the inputs of the graph.
         numbers: symbolic numbers, by the name of the source.
+        open_streams: the nodes that made a stream of a device current, of blocks that are open.
     """
 
     def __init__(self, function: FunctionType, frame_state: FrameState, options: Options) -> None:
@@ -148,6 +149,7 @@ class Translator(Policy):
         self._entered: dict[int, Any] = {}
         self._inlined: dict[CodeType, bool] = {}
         self._makes_constants = False
+        self.open_streams: list[torch.fx.Node] = []
 
     # -- sources and trackers -----------------------------------------------------------------
 
@@ -487,7 +489,7 @@ class Translator(Policy):
         container, value = self.here(container), self.here(value)
         by_key = self._by_key(container)
         if by_key is not None:
-            return by_key.contains(self, value)
+            return by_key.has(self, value)
         self.expose(container)
         if isinstance(value, torch.Tensor) and type(container) in SEQUENCES:
             held = [self.here(item) for item in container]

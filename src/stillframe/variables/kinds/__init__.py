@@ -2,6 +2,8 @@
 
 from stillframe.variables.kinds import (
     constants,
+    devices,
+    distributed,
     functions,
     modules,
     numbers,
@@ -16,6 +18,8 @@ from stillframe.variables.kinds import (
 
 __all__ = [
     "constants",
+    "devices",
+    "distributed",
     "functions",
     "modules",
     "numbers",

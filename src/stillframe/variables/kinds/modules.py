@@ -35,6 +35,13 @@ class UnspecializedNNModuleVariable(UserDefinedObjectVariable):
         source = self.source
         if source is None:
             return tx.read_attribute(self, name)
+        if name == "forward" and _is_data_parallel(self.value):
+            raise tx.graph_break(
+                f"The frame calls a {type(self.value).__qualname__}.",
+                why="it exchanges gradients with other processes in the backward, which no graph "
+                "of the forward says",
+                hints=["capture the module in it: model.module"],
+            )
         if name == "__dict__":
             return _attributes_of(tx, self.value, source)
         table = _table_of(self.value, name)
@@ -70,13 +77,13 @@ class InstanceDictVariable(ConstDictVariable):
         self.place = place
 
     def load_item(self, tx: Translator, key: Any) -> Any:
-        if not self.contains(tx, key):
+        if not self.has(tx, key):
             raise KeyError(key)
         if tx.effects.wrote(self.owner, key):
             return tx.here(self.value[key])
         return tx.wrap(self.value[key], self._source_of(key))
 
-    def contains(self, tx: Translator, key: Any) -> bool:
+    def has(self, tx: Translator, key: Any) -> bool:
         present = key in self.value
         is_known = present and key in MODULE_TABLES  # a module has these
         if not is_known and not tx.effects.wrote(self.owner, key):
@@ -145,6 +152,10 @@ def _is_compiled(module: torch.nn.Module) -> bool:
     return dynamo is not None and isinstance(module, dynamo.OptimizedModule)
 
 
+def _is_data_parallel(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.nn.parallel.DistributedDataParallel)
+
+
 def _is_managed_by_fsdp(module: Any) -> bool:
     return bool(module.__dict__.get("_is_fsdp_managed_module", False))
 
@@ -170,8 +181,7 @@ def _kind_of(
 ) -> type[UnspecializedNNModuleVariable]:
     if _is_managed_by_fsdp(module):
         return FSDPManagedNNModuleVariable
-    is_parallel = isinstance(module, torch.nn.parallel.DistributedDataParallel)
-    if is_parallel or builder.tx.options.inline_inbuilt_nn_modules:
+    if _is_data_parallel(module) or builder.tx.options.inline_inbuilt_nn_modules:
         return UnspecializedNNModuleVariable
     modules = TracingContext.get().part(ModuleContext).nn_modules
     modules[builder.source.name()] = module

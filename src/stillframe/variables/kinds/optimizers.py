@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from types import MethodType
 from typing import Any
 
@@ -25,7 +26,7 @@ class OptimizerVariable(UserDefinedObjectVariable):
             _track_state(tx, self.value.state, AttrSource(self.source, "state"))
         found = super().var_getattr(tx, name)
         if type(found) is MethodType and _is_kept_from_compilers(found.__func__):
-            return MethodType(found.__func__.__wrapped__, found.__self__)
+            return MethodType(inspect.unwrap(found.__func__), found.__self__)
         return found
 
 
