@@ -66,7 +66,8 @@ class FrameCapture:
         self.inputs = inputs
         self.guards = guards
         self.checks = checks
-        self.text, self._run = residue.finish(graph_module)
+        # a call of the graph module itself would run the hooks that users have for all modules
+        self.text, self._run = residue.finish(graph_module.forward)
 
     def failure(self, *args: Any, **kwargs: Any) -> GuardFailure | None:
         """The first guard that does not hold for a call, and why; None if all do."""

@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from types import CellType, CodeType, FunctionType, GeneratorType, MethodType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,7 +24,7 @@ from stillframe.errors import FrameError
 from stillframe.fake.tensor import FakeTensor
 from stillframe.frames import Policy
 from stillframe.frames.frame import NULL, Frame
-from stillframe.frames.lookup import type_lookup
+from stillframe.frames.lookup import MISSING, python_special, type_lookup
 from stillframe.guards import install_guard
 from stillframe.guards.kinds.registry import kind as guard_kind
 from stillframe.shapes.env import ShapeEnv
@@ -62,6 +62,9 @@ from stillframe.variables.paths import (
 )
 from stillframe.variables.registry import is_known_object
 from stillframe.variables.side_effects import CONTAINERS, SideEffects
+
+if TYPE_CHECKING:
+    from stillframe.variables.builder import VariableBuilder
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _STILLFRAME = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -155,9 +158,13 @@ class Translator(Policy):
 
     def build(self, value: Any, source: Source) -> VariableTracker:
         """What goes with a value read at a source; installs its guards."""
+        return self.builder(source)(value)
+
+    def builder(self, source: Source) -> VariableBuilder:
+        """The builder for what is read at a source."""
         from stillframe.variables.builder import VariableBuilder
 
-        return VariableBuilder(self, source)(value)
+        return VariableBuilder(self, source)
 
     def wrap(self, value: Any, source: Source) -> Any:
         """What the program gets for a value that it reads at a source."""
@@ -209,11 +216,13 @@ class Translator(Policy):
             return
         self._exposed[id(value)] = value
         for item, place in items(value, source):
-            if self.effects.tracker(item) is None:
-                if is_plain(item):
-                    self.build(item, place)
-                else:
-                    self.effects.track(item, LazyVariableTracker(item, place))
+            known = self.effects.tracker(item)
+            if known is not None:
+                self.builder(place).same_object(item, known)
+            elif is_plain(item):
+                self.build(item, place)
+            else:
+                self.effects.track(item, LazyVariableTracker(item, place))
             if type(item) in SEQUENCES or isinstance(item, dict):
                 self.expose(item)
 
@@ -387,11 +396,14 @@ class Translator(Policy):
             return
         cls = type(value)
         code = type_lookup(cls, name)
-        if type(code) not in (FunctionType, property):
+        by_hook = code is MISSING and python_special(cls, "__getattr__") is not None
+        if not by_hook and type(code) not in (FunctionType, property):
             return
-        if type(code) is FunctionType and name not in getattr(value, "__dict__", {name: None}):
+        if type(code) is not property and name not in getattr(value, "__dict__", {name: None}):
             absent = functools.partial(guard_kind("DICT_CONTAINS"), key=name)
             install_guard(AttrSource(source, "__dict__").make_guard(absent))
+        if by_hook:
+            return
         place: Source = AttrSource(AttrSource(source, "__class__"), name)
         if type(code) is property:
             code, place = code.fget, AttrSource(place, "fget")

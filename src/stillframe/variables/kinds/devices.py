@@ -1,7 +1,7 @@
-"""Streams and events of devices: what runs where, and what waits for what, as nodes of the graph.
+"""Streams and events of devices: what runs where and waits for what, as nodes of the graph.
 
-A device's module (``torch.cuda``, ``torch.cpu``, ...) has a class ``Stream``, a class ``Event``, and
-a class ``StreamContext`` that makes a stream the current one. Their methods have no operators: the
+A module of a device (``torch.cuda``, ``torch.cpu``, ...) has classes ``Stream`` and ``Event``, and a
+class ``StreamContext`` that makes a stream the current one. Their methods are no operators: the
 calls themselves are recorded. They are done during the capture too, so that what the program holds
 is what it would hold.
 """
