@@ -1,9 +1,9 @@
 """Streams and events of devices: what runs where and waits for what, as nodes of the graph.
 
-A module of a device (``torch.cuda``, ``torch.cpu``, ...) has classes ``Stream`` and ``Event``, and a
-class ``StreamContext`` that makes a stream the current one. Their methods are no operators: the
-calls themselves are recorded. They are done during the capture too, so that what the program holds
-is what it would hold.
+A device's module (``torch.cuda``, ``torch.cpu``, ...) has a class ``Stream``, a class ``Event``,
+and a class ``StreamContext`` that makes a stream current. Their methods are no operators: the calls
+are recorded themselves. They are done during the capture too, so that what the program holds is
+what it would hold.
 """
 
 from __future__ import annotations

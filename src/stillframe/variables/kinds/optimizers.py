@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from types import MethodType
 from typing import Any
 
 import torch
 
+from stillframe import torch_private
 from stillframe.source import AttrSource, OptimizerSource, Source
 from stillframe.variables.base import VariableTracker
 from stillframe.variables.builder import VariableBuilder
@@ -25,16 +25,25 @@ class OptimizerVariable(UserDefinedObjectVariable):
         if name == "state" and self.source is not None:
             _track_state(tx, self.value.state, AttrSource(self.source, "state"))
         found = super().var_getattr(tx, name)
-        if type(found) is MethodType and _is_kept_from_compilers(found.__func__):
-            return MethodType(inspect.unwrap(found.__func__), found.__self__)
-        return found
+        return _unwrapped(found) if type(found) is MethodType else found
+
+
+def _unwrapped(method: MethodType) -> MethodType:
+    """A method without the wrappers of torch that keep it out of what is compiled: they would call
+    it as it is, on values that stand for others."""
+    function: Any = method.__func__
+    while _is_kept_from_compilers(function):
+        function = function.__wrapped__
+    return MethodType(function, method.__self__)
 
 
 def _is_kept_from_compilers(function: Any) -> bool:
-    """Whether a method is in a wrapper of torch that keeps it out of what is compiled."""
-    code = getattr(function, "__code__", None)
-    kept = code is not None and code.co_filename == torch._compile.__file__
-    return kept and hasattr(function, "__wrapped__")
+    names = getattr(function, "__dict__", {})
+    if "__wrapped__" not in names:
+        return False
+    in_wrapper = getattr(function, "__module__", "").startswith("torch.")
+    kept = names.get("_torchdynamo_disable") is True
+    return in_wrapper and (kept or function.__code__.co_filename == torch._compile.__file__)
 
 
 class OptimizerStateVariable(ConstDictVariable):
@@ -85,3 +94,31 @@ class ProfilerLabelVariable(VariableTracker):
 def wrap_profiler_label(builder: VariableBuilder, value: Any) -> VariableTracker:
     """A label of the profiler."""
     return ProfilerLabelVariable(value)
+
+
+class StepNumberVariable(VariableTracker):
+    """How optimizers read the number of steps.
+
+    For compilers they compute with it in tensors of single precision. Here it is a number, as in
+    eager mode, of double precision.
+    """
+
+    handles_calls = True
+
+    def is_python_constant(self) -> bool:
+        return True
+
+    def call_function(self, tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        value = tx.here(args[0])
+        if self.value is _OF_NUMBERS or not isinstance(value, torch.Tensor):
+            return value
+        return value.item()
+
+
+_OF_NUMBER, _OF_NUMBERS = torch_private.optimizer_numbers()
+
+
+@wraps_object(_OF_NUMBER, _OF_NUMBERS)
+def wrap_step_number(builder: VariableBuilder, value: Any) -> VariableTracker:
+    """A function that reads the number of steps, or passes on what was computed from several."""
+    return StepNumberVariable(value)
