@@ -125,6 +125,10 @@ class VariableTracker(metaclass=VariableTrackerMeta):
         """``value[key]`` is about to be set or deleted, where :attr:`handles_items`."""
         raise NotImplementedError(f"{self!r} has no items of its own kind")
 
+    def is_own(self, tx: Translator, place: Source) -> bool:
+        """Whether the program has set the item of a place, where :attr:`handles_items`."""
+        raise NotImplementedError(f"{self!r} has no items of its own kind")
+
     # -- making it again ----------------------------------------------------------------------
 
     def reconstruct(self, residue: Residue) -> None:

@@ -215,7 +215,10 @@ class Translator(Policy):
         if source is None or id(value) in self._exposed:
             return
         self._exposed[id(value)] = value
+        by_key = self._by_key(value)
         for item, place in items(value, source):
+            if by_key is not None and by_key.is_own(self, place):
+                continue
             known = self.effects.tracker(item)
             if known is not None:
                 self.builder(place).same_object(item, known)
@@ -276,7 +279,7 @@ class Translator(Policy):
 
     def load_global(self, frame: Frame, name: str) -> Any:
         value = super().load_global(frame, name)
-        if self.effects.wrote(frame.globals, name):
+        if self.effects.wrote(frame.globals, name) or _is_of_namedtuple(frame.globals):
             return self.here(value)
         if name in frame.globals:
             return self.wrap(value, self._global_source(frame.globals, name))
@@ -493,6 +496,12 @@ class Translator(Policy):
         source = self.source(container)
         if source is None:
             return
+        if self._by_key(container) is not None:
+            raise self.graph_break(
+                f"The frame changes all of {source.name()} at once.",
+                why="its items are attributes, which are relied on one by one",
+                hints=["set the attributes: setattr(object, name, value)"],
+            )
         if isinstance(container, CONTAINERS):
             self.expose(container)
             self.effects.contents(container, source)
@@ -734,12 +743,19 @@ def _has_own_way(function: Any) -> bool:
     return is_known_object(function) or _is_module_call(function)
 
 
-def is_in_written_table(effects: SideEffects, module: Any, name: str) -> bool:
-    """Whether an attribute is in a table of a module that the program has written to."""
-    if not isinstance(module, torch.nn.Module):
-        return False
-    tables = (vars(module).get(table, {}) for table in MODULE_TABLES)
+def is_in_written_table(effects: SideEffects, holder: Any, name: str) -> bool:
+    """Whether an attribute is in a table of an object that the program has written to."""
+    names = getattr(holder, "__dict__", {})
+    tables = [names]
+    if isinstance(holder, torch.nn.Module):
+        tables += [names.get(table, {}) for table in MODULE_TABLES]
     return any(name in table and effects.is_written(table) for table in tables)
+
+
+def _is_of_namedtuple(table: dict[str, Any]) -> bool:
+    """Whether globals are those of the code that makes a named tuple, which nobody can reach."""
+    name = table.get("__name__")
+    return isinstance(name, str) and name.startswith("namedtuple_") and name not in sys.modules
 
 
 def _is_of_compiled_module(function: FunctionType) -> bool:

@@ -572,3 +572,52 @@ def test_nodes_know_the_modules_that_they_are_in() -> None:
     assert found["linear"] == {"L__model__.0": ("L['model'].0", linear)}
     assert list(found["linear_1"]) == ["L__model__.0@1"]
     assert "add" not in found and "mul" not in found
+
+
+class Attributes(nn.Module):
+    """Reads and writes its attributes in every way."""
+
+    scale = torch.full((3,), 2.0)
+    table = {"twice": 2}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.act = nn.Linear(3, 3), torch.relu
+        self.register_buffer("total", torch.ones(3))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        self.__dict__["first"] = 5
+        vars(self)["second"] = 6
+        self.third = 7
+        self._buffers["total"] = self.total + 1
+        names = [name for name in vars(self) if not name.startswith("_")]
+        for index in range(2):
+            setattr(self, f"part{index}", x * index)
+        y = self.act(self.layer(x)) * self.scale * self.table["twice"] + self.total
+        return y, self.first + self.second + self.third, self.part1, getattr(self, "no", 3), names
+
+
+def test_attributes_by_every_way() -> None:
+    capture = agrees(run, world(Attributes))
+    other = filled(Attributes())
+    other.table = {"twice": 3}
+    assert "['twice']" in refuses(capture, other, rows())
+
+    def update(model: Any, x: torch.Tensor) -> Any:
+        model.__dict__.update(first=1)
+        return x
+
+    with pytest.raises(sf.FrameError, match="all of .*__dict__ at once"):
+        capture_frame(update, world(Attributes)())
+
+
+def test_layers_and_hooks_that_come_and_go_in_the_frame() -> None:
+    def grow(model: Any, x: torch.Tensor) -> Any:
+        model.append(nn.ReLU())
+        model[0].eval()
+        handle = model[0].register_forward_hook(lambda module, args, result: result * 2)
+        y = model(x)
+        handle.remove()
+        return y, len(model), len(model[0]._forward_hooks), model[0].training, model.training
+
+    agrees(grow, world(lambda: nn.Sequential(nn.Linear(3, 3))))

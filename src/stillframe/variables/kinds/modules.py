@@ -95,6 +95,9 @@ class InstanceDictVariable(ConstDictVariable):
     def note_item(self, tx: Translator, key: Any) -> None:
         tx.effects.attribute(self.owner, key, self.place)
 
+    def is_own(self, tx: Translator, place: Source) -> bool:
+        return isinstance(place, GetItemSource) and tx.effects.wrote(self.owner, place.index)
+
     def _source_of(self, key: str) -> Source:
         cls = type(self.owner)
         hidden = hasattr(type(type_lookup(cls, key)), "__set__")
