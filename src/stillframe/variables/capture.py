@@ -27,6 +27,7 @@ from stillframe.guards.failure import GuardFailure
 from stillframe.guards.kinds.ambient import ambient_guards
 from stillframe.guards.kinds.registry import kind as guard_kind
 from stillframe.source import ShapeEnvSource
+from stillframe.trace.grad_regions import OF_CALLER
 from stillframe.variables import kinds as _kinds  # noqa: F401  (they register themselves)
 from stillframe.variables.dynamism import FrameState
 from stillframe.variables.graph_inputs import GraphArg
@@ -250,4 +251,8 @@ def _graph(tx: Translator, residue: Residue) -> torch.fx.GraphModule:
         results = [recorder.operand(value) for _, value in residue.outputs.values()]
         recorder.finish()
         recorder.graph.output(tuple(results))
+    for graph in (recorder.graph, *recorder.subgraphs):
+        for node in graph.nodes:
+            if OF_CALLER in node.meta:  # the guards know the caller's mode
+                node.args = (torch.is_grad_enabled(),)
     return torch.fx.GraphModule(recorder.root, recorder.graph)

@@ -402,7 +402,8 @@ class Translator(Policy):
         by_hook = code is MISSING and python_special(cls, "__getattr__") is not None
         if not by_hook and type(code) not in (FunctionType, property):
             return
-        if type(code) is not property and name not in getattr(value, "__dict__", {name: None}):
+        names = getattr(value, "__dict__", {name: None})
+        if type(code) is not property and name not in names and name != "__setattr__":
             absent = functools.partial(guard_kind("DICT_CONTAINS"), key=name)
             install_guard(AttrSource(source, "__dict__").make_guard(absent))
         if by_hook:
@@ -436,6 +437,9 @@ class Translator(Policy):
         target = self.here(target)
         if isinstance(target, torch.Tensor):
             raise self.graph_break(f"The frame sets the attribute {name} of a tensor.")
+        source = self.source(target)
+        if source is not None:
+            self._rely_on_code(target, "__setattr__", source)
         super().store_attr(target, name, value)
 
     # -- items --------------------------------------------------------------------------------

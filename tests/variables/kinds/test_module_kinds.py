@@ -621,3 +621,39 @@ def test_layers_and_hooks_that_come_and_go_in_the_frame() -> None:
         return y, len(model), len(model[0]._forward_hooks), model[0].training, model.training
 
     agrees(grow, world(lambda: nn.Sequential(nn.Linear(3, 3))))
+
+
+def test_a_region_without_gradients_ends_in_the_callers_mode() -> None:
+    def inside(model: Any, x: torch.Tensor) -> Any:
+        with torch.no_grad():
+            y = model(x)
+        return model(y)
+
+    for enabled in (False, True):
+        with torch.set_grad_enabled(enabled):
+            agrees(inside, world(lambda: nn.Linear(3, 3)))
+            assert torch.is_grad_enabled() is enabled
+
+
+class Guarded(nn.Module):
+    """Sets attributes by a function of its class that holds another one."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.last = 2
+        return x * self.last
+
+
+def _doubling(original: Any) -> Any:
+    def store(self: Any, name: str, value: Any) -> None:
+        original(self, name, value * 2 if name == "last" else value)
+
+    return store
+
+
+Guarded.__setattr__ = _doubling(nn.Module.__setattr__)  # type: ignore[method-assign]
+
+
+def test_what_sets_attributes_is_relied_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = agrees(run, world(Guarded))
+    monkeypatch.setattr(Guarded, "__setattr__", nn.Module.__setattr__)
+    assert "__setattr__" in refuses(capture, filled(Guarded()), rows())
