@@ -772,6 +772,13 @@ def default_device_of(mode: Any) -> torch.device | None:
     return mode.device if type(mode) is DeviceContext else None
 
 
+def optimizer_numbers() -> tuple[Any, Any]:
+    """How ``torch.optim`` reads a number in a tensor, and what it does with a list of such numbers;
+    both do something else for compilers."""
+    module: Any = sys.modules[torch.optim.Optimizer.__module__]
+    return module._get_value, module._stack_if_compiling
+
+
 def fsdp_training_state(module: torch.nn.Module) -> Any:
     """What FSDP is doing with a module that it manages; None if it does not manage it."""
     get_state = getattr(module, "_get_fsdp_state", None)

@@ -84,6 +84,7 @@ CHANGES: list[tuple[str, Callable[[], Any]]] = [
     ("AUTOCAST", cast),
     ("AUTOCAST", lambda: torch.autocast("cuda", dtype=torch.float16)),
     ("BACKEND", lambda: ambient.backend(print)),
+    ("CURRENT_STREAM", lambda: torch.cpu.stream(torch.cpu.Stream())),
 ]
 
 

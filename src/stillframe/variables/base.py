@@ -59,6 +59,9 @@ class VariableTracker(metaclass=VariableTrackerMeta):
     #: Whether a call of such a value goes to :meth:`call_function`.
     handles_calls = False
 
+    #: Whether single items are read, tested and written by the methods for items.
+    handles_items = False
+
     def __init__(
         self, value: Any, *, source: Source | None = None, mutable: MutableLocal | None = None
     ) -> None:
@@ -109,6 +112,22 @@ class VariableTracker(metaclass=VariableTrackerMeta):
     ) -> Any:
         """``value.name(*args, **kwargs)``."""
         return tx.call(tx.load_attr(self.value, name), args, kwargs)
+
+    def load_item(self, tx: Translator, key: Any) -> Any:
+        """``value[key]``, where :attr:`handles_items`."""
+        raise NotImplementedError(f"{self!r} has no items of its own kind")
+
+    def has(self, tx: Translator, value: Any) -> bool:
+        """``value in container``, where :attr:`handles_items`."""
+        raise NotImplementedError(f"{self!r} has no items of its own kind")
+
+    def note_item(self, tx: Translator, key: Any) -> None:
+        """``value[key]`` is about to be set or deleted, where :attr:`handles_items`."""
+        raise NotImplementedError(f"{self!r} has no items of its own kind")
+
+    def is_own(self, tx: Translator, place: Source) -> bool:
+        """Whether the program has set the item of a place, where :attr:`handles_items`."""
+        raise NotImplementedError(f"{self!r} has no items of its own kind")
 
     # -- making it again ----------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ class VariableBuilder:
             known = None  # nobody has relied on it yet: this source is as good
         if known is not None:
             found = known.realize(self.tx) if isinstance(known, LazyVariableTracker) else known
-            self._same_object(value, found)
+            self.same_object(value, found)
             return found
         key = id(value), self.source
         cached = self.tx.wrapped.get(key)
@@ -59,7 +59,7 @@ class VariableBuilder:
             cached = self.tx.wrapped[key] = value, self._wrap(value)
         return cached[1]
 
-    def _same_object(self, value: Any, known: VariableTracker) -> None:
+    def same_object(self, value: Any, known: VariableTracker) -> None:
         """The program was captured under "these two are one object"."""
         if known.source is None or known.source == self.source:
             return

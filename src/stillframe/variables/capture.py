@@ -27,13 +27,14 @@ from stillframe.guards.failure import GuardFailure
 from stillframe.guards.kinds.ambient import ambient_guards
 from stillframe.guards.kinds.registry import kind as guard_kind
 from stillframe.source import ShapeEnvSource
+from stillframe.trace.grad_regions import OF_CALLER
 from stillframe.variables import kinds as _kinds  # noqa: F401  (they register themselves)
 from stillframe.variables.dynamism import FrameState
 from stillframe.variables.graph_inputs import GraphArg
 from stillframe.variables.options import Options
 from stillframe.variables.residue import Residue
 from stillframe.variables.side_effects import Effect
-from stillframe.variables.translator import Translator
+from stillframe.variables.translator import Translator, call_of_module
 
 _NO_ARGUMENTS: dict[str, Any] = {}
 
@@ -66,7 +67,8 @@ class FrameCapture:
         self.inputs = inputs
         self.guards = guards
         self.checks = checks
-        self.text, self._run = residue.finish(graph_module)
+        # a call of the graph module itself would run the hooks that users have for all modules
+        self.text, self._run = residue.finish(graph_module.forward)
 
     def failure(self, *args: Any, **kwargs: Any) -> GuardFailure | None:
         """The first guard that does not hold for a call, and why; None if all do."""
@@ -141,7 +143,7 @@ def capture_frame(
 def _root(function: Any) -> tuple[FunctionType, tuple[Any, ...]]:
     """The function whose code is run, and the object of which it is a method, if it is one."""
     if isinstance(function, torch.nn.Module):
-        return _root(MethodType(type(function)._call_impl, function))
+        return _root(MethodType(call_of_module(type(function)), function))
     if isinstance(function, MethodType):
         root, owner = _root(function.__func__)
         return root, (*owner, function.__self__)
@@ -192,6 +194,9 @@ def _run(
     tx.keep_back(frame, f_locals)
     tx.recorder.floor = sys._getframe(2)
     with _modes_kept(tx), torch_private.ambient_modes_off(), tx.recorder.recording():
+        owner = args[0] if args else None
+        if isinstance(owner, torch.nn.Module) and function is call_of_module(type(owner)):
+            tx.scope.enter_at("L['self']", owner)
         try:
             with deep_recursion(machine):
                 result = machine.run(frame)
@@ -246,4 +251,8 @@ def _graph(tx: Translator, residue: Residue) -> torch.fx.GraphModule:
         results = [recorder.operand(value) for _, value in residue.outputs.values()]
         recorder.finish()
         recorder.graph.output(tuple(results))
+    for graph in (recorder.graph, *recorder.subgraphs):
+        for node in graph.nodes:
+            if OF_CALLER in node.meta:  # the guards know the caller's mode
+                node.args = (torch.is_grad_enabled(),)
     return torch.fx.GraphModule(recorder.root, recorder.graph)

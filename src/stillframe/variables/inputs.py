@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -105,14 +107,39 @@ class GraphInputs:
         self.arguments.append(argument)
         assert argument.source is not None
         name = self._free_name(placeholder_name(argument.source).strip("_"))
+        with self._after_inputs():
+            self.recorder.placeholder(name, value)
+
+    @contextlib.contextmanager
+    def _after_inputs(self) -> Iterator[None]:
+        """Nodes are made in the outermost graph inside, before everything that is computed."""
         recorder = self.recorder
         with recorder.at_root():
             first = next((n for n in recorder.graph.nodes if n.op != "placeholder"), None)
             if first is None:
-                recorder.placeholder(name, value)
+                yield
                 return
             with recorder.graph.inserting_before(first):
-                recorder.placeholder(name, value)
+                yield
+
+    def constant(self, real: torch.Tensor, fake: FakeTensor) -> torch.fx.Node:
+        """A tensor that the graph holds itself; programs get copies of it."""
+        with self._after_inputs():
+            root = self.recorder.root
+            name = self._free_name("_tensor_constant")
+            root.register_buffer(name, real.detach().clone())
+            node = self.recorder.graph.get_attr(name)
+            node.meta["val"] = fake
+        return node
+
+    def held(self, name: str, value: Any) -> torch.fx.Node:
+        """An object that lasts, as an attribute of the graph."""
+        with self._after_inputs():
+            name = self._free_name(f"_{name}")
+            setattr(self.recorder.root, name, value)
+            node = self.recorder.graph.get_attr(name)
+            node.meta["val"] = value
+        return node
 
     def _free_name(self, wanted: str) -> str:
         name, count = wanted, 0

@@ -20,6 +20,8 @@ class Options:
         force_nn_module_property_static_shapes: sizes of tensors that modules hold are fixed.
         allow_ignore_mark_dynamic: a mark that a dim is dynamic is a wish and no promise.
         capture_sparse_compute: sparse tensors are captured.
+        inline_inbuilt_nn_modules: the capture holds for every module of the same class with the
+            same attributes; else for the very modules that it was made with.
         skip_fsdp_guards: modules that FSDP manages have no guards.
         traceable_tensor_subclasses: subclasses whose ``__torch_function__`` is run by the trace.
         export: the capture is for an exported program: no inputs but the caller's.
@@ -35,6 +37,7 @@ class Options:
     force_nn_module_property_static_shapes: bool = True
     allow_ignore_mark_dynamic: bool = False
     capture_sparse_compute: bool = False
+    inline_inbuilt_nn_modules: bool = True
     skip_fsdp_guards: bool = True
     traceable_tensor_subclasses: frozenset[type] = frozenset()
     export: bool = False

@@ -27,16 +27,32 @@ CONSTANTS = (int, float, complex, bool, str, bytes, type(None), type(...), CodeT
 #: Sequences of exactly these classes are read item by item.
 SEQUENCES = (tuple, list)
 
+#: Attributes of a module that hold what it finds by ``__getattr__``.
+MODULE_TABLES = ("_parameters", "_buffers", "_modules")
+
 #: Modules that nobody changes: what is read of them is not checked.
 _LIBRARIES = (sys.stdlib_module_names | {"torch", "numpy", "stillframe"}) - {"__main__"}
 
 
 def is_library(source: Source) -> bool:
     """Whether a path leads into a module that nobody changes."""
-    *_, root = chain(source)
+    *path, root = chain(source)
     if not isinstance(root, ModuleSource):
         return False
+    if any(isinstance(s, AttrSource) and _is_set_by_users(s.member) for s in path):
+        return False
     return root.module_name.partition(".")[0] in _LIBRARIES
+
+
+def _is_set_by_users(name: str) -> bool:
+    """Whether an attribute of a library holds what its users register: hooks for all modules or
+    optimizers, the default group of processes."""
+    return name.startswith("_global_") or name == "WORLD"
+
+
+def is_library_class(cls: type) -> bool:
+    """Whether a class and its bases are of modules that nobody changes."""
+    return all(base.__module__.partition(".")[0] in _LIBRARIES for base in cls.__mro__)
 
 
 def is_plain(value: Any) -> bool:
@@ -62,8 +78,15 @@ def item_source(source: Source, container: Any, key: Any) -> Source:
         return GetItemSource(source, operator.index(key))
     if is_plain(key):
         return GetItemSource(source, key)
-    position = next(i for i, k in enumerate(dict.keys(container)) if k is key or k == key)
+    position = next(i for i, k in enumerate(dict.keys(container)) if k is key or _equal(k, key))
     return GetItemSource(source, ConstDictKeySource(source, position))
+
+
+def _equal(key: Any, other: Any) -> bool:
+    """Whether a dict takes two objects for one key. Of a tensor there is no other."""
+    if isinstance(key, torch.Tensor) or isinstance(other, torch.Tensor):
+        return False
+    return hash(key) == hash(other) and bool(key == other)
 
 
 def lasts(holder: Any, name: str, value: Any) -> bool:
@@ -75,8 +98,9 @@ def lasts(holder: Any, name: str, value: Any) -> bool:
     if found is value:
         return True
     if isinstance(holder, torch.nn.Module):
-        tables = (names.get(table, {}) for table in ("_parameters", "_buffers", "_modules"))
-        return any(table.get(name) is value for table in tables)
+        tables = (names.get(table, {}) for table in MODULE_TABLES)
+        if any(table.get(name) is value for table in tables):
+            return True
     if hasattr(type(found), "__get__") and type(found).__module__ == "builtins":
         if type(found) in (property, FunctionType, classmethod, staticmethod):
             return False

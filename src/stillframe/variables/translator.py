@@ -9,6 +9,7 @@ what was there before go through :class:`SideEffects`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
 import os
@@ -16,7 +17,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from types import CellType, CodeType, FunctionType, GeneratorType, MethodType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,6 +26,7 @@ from stillframe.errors import FrameError
 from stillframe.fake.tensor import FakeTensor
 from stillframe.frames import Policy
 from stillframe.frames.frame import NULL, Frame
+from stillframe.frames.lookup import MISSING, python_special, type_lookup
 from stillframe.guards import install_guard
 from stillframe.guards.kinds.registry import kind as guard_kind
 from stillframe.shapes.env import ShapeEnv
@@ -33,22 +35,25 @@ from stillframe.source import (
     DefaultsSource,
     GetItemSource,
     GlobalSource,
+    GradSource,
     LocalSource,
     ModuleSource,
     Source,
 )
 from stillframe.trace.recorder import Recorder
-from stillframe.trace.scope import ModuleScope
 from stillframe.variables.base import LazyVariableTracker, VariableTracker
 from stillframe.variables.dynamism import (
     FrameState,
 )
 from stillframe.variables.inputs import GraphInputs
+from stillframe.variables.module_stack import FrameModuleScope
 from stillframe.variables.options import Options
 from stillframe.variables.paths import (
     CONSTANTS,
+    MODULE_TABLES,
     SEQUENCES,
     is_library,
+    is_library_class,
     is_plain,
     is_torch,
     item_source,
@@ -60,12 +65,21 @@ from stillframe.variables.paths import (
 from stillframe.variables.registry import is_known_object
 from stillframe.variables.side_effects import CONTAINERS, SideEffects
 
+if TYPE_CHECKING:
+    from stillframe.variables.builder import VariableBuilder
+
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _STILLFRAME = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
+_LIBRARIES = (_TORCH, _STILLFRAME)
+
 #: Python of torch, and of ours around it, that is run by the machine: it reads the user's objects.
 _INLINED = (
+    os.path.join(_TORCH, "nn", "init.py"),
     os.path.join(_TORCH, "nn", "modules", ""),
+    os.path.join(_TORCH, "nn", "parallel", ""),
+    os.path.join(_TORCH, "nn", "utils", ""),
+    os.path.join(_TORCH, "optim", ""),
     os.path.join(_TORCH, "utils", "_contextlib.py"),
     os.path.join(_STILLFRAME, "trace", "transformer.py"),
 )
@@ -82,6 +96,10 @@ _MUTATORS = frozenset(
     appendleft extendleft popleft rotate move_to_end difference_update intersection_update
     symmetric_difference_update __setitem__ __delitem__ __iadd__ __ior__""".split()
 )
+
+
+#: Methods of a dict that take a key. (The default that some take, too, comes back as it is here.)
+_BY_KEY = frozenset("get pop setdefault move_to_end __contains__ __getitem__ fromkeys".split())
 
 
 class TrackedRecorder(Recorder):
@@ -105,11 +123,13 @@ class Translator(Policy):
 
     Attributes:
         env: symbols of sizes and numbers.
+        scope: the calls of modules in progress.
         recorder: makes the graph.
         effects: the objects that were there before, and writes to them.
         wrapped: what goes with a value read at a source: ``(id, source)`` -> value, tracker.
         inputs: the inputs of the graph.
         numbers: symbolic numbers, by the name of the source.
+        open_streams: the nodes that made a stream of a device current, of blocks that are open.
     """
 
     def __init__(self, function: FunctionType, frame_state: FrameState, options: Options) -> None:
@@ -118,7 +138,8 @@ class Translator(Policy):
         self.frame_state = frame_state
         self.options = options
         self.env = ShapeEnv()
-        self.recorder = TrackedRecorder(self.env, ModuleScope([]), self._refuse_constant)
+        self.scope = FrameModuleScope(self.source)
+        self.recorder = TrackedRecorder(self.env, self.scope, self._refuse_constant)
         self.recorder.realize = self._realize_tensor
         self.effects = SideEffects()
         self.wrapped: dict[tuple[int, Source], tuple[Any, VariableTracker]] = {}
@@ -132,14 +153,20 @@ class Translator(Policy):
         self._exposed: dict[int, Any] = {}
         self._entered: dict[int, Any] = {}
         self._inlined: dict[CodeType, bool] = {}
+        self._makes_constants = False
+        self.open_streams: list[torch.fx.Node] = []
 
     # -- sources and trackers -----------------------------------------------------------------
 
     def build(self, value: Any, source: Source) -> VariableTracker:
         """What goes with a value read at a source; installs its guards."""
+        return self.builder(source)(value)
+
+    def builder(self, source: Source) -> VariableBuilder:
+        """The builder for what is read at a source."""
         from stillframe.variables.builder import VariableBuilder
 
-        return VariableBuilder(self, source)(value)
+        return VariableBuilder(self, source)
 
     def wrap(self, value: Any, source: Source) -> Any:
         """What the program gets for a value that it reads at a source."""
@@ -162,6 +189,13 @@ class Translator(Policy):
         """The value as the program sees it; C code may have handed out the real thing."""
         found = self.variable(value)
         return value if found is None else found.value
+
+    def there(self, value: Any) -> Any:
+        """What a value is outside: the real tensor for which a fake stands."""
+        if not isinstance(value, FakeTensor):
+            return value
+        real = getattr(self.effects.tracker(value), "real", None)
+        return value if real is None else real
 
     def source(self, value: Any) -> Source | None:
         """Where a value came from; None for one of the program's own."""
@@ -197,12 +231,17 @@ class Translator(Policy):
         if source is None or id(value) in self._exposed:
             return
         self._exposed[id(value)] = value
+        by_key = self._by_key(value)
         for item, place in items(value, source):
-            if self.effects.tracker(item) is None:
-                if is_plain(item):
-                    self.build(item, place)
-                else:
-                    self.effects.track(item, LazyVariableTracker(item, place))
+            if by_key is not None and by_key.is_own(self, place):
+                continue
+            known = self.effects.tracker(item)
+            if known is not None:
+                self.builder(place).same_object(item, known)
+            elif is_plain(item):
+                self.build(item, place)
+            else:
+                self.effects.track(item, LazyVariableTracker(item, place))
             if type(item) in SEQUENCES or isinstance(item, dict):
                 self.expose(item)
 
@@ -215,11 +254,22 @@ class Translator(Policy):
         known = self.variable(real)
         if known is not None:
             return known.value.fx_node  # type: ignore[no-any-return]
+        if self._makes_constants:
+            return self.inputs.constant(real, fake)
         raise self.graph_break(
             "An operator got a tensor from an unknown place.",
             why="code that was not watched has kept it, and no guard could name it",
             hints=["pass it as an argument, or keep it in a global or an attribute"],
         )
+
+    @contextlib.contextmanager
+    def fresh_constants(self) -> Iterator[None]:
+        """Real tensors that operators meet inside were made from numbers that are known."""
+        before, self._makes_constants = self._makes_constants, True
+        try:
+            yield
+        finally:
+            self._makes_constants = before
 
     # -- the frame's own locals ---------------------------------------------------------------
 
@@ -245,7 +295,7 @@ class Translator(Policy):
 
     def load_global(self, frame: Frame, name: str) -> Any:
         value = super().load_global(frame, name)
-        if self.effects.wrote(frame.globals, name):
+        if self.effects.wrote(frame.globals, name) or _is_of_namedtuple(frame.globals):
             return self.here(value)
         if name in frame.globals:
             return self.wrap(value, self._global_source(frame.globals, name))
@@ -323,11 +373,19 @@ class Translator(Policy):
     def load_attr(self, value: Any, name: str) -> Any:
         value = self.here(value)
         if isinstance(value, torch.Tensor):
-            return self._class_of(value) if name == "__class__" else getattr(value, name)
+            return self._load_tensor_attr(value, name)
         variable = self.variable(value)
         if variable is None:
             return self.here(super().load_attr(value, name))
         return variable.var_getattr(self, name)
+
+    def _load_tensor_attr(self, value: torch.Tensor, name: str) -> Any:
+        if name == "__class__":
+            return self._class_of(value)
+        source, real = self.source(value), self.there(value)
+        if name == "grad" and source is not None and real is not value:
+            return self.wrap(real.grad, GradSource(source))  # a fake has no gradient
+        return getattr(value, name)
 
     def read_attribute(self, variable: VariableTracker, name: str) -> Any:
         """An attribute of a value from outside; Python code behind it is run by the machine."""
@@ -336,6 +394,8 @@ class Translator(Policy):
             return self.here(super().load_attr(value, name))
         if isinstance(value, ModuleType):
             source = ModuleSource(value.__name__)
+        else:
+            self._rely_on_code(value, name, source)
         try:
             found = super().load_attr(value, name)
         except AttributeError:
@@ -343,9 +403,32 @@ class Translator(Policy):
                 absent = functools.partial(guard_kind("HASATTR"), attr=name)
                 install_guard(source.make_guard(absent))
             raise
-        if self.effects.wrote(value, name) or not lasts(value, name, found):
+        if isinstance(found, FakeTensor) or self.effects.wrote(value, name):
+            return self.here(found)  # of the program's own
+        if is_in_written_table(self.effects, value, name) or not lasts(value, name, found):
             return self.here(found)
         return self.wrap(found, AttrSource(source, name))
+
+    def _rely_on_code(self, value: Any, name: str, source: Source) -> None:
+        """The attribute is code of the class: no object of the user's may hide or replace it."""
+        if is_library(source) or isinstance(value, type) or self.effects.wrote(value, name):
+            return
+        cls = type(value)
+        code = type_lookup(cls, name)
+        by_hook = code is MISSING and python_special(cls, "__getattr__") is not None
+        if not by_hook and type(code) not in (FunctionType, property):
+            return
+        names = getattr(value, "__dict__", {name: None})
+        if type(code) is not property and name not in names and name != "__setattr__":
+            absent = functools.partial(guard_kind("DICT_CONTAINS"), key=name)
+            install_guard(AttrSource(source, "__dict__").make_guard(absent))
+        if by_hook:
+            return
+        place: Source = AttrSource(AttrSource(source, "__class__"), name)
+        if type(code) is property:
+            code, place = code.fget, AttrSource(place, "fget")
+        if type(code) is FunctionType and not (is_library_class(cls) and not code.__closure__):
+            self.build(code, place)
 
     def set_attribute(self, target: Any, name: str, value: Any) -> None:
         self._note_attribute(target, name)
@@ -370,6 +453,9 @@ class Translator(Policy):
         target = self.here(target)
         if isinstance(target, torch.Tensor):
             raise self.graph_break(f"The frame sets the attribute {name} of a tensor.")
+        source = self.source(target)
+        if source is not None:
+            self._rely_on_code(target, "__setattr__", source)
         super().store_attr(target, name, value)
 
     # -- items --------------------------------------------------------------------------------
@@ -381,6 +467,10 @@ class Translator(Policy):
         source = self.source(container)
         if source is None:
             return self.here(super().load_item(container, key))
+        key = self._key(container, key)
+        by_key = self._by_key(container)
+        if by_key is not None:
+            return by_key.load_item(self, key)
         if isinstance(key, slice) or not isinstance(container, (*SEQUENCES, dict)):
             self.expose(container)
             return self.here(super().load_item(container, key))
@@ -394,29 +484,59 @@ class Translator(Policy):
         if isinstance(container, torch.Tensor):
             container[key] = self.here(value)
             return
-        self._note_contents(container)
+        key = self._key(container, key)
+        self._note_item(container, key)
         super().store_item(container, key, value)
 
     def delete_item(self, container: Any, key: Any) -> None:
-        self._note_contents(container)
+        container = self.here(container)
+        key = self._key(container, key)
+        self._note_item(container, key)
         super().delete_item(container, key)
+
+    def _by_key(self, container: Any) -> VariableTracker | None:
+        """What goes with a container whose items are known one by one."""
+        found = self.variable(container) if isinstance(container, dict) else None
+        return found if found is not None and found.handles_items else None
+
+    def _note_item(self, container: Any, key: Any) -> None:
+        by_key = self._by_key(container)
+        if by_key is None:
+            self._note_contents(container)
+        else:
+            by_key.note_item(self, key)
+
+    def _key(self, container: Any, key: Any) -> Any:
+        """The key by which a dict from outside has an item: of a tensor, the real one."""
+        if isinstance(container, dict) and self.source(container) is not None:
+            return self.there(key)
+        return key
 
     def _note_contents(self, container: Any) -> None:
         source = self.source(container)
         if source is None:
             return
+        if self._by_key(container) is not None:
+            raise self.graph_break(
+                f"The frame changes all of {source.name()} at once.",
+                why="its items are attributes, which are relied on one by one",
+                hints=["set the attributes: setattr(object, name, value)"],
+            )
         if isinstance(container, CONTAINERS):
             self.expose(container)
             self.effects.contents(container, source)
 
     def contains(self, container: Any, value: Any) -> bool:
         container, value = self.here(container), self.here(value)
+        by_key = self._by_key(container)
+        if by_key is not None:
+            return by_key.has(self, value)
         self.expose(container)
         if isinstance(value, torch.Tensor) and type(container) in SEQUENCES:
             held = [self.here(item) for item in container]
             is_equal = super().contains
             return any(item is value or is_equal((item,), value) for item in held)
-        return super().contains(container, value)
+        return super().contains(container, self._key(container, value))
 
     def same(self, left: Any, right: Any) -> bool:
         return self.here(left) is self.here(right)
@@ -507,8 +627,10 @@ class Translator(Policy):
         known = self._inlined.get(code)
         if known is None:
             name = code.co_filename
-            users = not name.startswith((_TORCH, _STILLFRAME))
-            known = self._inlined[code] = users or name.startswith(_INLINED)
+            users = not name.startswith(_LIBRARIES)
+            known = self._inlined[code] = (
+                users or name.startswith(_INLINED) or _is_of_compiled_module(function)
+            )
         if known:
             self._enter(function)
         return known
@@ -558,12 +680,18 @@ class Translator(Policy):
         kind = type(function)
         if kind is FunctionType or kind is MethodType:
             code = getattr(getattr(function, "__func__", function), "__code__", None)
+            if kind is MethodType and _has_own_way(function.__func__):
+                return self.call(function.__func__, (function.__self__, *args), kwargs)
+            if _is_module_call(function) and args:
+                return self._call_module(args[0], args[1:], kwargs)
             if code is None or not self.inline(getattr(function, "__func__", function)):
                 return self._call_native(function, args, kwargs)
             return super().call(function, args, kwargs)
         if function is type and len(args) == 1:
             return self._class_of(self.here(args[0]))
         if isinstance(function, torch.nn.Module):
+            if call_of_module(type(function)) is not type(function)._call_impl:
+                return self.call(self.load_attr(function, "__call__"), args, kwargs)
             return self._call_module(function, args, kwargs)
         return self._call_native(function, args, kwargs)
 
@@ -575,11 +703,17 @@ class Translator(Policy):
         if owner is None or type(owner) is ModuleType:
             owner = args[0] if hasattr(function, "__objclass__") and args else None
         name = getattr(function, "__name__", "")
+        by_key = self._by_key(owner) if name == "get" and not kwargs else None
+        if by_key is not None:
+            key, *default = args if getattr(function, "__self__", None) is owner else args[1:]
+            return by_key.load_item(self, key) if self.contains(owner, key) else (*default, None)[0]
         if isinstance(owner, CONTAINERS) and name in _MUTATORS:
             self._note_contents(owner)
         self.expose(owner)
         of_torch = is_torch(function)
         args = tuple(self._given(value, of_torch) for value in args)
+        if isinstance(owner, dict) and name in _BY_KEY:
+            args = tuple(self._key(owner, value) for value in args)
         kwargs = {key: self._given(value, of_torch) for key, value in kwargs.items()}
         if function is isinstance and type(args[0]) in _NUMBERS:
             return issubclass(_NUMBERS[type(args[0])], args[1])
@@ -605,7 +739,49 @@ class Translator(Policy):
         self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """``nn.Module.__call__`` in Python; what it reads of the module is read here."""
-        return self.call(type(module)._call_impl, (module, *args), kwargs)
+        self.scope.enter(module)
+        try:
+            return self.call(type(module)._call_impl, (module, *args), kwargs)
+        finally:
+            self.scope.leave()
+
+
+def call_of_module(cls: type[torch.nn.Module]) -> FunctionType:
+    """What a call of a module runs: the user's own ``__call__``, else that of ``nn.Module``."""
+    call = type_lookup(cls, "__call__")
+    if type(call) is FunctionType and not call.__code__.co_filename.startswith(_LIBRARIES):
+        return call
+    return cls._call_impl  # type: ignore[return-value]
+
+
+def _is_module_call(function: Any) -> bool:
+    """Whether a function is ``nn.Module.__call__``, or what stands there during a capture."""
+    return function is torch.nn.Module.__call__ or function is torch.nn.Module._wrapped_call_impl
+
+
+def _has_own_way(function: Any) -> bool:
+    return is_known_object(function) or _is_module_call(function)
+
+
+def is_in_written_table(effects: SideEffects, holder: Any, name: str) -> bool:
+    """Whether an attribute is in a table of an object that the program has written to."""
+    names = getattr(holder, "__dict__", {})
+    tables = [names]
+    if isinstance(holder, torch.nn.Module):
+        tables += [names.get(table, {}) for table in MODULE_TABLES]
+    return any(name in table and effects.is_written(table) for table in tables)
+
+
+def _is_of_namedtuple(table: dict[str, Any]) -> bool:
+    """Whether globals are those of the code that makes a named tuple, which nobody can reach."""
+    name = table.get("__name__")
+    return isinstance(name, str) and name.startswith("namedtuple_") and name not in sys.modules
+
+
+def _is_of_compiled_module(function: FunctionType) -> bool:
+    """Whether a function is a method of what ``torch.compile`` makes of a module."""
+    in_dynamo = function.__module__ == "torch._dynamo.eval_frame"
+    return in_dynamo and function.__qualname__.startswith("OptimizedModule.")
 
 
 #: ``is`` as functions.

@@ -44,7 +44,7 @@ def frame_locals(frame: Frame) -> Any:
     for index, name in enumerate(frame.decoded.local_names):
         value = frame.locals[index]
         if value is NULL:
-            value = frame.policy.kept_back(frame, index)
+            value = frame.locals[index] = frame.policy.kept_back(frame, index)
         if value is not NULL and (index >= own or name in code.co_cellvars):
             value = frame.policy.load_cell(frame, value, name)
         if value is not NULL:
@@ -67,6 +67,8 @@ def _super(machine: Machine, *args: Any) -> Any:
     if cls is NULL:
         raise RuntimeError("super(): empty __class__ cell")
     first = frame.locals[0]
+    if first is NULL:
+        first = frame.locals[0] = frame.policy.kept_back(frame, 0)
     if code.co_varnames[0] in code.co_cellvars:
         first = frame.policy.load_cell(frame, first, code.co_varnames[0])
     if first is NULL:

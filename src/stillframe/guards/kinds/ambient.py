@@ -135,6 +135,17 @@ DEFAULT_DTYPE = register(AmbientKind("DEFAULT_DTYPE", _probe(torch.get_default_d
 AUTOCAST = register(AmbientKind("AUTOCAST", _autocast))
 
 
+def _current_streams() -> tuple[Any, ...]:
+    """The streams to which work of this thread goes."""
+    streams: list[Any] = [torch.cpu.current_stream()]
+    if torch.accelerator.is_available():
+        streams.append(torch.accelerator.current_stream())
+    return tuple(streams)
+
+
+#: Only for programs that look at the current stream.
+CURRENT_STREAM = register(AmbientKind("CURRENT_STREAM", _current_streams))
+
 BACKEND = register(AmbientKind("BACKEND", current_backend))
 
 

@@ -2,24 +2,32 @@
 
 from stillframe.variables.kinds import (
     constants,
+    devices,
+    distributed,
     functions,
     modules,
     numbers,
+    optimizers,
     python_modules,
     sequences,
     tables,
     tensors,
+    torch_calls,
     user_objects,
 )
 
 __all__ = [
     "constants",
+    "devices",
+    "distributed",
     "functions",
     "modules",
     "numbers",
+    "optimizers",
     "python_modules",
     "sequences",
     "tables",
     "tensors",
+    "torch_calls",
     "user_objects",
 ]

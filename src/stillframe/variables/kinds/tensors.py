@@ -16,7 +16,13 @@ from stillframe.variables.translator import Translator
 
 
 class TensorVariable(VariableTracker):
-    """A tensor; its value is the fake that stands for it."""
+    """A tensor; its value is the fake that stands for it.
+
+    Attributes:
+        real: the tensor itself, if it was there before.
+    """
+
+    real: torch.Tensor | None = None
 
     def as_proxy(self) -> Any:
         return self.value.fx_node
@@ -33,6 +39,7 @@ def wrap_tensor(builder: VariableBuilder, value: torch.Tensor) -> VariableTracke
     """A tensor from outside: an input of the graph."""
     fake = builder.tx.inputs.tensor(builder.source, value)
     made = TensorVariable(fake, source=builder.source)
+    made.real = value
     builder.tx.effects.track(value, made)
     builder.tx.effects.track(fake, made)
     return made

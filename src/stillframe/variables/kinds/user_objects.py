@@ -37,7 +37,7 @@ class UserDefinedObjectVariable(VariableTracker):
 
 
 def _has_slots(cls: type) -> bool:
-    return any("__slots__" in vars(base) for base in cls.__mro__ if base is not object)
+    return any(vars(base).get("__slots__") for base in cls.__mro__)
 
 
 class UserDefinedClassVariable(VariableTracker):
