@@ -59,6 +59,9 @@ class VariableTracker(metaclass=VariableTrackerMeta):
     #: Whether a call of such a value goes to :meth:`call_function`.
     handles_calls = False
 
+    #: Whether ``value[key]`` goes to :meth:`call_method` as ``__getitem__``.
+    handles_items = False
+
     def __init__(
         self, value: Any, *, source: Source | None = None, mutable: MutableLocal | None = None
     ) -> None:

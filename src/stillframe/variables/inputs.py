@@ -100,8 +100,8 @@ class GraphInputs:
         self.add(GraphArg(place, value, fake, is_tensor=False), fake)
         return torch.ops.aten.item.default(fake)
 
-    def add(self, argument: GraphArg, value: Any) -> None:
-        """A new input of the graph, after those that there are."""
+    def add(self, argument: GraphArg, value: Any) -> torch.fx.Node:
+        """The placeholder of a new input of the graph, after those that there are."""
         self.arguments.append(argument)
         assert argument.source is not None
         name = self._free_name(placeholder_name(argument.source).strip("_"))
@@ -109,10 +109,9 @@ class GraphInputs:
         with recorder.at_root():
             first = next((n for n in recorder.graph.nodes if n.op != "placeholder"), None)
             if first is None:
-                recorder.placeholder(name, value)
-                return
+                return recorder.placeholder(name, value)
             with recorder.graph.inserting_before(first):
-                recorder.placeholder(name, value)
+                return recorder.placeholder(name, value)
 
     def _free_name(self, wanted: str) -> str:
         name, count = wanted, 0

@@ -38,6 +38,7 @@ from stillframe.source import (
 from stillframe.trace.recorder import Recorder
 from stillframe.trace.scope import ModuleScope
 from stillframe.variables.base import LazyVariableTracker, VariableTracker
+from stillframe.variables.callbacks import Bodies, Callback, calls_modules, is_callback
 from stillframe.variables.dynamism import (
     FrameState,
 )
@@ -65,6 +66,8 @@ _STILLFRAME = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.s
 _INLINED = (
     os.path.join(_TORCH, "nn", "modules", ""),
     os.path.join(_TORCH, "utils", "_contextlib.py"),
+    os.path.join(_TORCH, "autograd", "function.py"),
+    os.path.join(_TORCH, "random.py"),
     os.path.join(_STILLFRAME, "trace", "transformer.py"),
 )
 
@@ -108,6 +111,7 @@ class Translator(Policy):
         wrapped: what goes with a value read at a source: ``(id, source)`` -> value, tracker.
         inputs: the inputs of the graph.
         numbers: symbolic numbers, by the name of the source.
+        bodies: the functions of higher-order operators that are being traced.
     """
 
     def __init__(self, function: FunctionType, frame_state: FrameState, options: Options) -> None:
@@ -122,6 +126,7 @@ class Translator(Policy):
         self.wrapped: dict[tuple[int, Source], tuple[Any, VariableTracker]] = {}
         self.inputs = GraphInputs(self.env, self.recorder, frame_state, options)
         self.numbers: dict[str, VariableTracker] = {}
+        self.bodies = Bodies(self)
         self._pending: dict[int, LazyVariableTracker] = {}
         self._root: Frame | None = None
         self._own: dict[int, Any] = {}
@@ -263,7 +268,17 @@ class Translator(Policy):
         self._note_global(frame, name)
         super().delete_global(frame, name)
 
+    def _may_change(self, target: Any) -> None:
+        refusal = self.bodies.refusal(target)
+        if refusal is not None:
+            raise refusal
+
     def _note_global(self, frame: Frame, name: str) -> None:
+        if self.bodies.is_inside:
+            raise self.graph_break(
+                f"A function that an operator is given sets the global {name}.",
+                why="it is traced once, and may run never or many times when the graph runs",
+            )
         module = self._table_source(frame.globals)
         table = ModuleSource(frame.globals["__name__"]) if module is None else module
         self.effects.entry(frame.globals, name, AttrSource(table, "__dict__"))
@@ -286,6 +301,7 @@ class Translator(Policy):
         return known[1]
 
     def store_cell(self, frame: Frame, cell: CellType, name: str, value: Any) -> None:
+        self._may_change(cell)
         if id(cell) not in self._own:
             source = self._cell_source(cell, name)
             if not isinstance(source, AttrSource):
@@ -340,6 +356,7 @@ class Translator(Policy):
         super().unset_attribute(target, name)
 
     def _note_attribute(self, target: Any, name: str) -> None:
+        self._may_change(target)
         variable = self.variable(target)
         if variable is None or variable.source is None:
             return
@@ -362,7 +379,10 @@ class Translator(Policy):
         container, key = self.here(container), self.here(key)
         if isinstance(container, torch.Tensor):
             return container[key]
-        source = self.source(container)
+        variable = self.variable(container)
+        if variable is not None and variable.handles_items:
+            return variable.call_method(self, "__getitem__", (key,), {})
+        source = None if variable is None else variable.source
         if source is None:
             return self.here(super().load_item(container, key))
         if isinstance(key, slice) or not isinstance(container, (*SEQUENCES, dict)):
@@ -386,6 +406,7 @@ class Translator(Policy):
         super().delete_item(container, key)
 
     def _note_contents(self, container: Any) -> None:
+        self._may_change(container)
         source = self.source(container)
         if source is None:
             return
@@ -487,14 +508,19 @@ class Translator(Policy):
     # -- calls --------------------------------------------------------------------------------
 
     def inline(self, function: FunctionType) -> bool:
+        known = self.is_run_here(function)
+        if known:
+            self._enter(function)
+        return known
+
+    def is_run_here(self, function: FunctionType) -> bool:
+        """Whether the machine runs a function; else it is called."""
         code = function.__code__
         known = self._inlined.get(code)
         if known is None:
             name = code.co_filename
             users = not name.startswith((_TORCH, _STILLFRAME))
             known = self._inlined[code] = users or name.startswith(_INLINED)
-        if known:
-            self._enter(function)
         return known
 
     def _enter(self, function: FunctionType) -> None:
@@ -563,11 +589,19 @@ class Translator(Policy):
             self._note_contents(owner)
         self.expose(owner)
         of_torch = is_torch(function)
+        if of_torch:
+            modules = calls_modules(function)
+            args = tuple(self.callback(value, modules) for value in args)
+            kwargs = {key: self.callback(value, modules) for key, value in kwargs.items()}
         args = tuple(self._given(value, of_torch) for value in args)
         kwargs = {key: self._given(value, of_torch) for key, value in kwargs.items()}
         if function is isinstance and type(args[0]) in _NUMBERS:
             return issubclass(_NUMBERS[type(args[0])], args[1])
         return self.here(super().call(function, args, kwargs))
+
+    def callback(self, value: Any, modules: bool) -> Any:
+        """An argument for torch's code; a function of the program's runs on the machine."""
+        return Callback(self, value) if is_callback(self, value, modules) else value
 
     def _given(self, value: Any, of_torch: bool) -> Any:
         """An argument for code that is not watched."""
