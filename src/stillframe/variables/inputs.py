@@ -59,8 +59,12 @@ class GraphInputs:
         self._duck: dict[int, Expr] = {}
         self._names: set[str] = set()
 
-    def tensor(self, source: Source, real: torch.Tensor) -> FakeTensor:
-        """The fake for a tensor from outside, an input of the graph, and its guards."""
+    def tensor(self, source: Source, real: torch.Tensor, keep: bool = False) -> FakeTensor:
+        """The fake for a tensor from outside, an input of the graph, and its guards.
+
+        Args:
+            keep: the tensor was made for the capture, so nobody else keeps it.
+        """
         context = symbolic_context(
             real, source, self.frame_state, self.options,
             is_always_static(real, source.is_nn_module(), self.options),
@@ -68,7 +72,7 @@ class GraphInputs:
         sizes = [self._size(source, dim, real, context) for dim in range(real.dim())]
         fake = FakeTensor.like_real(self.env, real, sizes)
         self.recorder.fake_mode.stand_in(real, fake)
-        self.add(GraphArg(source, real, fake), fake)
+        self.add(GraphArg(source, real, fake, keep=keep), fake)
         self.tracked_fakes.append(TrackedFake(fake, source, context))
         match = functools.partial(
             guard_kind("TENSOR_MATCH"),

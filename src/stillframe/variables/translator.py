@@ -35,8 +35,11 @@ from stillframe.source import (
     ModuleSource,
     Source,
 )
+from stillframe.trace.functions import MODE_FILES, FunctionMode
 from stillframe.trace.recorder import Recorder
 from stillframe.trace.scope import ModuleScope
+from stillframe.variables.array_calls import NumpyCalls
+from stillframe.variables.arrays import FakeArray
 from stillframe.variables.base import LazyVariableTracker, VariableTracker
 from stillframe.variables.callbacks import Bodies, Callback, calls_modules, is_callback
 from stillframe.variables.dynamism import (
@@ -96,6 +99,28 @@ class TrackedRecorder(Recorder):
         return super()._node_of(fake, real)
 
 
+class TrackedFunctions(FunctionMode):
+    """What the Python level of torch shows; a tensor may become an array of NumPy."""
+
+    def __init__(self, recorder: Recorder, arrays: NumpyCalls) -> None:
+        super().__init__(recorder)
+        self.arrays = arrays
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func is torch.Tensor.numpy and not kwargs and len(args) == 1:
+            return self.arrays.of_tensor(args[0])
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+MODE_FILES.add(__file__)
+
+
 class Translator(Policy):
     """Runs one frame.
 
@@ -112,6 +137,7 @@ class Translator(Policy):
         inputs: the inputs of the graph.
         numbers: symbolic numbers, by the name of the source.
         bodies: the functions of higher-order operators that are being traced.
+        arrays: answers what is done with arrays of NumPy.
     """
 
     def __init__(self, function: FunctionType, frame_state: FrameState, options: Options) -> None:
@@ -127,6 +153,8 @@ class Translator(Policy):
         self.inputs = GraphInputs(self.env, self.recorder, frame_state, options)
         self.numbers: dict[str, VariableTracker] = {}
         self.bodies = Bodies(self)
+        self.arrays = NumpyCalls(self)
+        self.recorder.functions = TrackedFunctions(self.recorder, self.arrays)
         self._pending: dict[int, LazyVariableTracker] = {}
         self._root: Frame | None = None
         self._own: dict[int, Any] = {}
@@ -204,6 +232,8 @@ class Translator(Policy):
         known = self.variable(real)
         if known is not None:
             return known.value.fx_node  # type: ignore[no-any-return]
+        if self.arrays.is_computing:
+            return self.arrays.hold(real, fake)
         raise self.graph_break(
             "An operator got a tensor from an unknown place.",
             why="code that was not watched has kept it, and no guard could name it",
@@ -371,6 +401,8 @@ class Translator(Policy):
         target = self.here(target)
         if isinstance(target, torch.Tensor):
             raise self.graph_break(f"The frame sets the attribute {name} of a tensor.")
+        if isinstance(target, FakeArray):
+            raise self.graph_break(f"The frame sets the attribute {name} of an array.")
         super().store_attr(target, name, value)
 
     # -- items --------------------------------------------------------------------------------
@@ -595,6 +627,8 @@ class Translator(Policy):
             kwargs = {key: self.callback(value, modules) for key, value in kwargs.items()}
         args = tuple(self._given(value, of_torch) for value in args)
         kwargs = {key: self._given(value, of_torch) for key, value in kwargs.items()}
+        if of_torch and any(isinstance(value, FakeArray) for value in args):
+            return self.arrays.torch_call(function, args, kwargs)
         if function is isinstance and type(args[0]) in _NUMBERS:
             return issubclass(_NUMBERS[type(args[0])], args[1])
         return self.here(super().call(function, args, kwargs))
@@ -615,6 +649,8 @@ class Translator(Policy):
 
     def _class_of(self, value: Any) -> type:
         """The class that a value has when the frame runs."""
+        if isinstance(value, FakeArray):
+            return value.numpy_class
         if isinstance(value, FakeTensor):
             return torch.nn.Parameter if isinstance(value, torch.nn.Parameter) else torch.Tensor
         return _NUMBERS.get(type(value), type(value))

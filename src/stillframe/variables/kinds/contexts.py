@@ -125,7 +125,7 @@ class _KeptVersions:
 
     def __exit__(self, *error: object) -> None:
         self._node(
-            torch._C._autograd._unsafe_set_version_counter, 
+            torch._C._autograd._unsafe_set_version_counter,
             tuple(self._nodes), tuple(self._versions),
         )  # fmt: skip
 
