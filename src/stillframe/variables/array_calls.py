@@ -52,11 +52,46 @@ class NumpyCalls:
         self.tx = tx
         self._constants = 0
         self.is_computing = False
+        self._holders: dict[int, Any] = {}
 
     def refusal(self, what: str, hints: list[str] | None = None, why: str = "") -> FrameError:
         """The error for what cannot be done with arrays."""
         why = why or "arrays are captured as tensors, on which this is not known to be the same"
         return self.tx.graph_break(what, why=why, hints=hints or ["use torch's function"])
+
+    def read(self, value: Any) -> Any:
+        """A value as the program sees it; items of lists and tuples are read where they are."""
+        value = self.tx.here(value)
+        if type(value) in (list, tuple):
+            return type(value)(self.read(item) for item in self.tx.elements(value))
+        return value
+
+    def _read_all(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return tuple(map(self.read, args)), {key: self.read(v) for key, v in kwargs.items()}
+
+    # -- containers that hold arrays ----------------------------------------------------------
+
+    def note_held(self, container: Any, item: Any) -> None:
+        """A container from outside holds ``item``. Code of C sees the array itself there."""
+        if isinstance(item, (np.ndarray, np.generic)) or id(item) in self._holders:
+            self._holders[id(container)] = container
+
+    def refuse_reader(self, name: str, values: tuple[Any, ...]) -> None:
+        """Refuse code of C that may look at the elements of arrays in a container.
+
+        Raises:
+            FrameError: it may, and no guard is on them.
+        """
+        if not self._holders or name in _LOOKS_AT_NO_ARRAY:
+            return
+        if any(id(value) in self._holders for value in values):
+            raise self.refusal(
+                f"Code that is not watched ({name}) gets a container of arrays.",
+                why="what it reads of them would be fixed",
+                hints=["do it for each array in a loop"],
+            )
 
     # -- arrays from other values -------------------------------------------------------------
 
@@ -145,8 +180,7 @@ class NumpyCalls:
         Raises:
             FrameError: the function is not in the table, or does not do on tensors what NumPy does.
         """
-        here = self.tx.here
-        args, kwargs = mapped(here, args), mapped(here, kwargs)
+        args, kwargs = self._read_all(args, kwargs)
         name = table.name_of(function)
         if name is None:
             text = getattr(function, "__name__", repr(function))
@@ -174,7 +208,7 @@ class NumpyCalls:
 
     def method(self, array: FakeArray, name: str, *args: Any, **kwargs: Any) -> Any:
         """``array.name(*args, **kwargs)``."""
-        args, kwargs = mapped(self.tx.here, args), mapped(self.tx.here, kwargs)
+        args, kwargs = self._read_all(args, kwargs)
         question = Question(self)
         seen = question.ask(operator.methodcaller, (array, *args), kwargs, method=name)
         special = table.refusal_of(name, (array, *args), kwargs)
@@ -183,6 +217,13 @@ class NumpyCalls:
         if name in _MAY_GIVE_ITSELF and question.same(seen) is not None:
             return question.same(seen)
         return self._compute(question, seen, f".{name}", (array, *args), kwargs)
+
+    def unbound(self, method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A method of NumPy's classes, called with the array as its first argument."""
+        name = method.__name__
+        if name not in table.METHODS:
+            raise self.refusal(f"The frame calls {method.__objclass__.__name__}.{name} of NumPy.")
+        return self.method(args[0], name, *args[1:], **kwargs)
 
     def attribute(self, array: FakeArray, name: str) -> Any:
         """``array.name`` for an attribute that is an array."""
@@ -194,7 +235,7 @@ class NumpyCalls:
 
     def get_item(self, array: FakeArray, key: Any) -> Any:
         """``array[key]``."""
-        key = mapped(self._as_key, key)
+        key = mapped(self._as_key, self.read(key))
         self._check_key(key, reads=True)
         question = Question(self)
         seen = question.ask(operator.getitem, (array, key), {})
@@ -202,7 +243,7 @@ class NumpyCalls:
 
     def set_item(self, array: FakeArray, key: Any, value: Any) -> None:
         """``array[key] = value``."""
-        key, value = mapped(self._as_key, key), mapped(self.tx.here, value)
+        key, value = mapped(self._as_key, self.read(key)), self.read(value)
         self._check_key(key, reads=False)
         question = Question(self)
         question.ask(operator.setitem, (array, key, value), {})
@@ -211,7 +252,6 @@ class NumpyCalls:
         self._run("[]", operator.setitem, (array, key, value), {})
 
     def _as_key(self, part: Any) -> Any:
-        part = self.tx.here(part)
         if isinstance(part, FakeScalar):
             raise self.refusal("An array is read at a place that only the data can tell.")
         return int(part) if isinstance(part, np.integer) else part
@@ -263,6 +303,15 @@ class NumpyCalls:
     def _tensor_as_array(self, value: Any) -> Any:
         return self.of_tensor(value) if isinstance(value, torch.Tensor) else value
 
+
+#: Functions of C that hand on what a container holds, and do not look at it, or get it item by item
+#: from the machine.
+_LOOKS_AT_NO_ARRAY = frozenset(
+    """all any append appendleft callable clear copy dict enumerate extend extendleft filter get
+    getattr hasattr id insert isinstance items iter keys len list map max min pop popitem popleft
+    reverse reversed rotate setattr setdefault sorted sum tuple type update values zip __getitem__
+    __iter__ __len__""".split()
+)
 
 #: Methods that may give the array itself.
 _MAY_GIVE_ITSELF = ("astype", "conj", "conjugate")

@@ -48,6 +48,13 @@ def dtype_on_tensors(value: Any) -> Any:
     return value
 
 
+#: Values of Python that NumPy may be given: they hold no others.
+_PLAIN = (
+    int, float, complex, bool, str, bytes, type(None), type(...), slice, range, type, np.dtype,
+    np.generic,
+)  # fmt: skip
+
+
 def cast(value: Any, dtype: Any) -> Any:
     """An argument in the dtype in which NumPy computes."""
     if isinstance(value, np.generic):
@@ -161,6 +168,11 @@ class Question:
                 "A function of NumPy is given a tensor.", ["np.asarray(tensor)"]
             )
         if not isinstance(value, FakeArray):
+            if isinstance(value, np.ndarray) or not isinstance(value, _PLAIN):
+                raise self.calls.refusal(
+                    f"A function of NumPy is given a value of class {type(value).__qualname__}.",
+                    why="what it holds is not watched",
+                )
             return value
         for known, stand_in in self.arrays:
             if known is value:

@@ -185,6 +185,9 @@ class FakeScalar(FakeArray):
     def numpy_class(self) -> type:
         return self.dtype.type
 
+    def __hash__(self) -> int:  # type: ignore[override]
+        raise self.calls.refusal("A scalar of NumPy is a key, or an element of a set.")
+
 
 def _refuse(name: str) -> None:
     def answer(self: FakeArray, *args: Any, **kwargs: Any) -> Any:

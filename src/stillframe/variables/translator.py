@@ -222,6 +222,7 @@ class Translator(Policy):
                     self.effects.track(item, LazyVariableTracker(item, place))
             if type(item) in SEQUENCES or isinstance(item, dict):
                 self.expose(item)
+            self.arrays.note_held(value, item)
 
     # -- tensors that operators meet ----------------------------------------------------------
 
@@ -449,6 +450,7 @@ class Translator(Policy):
     def contains(self, container: Any, value: Any) -> bool:
         container, value = self.here(container), self.here(value)
         self.expose(container)
+        self.arrays.refuse_reader("in", (container, value))
         if isinstance(value, torch.Tensor) and type(container) in SEQUENCES:
             held = [self.here(item) for item in container]
             is_equal = super().contains
@@ -527,6 +529,7 @@ class Translator(Policy):
             return op.native(left, right)
         self.expose(left)
         self.expose(right)
+        self.arrays.refuse_reader("a comparison", (left, right))
         return super().compare(op, left, right)
 
     def unary(self, method: str, native: Any, value: Any) -> Any:
@@ -621,6 +624,8 @@ class Translator(Policy):
             self._note_contents(owner)
         self.expose(owner)
         of_torch = is_torch(function)
+        if not of_torch:
+            self.arrays.refuse_reader(name, (owner, *args))
         if of_torch:
             modules = calls_modules(function)
             args = tuple(self.callback(value, modules) for value in args)
@@ -629,6 +634,8 @@ class Translator(Policy):
         kwargs = {key: self._given(value, of_torch) for key, value in kwargs.items()}
         if of_torch and any(isinstance(value, FakeArray) for value in args):
             return self.arrays.torch_call(function, args, kwargs)
+        if args and isinstance(args[0], FakeArray) and hasattr(function, "__objclass__"):
+            return self.arrays.unbound(function, args, kwargs)
         if function is isinstance and type(args[0]) in _NUMBERS:
             return issubclass(_NUMBERS[type(args[0])], args[1])
         return self.here(super().call(function, args, kwargs))
