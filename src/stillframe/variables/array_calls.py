@@ -117,7 +117,8 @@ class NumpyCalls:
         if isinstance(array, FakeArray) and len(args) == 1 and kwargs.keys() <= {"dtype"}:
             shares = function in (torch.from_numpy, torch.as_tensor)
             if shares and array.writeable:
-                return array.tensor.to(**kwargs) if kwargs else array.tensor
+                shared = torch.ops.aten.alias.default(array.tensor)  # an object of its own
+                return shared.to(**kwargs) if kwargs else shared
             if function is torch.tensor or (
                 function is torch.as_tensor and type(array) is FakeScalar
             ):

@@ -33,7 +33,7 @@ column_stack concatenate copy corrcoef count_nonzero cov cross cumprod cumsum di
 diff dot dsplit dstack einsum empty_like expand_dims eye fix full full_like
 hsplit hstack identity imag indices inner isclose iscomplex isneginf isposinf isreal kron linspace
 logspace max mean median meshgrid min moveaxis nan_to_num ones ones_like outer pad percentile prod
-ptp quantile ravel real repeat reshape roll round searchsorted sinc sort split
+ptp quantile ravel real repeat reshape roll round sinc sort split
 squeeze stack std sum swapaxes take take_along_axis tensordot tile trace transpose tri tril triu
 vander var vdot vsplit vstack where zeros zeros_like arange empty bartlett blackman hamming hanning
 kaiser geomspace tril_indices triu_indices diag_indices copyto fill_diagonal
@@ -59,7 +59,7 @@ ATTRIBUTES = frozenset({"T", "real", "imag"})
 
 METHODS = frozenset(
     """all any argmax argmin argsort astype clip conj conjugate copy cumprod cumsum diagonal dot
-    fill flatten max mean min prod ravel repeat reshape round searchsorted sort squeeze std sum
+    fill flatten max mean min prod ravel repeat reshape round sort squeeze std sum
     swapaxes take trace transpose var""".split()
 )
 

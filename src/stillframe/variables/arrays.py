@@ -204,11 +204,20 @@ for _name in (
     _refuse(_name)
 
 
+def _refuse_repeats(array: FakeArray, *others: Any) -> None:
+    """``[0] * scalar`` repeats the list, as often as only the data can tell."""
+    sequences = (list, tuple, str, bytes)
+    if isinstance(array, FakeScalar) and any(isinstance(other, sequences) for other in others):
+        raise array.calls.refusal("An operator is given a sequence and a scalar of NumPy.")
+
+
 def _operator(name: str, function: Any) -> None:
     def answer(self: FakeArray, *others: Any) -> Any:
+        _refuse_repeats(self, *others)
         return self.calls.call(function, (self, *others), {})
 
     def reflected(self: FakeArray, other: Any) -> Any:
+        _refuse_repeats(self, other)
         return self.calls.call(function, (other, self), {})
 
     def in_place(self: FakeArray, other: Any) -> Any:

@@ -136,6 +136,14 @@ def is_callback(tx: Translator, value: Any, modules: bool) -> bool:
     return modules and isinstance(value, torch.nn.Module)
 
 
+#: Where torch keeps the functions that call what they are given: operators, transforms.
+_CALLERS = (
+    "torch._higher_order_ops", "torch._functorch.apis", "torch._functorch.eager_transforms",
+    "torch._functorch.vmap",
+)  # fmt: skip
+
+
 def calls_modules(function: Any) -> bool:
     """Whether a function of torch calls modules that it is given, and does nothing else to them."""
-    return (getattr(function, "__module__", None) or "").startswith("torch._higher_order_ops")
+    module = getattr(function, "__module__", None) or ""
+    return module.startswith(_CALLERS) or getattr(function, "__name__", "") == "cond"

@@ -624,14 +624,14 @@ class Translator(Policy):
             self._note_contents(owner)
         self.expose(owner)
         of_torch = is_torch(function)
-        if not of_torch:
-            self.arrays.refuse_reader(name, (owner, *args))
         if of_torch:
             modules = calls_modules(function)
             args = tuple(self.callback(value, modules) for value in args)
             kwargs = {key: self.callback(value, modules) for key, value in kwargs.items()}
         args = tuple(self._given(value, of_torch) for value in args)
         kwargs = {key: self._given(value, of_torch) for key, value in kwargs.items()}
+        if not of_torch:
+            self.arrays.refuse_reader(name, (owner, *args, *kwargs.values()))
         if of_torch and any(isinstance(value, FakeArray) for value in args):
             return self.arrays.torch_call(function, args, kwargs)
         if args and isinstance(args[0], FakeArray) and hasattr(function, "__objclass__"):

@@ -6,15 +6,16 @@ the capture, so these functions stand in the graph, in their order with the oper
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import Any
 
 import torch
 
-from stillframe.source import Source
+from stillframe.source import AttrSource, ModuleSource, Source
 from stillframe.variables.base import VariableTracker
 from stillframe.variables.builder import VariableBuilder
 from stillframe.variables.kinds.wrappers import LambdaVariable
-from stillframe.variables.registry import wraps_object, wraps_type
+from stillframe.variables.registry import wraps_if, wraps_object, wraps_type
 from stillframe.variables.residue import Residue
 from stillframe.variables.translator import Translator
 
@@ -26,7 +27,7 @@ class TorchInGraphFunctionVariable(VariableTracker):
 
     def __init__(self, value: Any, *, source: Source | None = None) -> None:
         super().__init__(value, source=source)
-        self.answer = _ANSWERS[value]
+        self.answer = _ANSWERS[value.__name__]
 
     def call_function(self, tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.answer(tx, *args, **kwargs)
@@ -51,17 +52,17 @@ def _get_state(tx: Translator) -> Any:
     recorder = tx.recorder
     size = torch.default_generator.get_state().numel()
     result = recorder.fake_mode.ctx.empty((size,), dtype=torch.uint8)
-    node = _node(tx, torch.get_rng_state)
+    node = _node(tx, torch.random.get_rng_state)
     node.meta["val"], result.fx_node = result, node
     return result
 
 
 def _set_state(tx: Translator, new_state: Any) -> None:
-    _node(tx, torch.set_rng_state, new_state)
+    _node(tx, torch.random.set_rng_state, new_state)
 
 
 def _seed(tx: Translator, seed: Any) -> Any:
-    _node(tx, torch.manual_seed, seed)
+    _node(tx, torch.random.manual_seed, seed)
     return torch.default_generator
 
 
@@ -73,16 +74,23 @@ def _refuse(tx: Translator, *args: Any, **kwargs: Any) -> Any:
     )
 
 
-_ANSWERS: dict[Any, Any] = {
-    torch.get_rng_state: _get_state,
-    torch.set_rng_state: _set_state,
-    torch.manual_seed: _seed,
-    torch.seed: _refuse,
-    torch.initial_seed: _refuse,
+_ANSWERS: dict[str, Any] = {
+    "get_rng_state": _get_state,
+    "set_rng_state": _set_state,
+    "manual_seed": _seed,
+    "seed": _refuse,
+    "initial_seed": _refuse,
 }
 
 
-@wraps_object(*_ANSWERS)
+def _is_state_function(value: Any) -> bool:
+    """By name: torch puts another function in the place of one of these when it is compiling."""
+    if type(value) is not FunctionType or value.__module__ != "torch.random":
+        return False
+    return value.__name__ in _ANSWERS
+
+
+@wraps_if(38.2, "function of the generator", _is_state_function)
 def wrap_state_function(builder: VariableBuilder, value: Any) -> VariableTracker:
     """A function that reads or sets the generator."""
     builder.install_guards("FUNCTION_MATCH")
@@ -93,20 +101,18 @@ class GeneratorVariable(VariableTracker):
     """A generator of random numbers. What torch's own is asked becomes a node."""
 
     def var_getattr(self, tx: Translator, name: str) -> Any:
-        by_name = {
-            "get_state": torch.get_rng_state, "set_state": torch.set_rng_state,
-            "manual_seed": torch.manual_seed, "seed": torch.seed,
-            "initial_seed": torch.initial_seed,
-        }  # fmt: skip
+        by_name = {"get_state": "get_rng_state", "set_state": "set_rng_state"}
+        function = by_name.get(name, name)
         if name == "device":
             return self.value.device
-        if name not in by_name or self.value is not torch.default_generator:
+        if function not in _ANSWERS or self.value is not torch.default_generator:
             raise tx.graph_break(
                 f"The frame uses .{name} of a torch.Generator.",
                 why="its state is no part of a graph, and the capture would change it",
                 hints=["draw outside of the frame", "use torch's own generator"],
             )
-        return by_name[name]
+        place = AttrSource(ModuleSource("torch.random"), function)
+        return tx.wrap(getattr(torch.random, function), place)
 
     def reconstruct(self, residue: Residue) -> None:
         residue.load_object(self.value)
