@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 
 from stillframe.variables import FrameCapture, FrameState, Options, capture_frame
@@ -65,6 +66,9 @@ class _Comparison:
 
     def compare(self, ours: Any, theirs: Any, path: str) -> None:
         assert type(ours) is type(theirs), f"{path}: {type(ours)} and {type(theirs)}"
+        if isinstance(ours, np.generic):
+            self.compare_arrays(ours, theirs, path)
+            return
         if isinstance(ours, (int, str, bytes, bool, type(None), type, complex, ModuleType)):
             assert ours == theirs, f"{path}: {ours!r} and {theirs!r}"
             return
@@ -78,7 +82,9 @@ class _Comparison:
         assert id(theirs) not in self.met_there, f"{path}: two objects here, one in eager"
         self.met[id(ours)] = ours, theirs
         self.met_there[id(theirs)] = theirs
-        if isinstance(ours, torch.Tensor):
+        if isinstance(ours, np.ndarray):
+            self.compare_arrays(ours, theirs, path)
+        elif isinstance(ours, torch.Tensor):
             torch.testing.assert_close(ours, theirs, msg=lambda text: f"{path}: {text}")
             assert ours.requires_grad == theirs.requires_grad, f"{path}: requires_grad"
         elif isinstance(ours, dict):
@@ -91,3 +97,10 @@ class _Comparison:
                 self.compare(one, other, f"{path}[{index}]")
         if hasattr(ours, "__dict__") and not callable(ours):
             self.compare(vars(ours), vars(theirs), f"{path}.__dict__")
+
+    def compare_arrays(self, ours: Any, theirs: Any, path: str) -> None:
+        assert ours.dtype == theirs.dtype, f"{path}: {ours.dtype} and {theirs.dtype}"
+        assert ours.shape == theirs.shape, f"{path}: {ours.shape} and {theirs.shape}"
+        assert ours.flags.writeable == theirs.flags.writeable, f"{path}: writeable"
+        near = 2e-3 if ours.dtype == np.float16 else 1e-5
+        np.testing.assert_allclose(ours, theirs, rtol=near, atol=near / 10, err_msg=path)

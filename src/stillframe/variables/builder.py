@@ -81,7 +81,7 @@ class VariableBuilder:
         made = wrapper(self, value)
         if made.source is None and not made.is_python_constant():
             made.source = self.source
-        if isinstance(made.mutable, ExistingMutable | ExistingObject):
+        if isinstance(made.mutable, ExistingMutable | ExistingObject) or made.handles_calls:
             self.tx.effects.track(value, made)
         return made
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from stillframe import torch_private
 from stillframe.fake.tensor import FakeTensor
 from stillframe.guards import install_guard
 from stillframe.guards.kinds.registry import kind as guard_kind
@@ -61,8 +62,12 @@ class GraphInputs:
         self._duck: dict[int, Expr] = {}
         self._names: set[str] = set()
 
-    def tensor(self, source: Source, real: torch.Tensor) -> FakeTensor:
-        """The fake for a tensor from outside, an input of the graph, and its guards."""
+    def tensor(self, source: Source, real: torch.Tensor, keep: bool = False) -> FakeTensor:
+        """The fake for a tensor from outside, an input of the graph, and its guards.
+
+        Args:
+            keep: the tensor was made for the capture, so nobody else keeps it.
+        """
         context = symbolic_context(
             real, source, self.frame_state, self.options,
             is_always_static(real, source.is_nn_module(), self.options),
@@ -70,7 +75,7 @@ class GraphInputs:
         sizes = [self._size(source, dim, real, context) for dim in range(real.dim())]
         fake = FakeTensor.like_real(self.env, real, sizes)
         self.recorder.fake_mode.stand_in(real, fake)
-        self.add(GraphArg(source, real, fake), fake)
+        self.add(GraphArg(source, real, fake, keep=keep), fake)
         self.tracked_fakes.append(TrackedFake(fake, source, context))
         match = functools.partial(
             guard_kind("TENSOR_MATCH"),
@@ -102,13 +107,13 @@ class GraphInputs:
         self.add(GraphArg(place, value, fake, is_tensor=False), fake)
         return torch.ops.aten.item.default(fake)
 
-    def add(self, argument: GraphArg, value: Any) -> None:
-        """A new input of the graph, after those that there are."""
+    def add(self, argument: GraphArg, value: Any) -> torch.fx.Node:
+        """The placeholder of a new input of the graph, after those that there are."""
         self.arguments.append(argument)
         assert argument.source is not None
         name = self._free_name(placeholder_name(argument.source).strip("_"))
         with self._after_inputs():
-            self.recorder.placeholder(name, value)
+            return self.recorder.placeholder(name, value)
 
     @contextlib.contextmanager
     def _after_inputs(self) -> Iterator[None]:
@@ -127,7 +132,8 @@ class GraphInputs:
         with self._after_inputs():
             root = self.recorder.root
             name = self._free_name("_tensor_constant")
-            root.register_buffer(name, real.detach().clone())
+            with torch_private.ambient_modes_off():
+                root.register_buffer(name, real.detach().clone())
             node = self.recorder.graph.get_attr(name)
             node.meta["val"] = fake
         return node

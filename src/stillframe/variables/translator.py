@@ -40,8 +40,12 @@ from stillframe.source import (
     ModuleSource,
     Source,
 )
+from stillframe.trace.functions import MODE_FILES, FunctionMode
 from stillframe.trace.recorder import Recorder
+from stillframe.variables.array_calls import NumpyCalls
+from stillframe.variables.arrays import FakeArray
 from stillframe.variables.base import LazyVariableTracker, VariableTracker
+from stillframe.variables.callbacks import Bodies, Callback, calls_modules, is_callback
 from stillframe.variables.dynamism import (
     FrameState,
 )
@@ -81,6 +85,8 @@ _INLINED = (
     os.path.join(_TORCH, "nn", "utils", ""),
     os.path.join(_TORCH, "optim", ""),
     os.path.join(_TORCH, "utils", "_contextlib.py"),
+    os.path.join(_TORCH, "autograd", "function.py"),
+    os.path.join(_TORCH, "random.py"),
     os.path.join(_STILLFRAME, "trace", "transformer.py"),
 )
 
@@ -113,6 +119,28 @@ class TrackedRecorder(Recorder):
         return super()._node_of(fake, real)
 
 
+class TrackedFunctions(FunctionMode):
+    """What the Python level of torch shows; a tensor may become an array of NumPy."""
+
+    def __init__(self, recorder: Recorder, arrays: NumpyCalls) -> None:
+        super().__init__(recorder)
+        self.arrays = arrays
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func is torch.Tensor.numpy and not kwargs and len(args) == 1:
+            return self.arrays.of_tensor(args[0])
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+MODE_FILES.add(__file__)
+
+
 class Translator(Policy):
     """Runs one frame.
 
@@ -130,6 +158,8 @@ class Translator(Policy):
         inputs: the inputs of the graph.
         numbers: symbolic numbers, by the name of the source.
         open_streams: the nodes that made a stream of a device current, of blocks that are open.
+        bodies: the functions of higher-order operators that are being traced.
+        arrays: answers what is done with arrays of NumPy.
     """
 
     def __init__(self, function: FunctionType, frame_state: FrameState, options: Options) -> None:
@@ -145,6 +175,9 @@ class Translator(Policy):
         self.wrapped: dict[tuple[int, Source], tuple[Any, VariableTracker]] = {}
         self.inputs = GraphInputs(self.env, self.recorder, frame_state, options)
         self.numbers: dict[str, VariableTracker] = {}
+        self.bodies = Bodies(self)
+        self.arrays = NumpyCalls(self)
+        self.recorder.functions = TrackedFunctions(self.recorder, self.arrays)
         self._pending: dict[int, LazyVariableTracker] = {}
         self._root: Frame | None = None
         self._own: dict[int, Any] = {}
@@ -244,6 +277,7 @@ class Translator(Policy):
                 self.effects.track(item, LazyVariableTracker(item, place))
             if type(item) in SEQUENCES or isinstance(item, dict):
                 self.expose(item)
+            self.arrays.note_held(value, item)
 
     # -- tensors that operators meet ----------------------------------------------------------
 
@@ -254,6 +288,8 @@ class Translator(Policy):
         known = self.variable(real)
         if known is not None:
             return known.value.fx_node  # type: ignore[no-any-return]
+        if self.arrays.is_computing:
+            return self.arrays.hold(real, fake)
         if self._makes_constants:
             return self.inputs.constant(real, fake)
         raise self.graph_break(
@@ -329,7 +365,17 @@ class Translator(Policy):
         self._note_global(frame, name)
         super().delete_global(frame, name)
 
+    def _may_change(self, target: Any) -> None:
+        refusal = self.bodies.refusal(target)
+        if refusal is not None:
+            raise refusal
+
     def _note_global(self, frame: Frame, name: str) -> None:
+        if self.bodies.is_inside:
+            raise self.graph_break(
+                f"A function that an operator is given sets the global {name}.",
+                why="it is traced once, and may run never or many times when the graph runs",
+            )
         module = self._table_source(frame.globals)
         table = ModuleSource(frame.globals["__name__"]) if module is None else module
         self.effects.entry(frame.globals, name, AttrSource(table, "__dict__"))
@@ -352,6 +398,7 @@ class Translator(Policy):
         return known[1]
 
     def store_cell(self, frame: Frame, cell: CellType, name: str, value: Any) -> None:
+        self._may_change(cell)
         if id(cell) not in self._own:
             source = self._cell_source(cell, name)
             if not isinstance(source, AttrSource):
@@ -439,6 +486,7 @@ class Translator(Policy):
         super().unset_attribute(target, name)
 
     def _note_attribute(self, target: Any, name: str) -> None:
+        self._may_change(target)
         variable = self.variable(target)
         if variable is None or variable.source is None:
             return
@@ -456,6 +504,8 @@ class Translator(Policy):
         source = self.source(target)
         if source is not None:
             self._rely_on_code(target, "__setattr__", source)
+        if isinstance(target, FakeArray):
+            raise self.graph_break(f"The frame sets the attribute {name} of an array.")
         super().store_attr(target, name, value)
 
     # -- items --------------------------------------------------------------------------------
@@ -464,13 +514,12 @@ class Translator(Policy):
         container, key = self.here(container), self.here(key)
         if isinstance(container, torch.Tensor):
             return container[key]
-        source = self.source(container)
-        if source is None:
+        variable = self.variable(container)
+        if variable is None or variable.source is None:
             return self.here(super().load_item(container, key))
-        key = self._key(container, key)
-        by_key = self._by_key(container)
-        if by_key is not None:
-            return by_key.load_item(self, key)
+        key, source = self._key(container, key), variable.source
+        if variable.handles_items:
+            return variable.load_item(self, key)
         if isinstance(key, slice) or not isinstance(container, (*SEQUENCES, dict)):
             self.expose(container)
             return self.here(super().load_item(container, key))
@@ -513,6 +562,7 @@ class Translator(Policy):
         return key
 
     def _note_contents(self, container: Any) -> None:
+        self._may_change(container)
         source = self.source(container)
         if source is None:
             return
@@ -532,6 +582,7 @@ class Translator(Policy):
         if by_key is not None:
             return by_key.has(self, value)
         self.expose(container)
+        self.arrays.refuse_reader("in", (container, value))
         if isinstance(value, torch.Tensor) and type(container) in SEQUENCES:
             held = [self.here(item) for item in container]
             is_equal = super().contains
@@ -610,6 +661,7 @@ class Translator(Policy):
             return op.native(left, right)
         self.expose(left)
         self.expose(right)
+        self.arrays.refuse_reader("a comparison", (left, right))
         return super().compare(op, left, right)
 
     def unary(self, method: str, native: Any, value: Any) -> Any:
@@ -623,6 +675,13 @@ class Translator(Policy):
     # -- calls --------------------------------------------------------------------------------
 
     def inline(self, function: FunctionType) -> bool:
+        known = self.is_run_here(function)
+        if known:
+            self._enter(function)
+        return known
+
+    def is_run_here(self, function: FunctionType) -> bool:
+        """Whether the machine runs a function; else it is called."""
         code = function.__code__
         known = self._inlined.get(code)
         if known is None:
@@ -711,13 +770,27 @@ class Translator(Policy):
             self._note_contents(owner)
         self.expose(owner)
         of_torch = is_torch(function)
+        if of_torch:
+            modules = calls_modules(function)
+            args = tuple(self.callback(value, modules) for value in args)
+            kwargs = {key: self.callback(value, modules) for key, value in kwargs.items()}
         args = tuple(self._given(value, of_torch) for value in args)
         if isinstance(owner, dict) and name in _BY_KEY:
             args = tuple(self._key(owner, value) for value in args)
         kwargs = {key: self._given(value, of_torch) for key, value in kwargs.items()}
+        if not of_torch:
+            self.arrays.refuse_reader(name, (owner, *args, *kwargs.values()))
+        if of_torch and any(isinstance(value, FakeArray) for value in args):
+            return self.arrays.torch_call(function, args, kwargs)
+        if args and isinstance(args[0], FakeArray) and hasattr(function, "__objclass__"):
+            return self.arrays.unbound(function, args, kwargs)
         if function is isinstance and type(args[0]) in _NUMBERS:
             return issubclass(_NUMBERS[type(args[0])], args[1])
         return self.here(super().call(function, args, kwargs))
+
+    def callback(self, value: Any, modules: bool) -> Any:
+        """An argument for torch's code; a function of the program's runs on the machine."""
+        return Callback(self, value) if is_callback(self, value, modules) else value
 
     def _given(self, value: Any, of_torch: bool) -> Any:
         """An argument for code that is not watched."""
@@ -731,6 +804,8 @@ class Translator(Policy):
 
     def _class_of(self, value: Any) -> type:
         """The class that a value has when the frame runs."""
+        if isinstance(value, FakeArray):
+            return value.numpy_class
         if isinstance(value, FakeTensor):
             return torch.nn.Parameter if isinstance(value, torch.nn.Parameter) else torch.Tensor
         return _NUMBERS.get(type(value), type(value))

@@ -40,6 +40,9 @@ class SymNodeVariable(VariableTracker):
 @wraps_type(int)
 def wrap_int(builder: VariableBuilder, value: int) -> VariableTracker:
     """An integer: a constant, or a symbol if it was seen with another value before."""
+    known = builder.tx.numbers.get(builder.source.name())
+    if known is not None:  # it was made a symbol while the context said so
+        return known
     if _is_fixed(builder, value) or not _has_varied(builder, value):
         builder.install_guards("CONSTANT_MATCH")
         return ConstantVariable(value)
