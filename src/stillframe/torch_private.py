@@ -66,6 +66,10 @@ set_data = vars(torch._C.TensorBase)["data"].__set__
 # The same for ``tensor.requires_grad = value`` and ``tensor.grad``.
 set_requires_grad = vars(torch._C.TensorBase)["requires_grad"].__set__
 get_grad = vars(torch._C.TensorBase)["grad"].__get__
+set_grad = vars(torch._C.TensorBase)["grad"].__set__
+get_data = vars(torch._C.TensorBase)["data"].__get__
+get_is_leaf = vars(torch._C.TensorBase)["is_leaf"].__get__
+get_grad_fn = vars(torch._C.TensorBase)["grad_fn"].__get__
 
 # The argument-parsing bindings behind ``torch.add`` and ``torch.nn.functional.linear``: the
 # shortest way from Python into an operator.

@@ -28,6 +28,7 @@ from stillframe.guards.kinds.ambient import ambient_guards
 from stillframe.guards.kinds.registry import kind as guard_kind
 from stillframe.source import ShapeEnvSource
 from stillframe.variables import kinds as _kinds  # noqa: F401  (they register themselves)
+from stillframe.variables.constraints import check_constraints
 from stillframe.variables.dynamism import FrameState
 from stillframe.variables.graph_inputs import GraphArg
 from stillframe.variables.options import Options
@@ -125,6 +126,7 @@ def capture_frame(
         result, effects = _run(tx, root, args, kwargs, f_locals)
         residue = _residue(tx, result, effects)
         graph = _graph(tx, residue)
+        check_constraints(tx.env, tx.inputs.tracked_fakes, tx.inputs.dim_names)
         numbers = tuple(tx.inputs.number_places())
         if numbers:
             shapes = functools.partial(guard_kind("SHAPE_ENV"), env=tx.env, numbers=numbers)

@@ -17,7 +17,7 @@ from stillframe.frames.frame import NULL
 from stillframe.guards.helpers import HELPERS
 from stillframe.source import Source
 from stillframe.variables.base import typestr
-from stillframe.variables.side_effects import Effect, fill
+from stillframe.variables.side_effects import DELETED, Effect, fill
 
 if TYPE_CHECKING:
     from stillframe.variables.base import VariableTracker
@@ -203,7 +203,7 @@ class Residue:
 
     def _attribute(self, effect: Effect) -> None:
         target, name = self._target(effect), repr(effect.name)
-        if effect.value is NULL:
+        if effect.value is NULL or effect.value is DELETED:
             self._late.append(f"{self.bind('delattr', _delete)}({target}, {name})")
         else:
             store = self.bind("setattr", _store)

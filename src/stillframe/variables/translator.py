@@ -41,6 +41,7 @@ from stillframe.variables.base import LazyVariableTracker, VariableTracker
 from stillframe.variables.dynamism import (
     FrameState,
 )
+from stillframe.variables.identity import may_be
 from stillframe.variables.inputs import GraphInputs
 from stillframe.variables.options import Options
 from stillframe.variables.paths import (
@@ -57,6 +58,8 @@ from stillframe.variables.paths import (
 )
 from stillframe.variables.registry import is_known_object
 from stillframe.variables.side_effects import CONTAINERS, SideEffects
+from stillframe.variables.tensor_attributes import TensorAttributes
+from stillframe.variables.tensor_functions import TrackedFunctions
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _STILLFRAME = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -87,6 +90,12 @@ class TrackedRecorder(Recorder):
 
     realize: Any
 
+    def __init__(self, tx: Translator) -> None:
+        super().__init__(tx.env, ModuleScope([]), tx.refuse_constant)
+        self.realize = tx.realize_tensor
+        self.functions = TrackedFunctions(self)
+        self.functions.tx = tx
+
     def _node_of(self, fake: FakeTensor, real: torch.Tensor | None = None) -> torch.fx.Node:
         if fake.fx_node is None:
             self.realize(fake if real is None else real)
@@ -108,6 +117,8 @@ class Translator(Policy):
         wrapped: what goes with a value read at a source: ``(id, source)`` -> value, tracker.
         inputs: the inputs of the graph.
         numbers: symbolic numbers, by the name of the source.
+        tensors: attributes of tensors.
+        results: what goes with tensors that the graph computes, by identity.
     """
 
     def __init__(self, function: FunctionType, frame_state: FrameState, options: Options) -> None:
@@ -116,12 +127,13 @@ class Translator(Policy):
         self.frame_state = frame_state
         self.options = options
         self.env = ShapeEnv()
-        self.recorder = TrackedRecorder(self.env, ModuleScope([]), self._refuse_constant)
-        self.recorder.realize = self._realize_tensor
+        self.recorder = TrackedRecorder(self)
         self.effects = SideEffects()
         self.wrapped: dict[tuple[int, Source], tuple[Any, VariableTracker]] = {}
         self.inputs = GraphInputs(self.env, self.recorder, frame_state, options)
         self.numbers: dict[str, VariableTracker] = {}
+        self.tensors = TensorAttributes(self)
+        self.results: dict[int, VariableTracker] = {}
         self._pending: dict[int, LazyVariableTracker] = {}
         self._root: Frame | None = None
         self._own: dict[int, Any] = {}
@@ -192,10 +204,10 @@ class Translator(Policy):
 
     # -- tensors that operators meet ----------------------------------------------------------
 
-    def _realize_tensor(self, value: Any) -> None:
+    def realize_tensor(self, value: Any) -> None:
         self.variable(value)
 
-    def _refuse_constant(self, real: torch.Tensor, fake: FakeTensor) -> torch.fx.Node:
+    def refuse_constant(self, real: torch.Tensor, fake: FakeTensor) -> torch.fx.Node:
         known = self.variable(real)
         if known is not None:
             return known.value.fx_node  # type: ignore[no-any-return]
@@ -307,7 +319,7 @@ class Translator(Policy):
     def load_attr(self, value: Any, name: str) -> Any:
         value = self.here(value)
         if isinstance(value, torch.Tensor):
-            return self._class_of(value) if name == "__class__" else getattr(value, name)
+            return self.tensors.load(value, name)
         variable = self.variable(value)
         if variable is None:
             return self.here(super().load_attr(value, name))
@@ -353,8 +365,24 @@ class Translator(Policy):
     def store_attr(self, target: Any, name: str, value: Any) -> None:
         target = self.here(target)
         if isinstance(target, torch.Tensor):
-            raise self.graph_break(f"The frame sets the attribute {name} of a tensor.")
+            self.tensors.store(target, name, self.here(value))
+            return
         super().store_attr(target, name, value)
+
+    def delete_attr(self, target: Any, name: str) -> None:
+        target = self.here(target)
+        if isinstance(target, torch.Tensor):
+            self.tensors.delete(target, name)
+            return
+        super().delete_attr(target, name)
+
+    def special(self, value: Any, name: str) -> Any:
+        if isinstance(value, torch.Tensor) and name in ("__repr__", "__str__", "__format__"):
+            raise self.graph_break(
+                "The frame makes a text of a tensor.",
+                why="its numbers are not known while it is captured",
+            )
+        return super().special(value, name)
 
     # -- items --------------------------------------------------------------------------------
 
@@ -399,11 +427,18 @@ class Translator(Policy):
         if isinstance(value, torch.Tensor) and type(container) in SEQUENCES:
             held = [self.here(item) for item in container]
             is_equal = super().contains
-            return any(item is value or is_equal((item,), value) for item in held)
+            return any(self.same(item, value) or is_equal((item,), value) for item in held)
         return super().contains(container, value)
 
     def same(self, left: Any, right: Any) -> bool:
-        return self.here(left) is self.here(right)
+        left, right = self.here(left), self.here(right)
+        if left is not right and isinstance(left, FakeTensor) and isinstance(right, FakeTensor):
+            if may_be(self.recorder, left) & may_be(self.recorder, right):
+                raise self.graph_break(
+                    "The frame asks whether two tensors are one.",
+                    why="one was made by a function that may return its operand, or a copy",
+                )
+        return left is right
 
     # -- iteration ----------------------------------------------------------------------------
 
@@ -553,6 +588,12 @@ class Translator(Policy):
 
     def _call_native(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Code that is not run by the machine gets what stands for the values."""
+        if function in _BY_ADDRESS and any(isinstance(a, torch.Tensor) for a in map(self.here, args)):
+            raise self.graph_break(
+                f"The frame asks for the {function.__name__} of a tensor.",
+                why="it is an address, another one at each call",
+                hints=["compare tensors by `is`, or keep them in a dict or a set"],
+            )
         if function in _IDENTITY and len(args) == 2:
             return self.same(*args) is (function is operator.is_)
         owner = getattr(function, "__self__", None)
@@ -591,6 +632,9 @@ class Translator(Policy):
         """``nn.Module.__call__`` in Python; what it reads of the module is read here."""
         return self.call(type(module)._call_impl, (module, *args), kwargs)
 
+
+#: What depends on where an object lies in memory.
+_BY_ADDRESS = (id, hash)
 
 #: ``is`` as functions.
 _IDENTITY = (operator.is_, operator.is_not)

@@ -13,7 +13,6 @@ from stillframe.source import is_cell_contents, is_constant_source, is_from_defa
 from stillframe.symbolic import Range
 from stillframe.variables.base import VariableTracker
 from stillframe.variables.builder import VariableBuilder
-from stillframe.variables.graph_inputs import GraphArg
 from stillframe.variables.kinds.constants import COMMON, ConstantVariable
 from stillframe.variables.paths import is_library
 from stillframe.variables.registry import wraps_type
@@ -88,8 +87,7 @@ def _symbolic_int(builder: VariableBuilder, value: int) -> VariableTracker:
         )
     builder.install_guards("TYPE_MATCH")
     symbol = tx.env.wrap(expr)
-    tx.inputs.add(GraphArg(source, value, symbol, is_tensor=False), symbol)
-    tx.inputs.note_number(source, expr)
+    tx.inputs.number(source, symbol)
     made = tx.numbers[source.name()] = SymNodeVariable(symbol, source=source)
     return made
 
