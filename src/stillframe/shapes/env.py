@@ -109,6 +109,8 @@ class ShapeEnv:
         self.supposed: list[Guard] = []
         self.deferred: list[DeferredAssert] = []
         self.texts: set[str] = set()  # what f-strings got in place of numbers
+        #: A text of a number makes it fixed: nobody looks afterwards which texts got out.
+        self.fixes_texts = False
         self.frozen = False
         self.stack_floor: FrameType | None = None
         self._nodes: dict[Expr, SymNode] = {}

@@ -16,6 +16,7 @@ import torch
 from stillframe import torch_private
 from stillframe.context import TracingContext, tracing
 from stillframe.errors import CallError, InvalidInput, NotSupported
+from stillframe.fake.tensor import FakeTensor
 from stillframe.frames import Machine
 from stillframe.frames.binding import bind
 from stillframe.frames.decode import decode
@@ -228,18 +229,22 @@ def _residue(tx: Translator, result: Any, effects: list[Effect]) -> Residue:
 
 
 def _drop_unused(tx: Translator, result: Any, effects: list[Effect]) -> None:
-    """Inputs that no operator used are no inputs."""
+    """Inputs that no operator used are no inputs; what tells a symbol may be used yet."""
     graph = tx.recorder.graph
     nodes = [node for node in graph.nodes if node.op == "placeholder"]
-    used = [bool(node.users) or node.meta["val"] is None for node in nodes]
-    for node, keep in zip(nodes, used, strict=True):
-        if not keep and not isinstance(node.meta["val"], torch.SymInt):
+    kept = [bool(node.users) or _tells_symbol(node.meta["val"]) for node in nodes]
+    for node, keep in zip(nodes, kept, strict=True):
+        if not keep:
             graph.erase_node(node)
     arguments = tx.inputs.arguments
-    arguments[:] = [
-        argument for argument, node, keep in zip(arguments, nodes, used, strict=True)
-        if keep or isinstance(node.meta["val"], torch.SymInt)
-    ]  # fmt: skip
+    arguments[:] = [one for one, keep in zip(arguments, kept, strict=True) if keep]
+
+
+def _tells_symbol(value: Any) -> bool:
+    """Whether an input is a symbol, or has one for a size; or is no value at all."""
+    if isinstance(value, FakeTensor):
+        return not all(type(size) is int for size in value.sizes)
+    return value is None or isinstance(value, torch.SymInt)
 
 
 def _graph(tx: Translator, residue: Residue) -> torch.fx.GraphModule:

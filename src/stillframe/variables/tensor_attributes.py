@@ -44,7 +44,7 @@ _REFUSED = {
     ),
     **dict.fromkeys(
         """data_ptr storage untyped_storage _typed_storage is_shared share_memory_ is_pinned
-        pin_memory _cdata __cuda_array_interface__ __array_interface__ __dlpack__ __reduce_ex__
+        pin_memory as_subclass _cdata __cuda_array_interface__ __array_interface__ __dlpack__ __reduce_ex__
         __reduce__ storage_type names""".split(),
         _MEMORY,
     ),
@@ -63,7 +63,6 @@ class TensorAttributes:
         self._tx = tx
         self._set: dict[int, tuple[torch.Tensor, dict[str, Any]]] = {}
         self._new_leaves: dict[int, FakeTensor] = {}
-        self._switched: dict[int, FakeTensor] = {}
 
     # -- for the program ----------------------------------------------------------------------
 
@@ -204,8 +203,12 @@ class TensorAttributes:
         node.meta["val"] = fake
         with torch_private.no_torch_function():
             fake.requires_grad_(wanted)
-        self._new_leaves[id(fake)] = fake
+        self.note_leaf(fake)
         return fake
+
+    def note_leaf(self, fake: FakeTensor) -> None:
+        """The program has made a tensor without history."""
+        self._new_leaves[id(fake)] = fake
 
     def data(self, fake: FakeTensor) -> FakeTensor:
         """``fake.data``: the memory without history, and without a trace of later writes."""

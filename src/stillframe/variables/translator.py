@@ -127,6 +127,7 @@ class Translator(Policy):
         self.frame_state = frame_state
         self.options = options
         self.env = ShapeEnv()
+        self.env.fixes_texts = True
         self.recorder = TrackedRecorder(self)
         self.effects = SideEffects()
         self.wrapped: dict[tuple[int, Source], tuple[Any, VariableTracker]] = {}
@@ -376,14 +377,6 @@ class Translator(Policy):
             return
         super().delete_attr(target, name)
 
-    def special(self, value: Any, name: str) -> Any:
-        if isinstance(value, torch.Tensor) and name in ("__repr__", "__str__", "__format__"):
-            raise self.graph_break(
-                "The frame makes a text of a tensor.",
-                why="its numbers are not known while it is captured",
-            )
-        return super().special(value, name)
-
     # -- items --------------------------------------------------------------------------------
 
     def load_item(self, container: Any, key: Any) -> Any:
@@ -495,6 +488,11 @@ class Translator(Policy):
 
     def binary(self, op: Any, left: Any, right: Any) -> Any:
         left, right = self.here(left), self.here(right)
+        if type(left) in (str, bytes) and _has_tensor(right):
+            raise self.graph_break(
+                "The frame makes a text of a tensor.",
+                why="its numbers are not known while it is captured",
+            )
         if isinstance(left, _NATIVE) or isinstance(right, _NATIVE):
             return op.native(left, right)
         self.expose(left)
@@ -631,6 +629,12 @@ class Translator(Policy):
     ) -> Any:
         """``nn.Module.__call__`` in Python; what it reads of the module is read here."""
         return self.call(type(module)._call_impl, (module, *args), kwargs)
+
+
+def _has_tensor(value: Any) -> bool:
+    """Whether a value, or an item of a tuple, is a tensor."""
+    held = value if type(value) is tuple else (value,)
+    return any(isinstance(item, torch.Tensor) for item in held)
 
 
 #: What depends on where an object lies in memory.

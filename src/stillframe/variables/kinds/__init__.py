@@ -9,6 +9,7 @@ from stillframe.variables.kinds import (
     results,
     sequences,
     tables,
+    tensor_calls,
     tensors,
     user_objects,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "results",
     "sequences",
     "tables",
+    "tensor_calls",
     "tensors",
     "user_objects",
 ]

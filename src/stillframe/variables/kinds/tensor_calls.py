@@ -1,0 +1,109 @@
+"""Functions and classes of torch that make or show tensors in ways of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from stillframe import torch_private
+from stillframe.fake.tensor import FakeTensor
+from stillframe.variables.base import VariableTracker
+from stillframe.variables.builder import VariableBuilder
+from stillframe.variables.proxies import wrap_fx_proxy
+from stillframe.variables.registry import wraps_object
+from stillframe.variables.residue import Residue
+from stillframe.variables.translator import Translator
+
+
+class TensorCallVariable(VariableTracker):
+    """A function or class whose calls are looked at; it lasts."""
+
+    handles_calls = True
+
+    def is_python_constant(self) -> bool:
+        return True
+
+    def reconstruct(self, residue: Residue) -> None:
+        residue.load_object(self.value)
+
+
+class ParameterClassVariable(TensorCallVariable):
+    """``torch.nn.Parameter``: a parameter that the program makes is one in the graph, too."""
+
+    def call_function(self, tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        data, wanted = _parameter_arguments(*map(tx.here, args), **kwargs)
+        if type(data) is not FakeTensor:
+            raise tx.graph_break(
+                "The frame makes a parameter of what is no plain tensor.",
+                why="torch makes it of the class of its data",
+            )
+        recorder = tx.recorder
+        node = recorder.create(self.value, (recorder.operand(data), bool(wanted)), {})
+        made = data.snapshot()
+        made._is_param = True
+        with torch_private.no_torch_function():
+            made.requires_grad_(bool(wanted))
+        node.meta["val"] = made
+        recorder.track(made, node)
+        tx.tensors.note_leaf(made)
+        return made
+
+
+def _parameter_arguments(data: Any = None, requires_grad: Any = True) -> tuple[Any, Any]:
+    return data, requires_grad
+
+
+@wraps_object(torch.nn.Parameter)
+def wrap_parameter_class(builder: VariableBuilder, value: Any) -> VariableTracker:
+    """The class of parameters."""
+    builder.install_guards("FUNCTION_MATCH")
+    return ParameterClassVariable(value)
+
+
+class SeedVariable(TensorCallVariable):
+    """``torch.manual_seed``: the graph does it, in its place among what draws numbers."""
+
+    def call_function(self, tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        (seed,) = (*args, *kwargs.values())
+        recorder = tx.recorder
+        if not isinstance(seed, (int, torch.SymInt)) or recorder.subgraph is not None:
+            raise tx.graph_break(
+                "The frame seeds the random numbers by what is no plain integer, or in the body "
+                "of a higher-order call."
+            )
+        wrap_fx_proxy(tx, recorder.create(self.value, (recorder.operand(seed),), {}))
+        return torch.default_generator
+
+
+@wraps_object(torch.manual_seed)
+def wrap_manual_seed(builder: VariableBuilder, value: Any) -> VariableTracker:
+    """The function that seeds torch's random numbers."""
+    builder.install_guards("FUNCTION_MATCH")
+    return SeedVariable(value)
+
+
+class RefusedTensorCall(TensorCallVariable):
+    """A function that asks for what a captured tensor has not."""
+
+    def call_function(self, tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        raise tx.graph_break(f"The frame calls {self.value.__qualname__}.", why=_WHY[self.value])
+
+
+_TEXT = "it makes a text of a tensor, whose numbers are not known while it is captured"
+_STATE = "it tells the state of torch's random numbers, another one at each call"
+_WHY: dict[Any, str] = {
+    FakeTensor.__repr__: _TEXT,
+    torch.Tensor.__repr__: _TEXT,
+    torch.Tensor.__format__: _TEXT,
+    torch.seed: _STATE,
+    torch.initial_seed: _STATE,
+    torch.nn.Buffer: "it sets attributes of the tensor itself, unseen",
+}
+
+
+@wraps_object(*_WHY)
+def wrap_refused(builder: VariableBuilder, value: Any) -> VariableTracker:
+    """A function that is refused when it is called."""
+    builder.install_guards("FUNCTION_MATCH")
+    return RefusedTensorCall(value)
