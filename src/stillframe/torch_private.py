@@ -765,6 +765,31 @@ torch_function_state: Callable[[], Any] = vars(torch._C)["_get_torch_function_st
 set_torch_function_state: Callable[[Any], None] = vars(torch._C)["_set_torch_function_state"]
 
 
+#: In which operators go to kernels, past modes and subclasses.
+no_torch_dispatch = torch._C._DisableTorchDispatch
+
+#: In which no override of a subclass is asked, though modes are.
+subclasses_disabled = torch._C.DisableTorchFunctionSubclass
+
+
+def ignores_torch_function(cls: type[torch.Tensor]) -> bool:
+    """Whether torch functions do not care that a tensor is of this subclass."""
+    function = cls.__torch_function__
+    return getattr(function, "__func__", function) is disabled_torch_function
+
+
+def asks_subclasses() -> bool:
+    """Whether torch functions ask the overrides of subclasses in this thread."""
+    return bool(
+        torch_function_state() == vars(torch._C)["_TorchFunctionState"].ENABLED
+    )
+
+
+def plain_results() -> Any:
+    """Functions whose results are not made tensors of the operand's subclass."""
+    return torch.overrides.get_default_nowrap_functions()
+
+
 # How many function modes are active in this thread: cheap, for the usual case of none.
 count_function_modes: Callable[[], int] = torch._C._len_torch_function_stack
 

@@ -49,6 +49,11 @@ def inner_tensor_names(tensor: Any) -> list[str]:
     return names
 
 
+def inner_tensor_context(tensor: Any) -> Any:
+    """What a wrapper subclass keeps beside its inner tensors."""
+    return tensor.__tensor_flatten__()[1]
+
+
 def script_class_name(script_object: Any) -> str:
     """The qualified name of the class of a script object."""
     return torch_private.script_class_name(script_object)
@@ -68,6 +73,7 @@ HELPERS: dict[str, Any] = {
     function.__name__: function
     for function in (
         dict_key, tuple_iterator_item, array_as_tensor, number_as_tensor, bool_as_int,
-        inner_tensor_names, script_class_name, flattened_script_object, imported,
+        inner_tensor_names, inner_tensor_context, script_class_name, flattened_script_object,
+        imported,
     )
 }  # fmt: skip

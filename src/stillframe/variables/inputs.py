@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from stillframe import torch_private
 from stillframe.context import TracingContext
 from stillframe.errors import NotSupported
 from stillframe.fake.tensor import FakeTensor
@@ -66,6 +68,7 @@ class GraphInputs:
         self._given_contexts: dict[Source, StatelessSymbolicContext] = {}
         self._duck: dict[int, Expr] = {}
         self._names: set[str] = set()
+        self._other_places: list[tuple[Source, Any]] = []
 
     # -- tensors ------------------------------------------------------------------------------
 
@@ -109,7 +112,11 @@ class GraphInputs:
             node.meta["val"], fake.fx_node = fake, node
             return fake
         fake.storage_.given = True
-        self._add(GraphArg(source, real, fake), fake, node)
+        argument = GraphArg(source, real, fake)
+        argument.made_plain = not torch_private.ignores_torch_function(type(real)) and (
+            type(real) is not torch.Tensor
+        )
+        self._add(argument, fake, node)
         node.meta["tensor_dict"] = dict(vars(real))
         self.tracked_fakes.append(TrackedFake(fake, source, context))
         return fake
@@ -139,6 +146,21 @@ class GraphInputs:
         self, source: Source, real: torch.Tensor, context: StatelessSymbolicContext
     ) -> FakeTensor:
         sizes = [self._size(source, dim, real, context) for dim in range(real.dim())]
+        is_parameter = isinstance(real, torch.nn.Parameter)
+        if type(real) not in (torch.Tensor, torch.nn.Parameter, FakeTensor):
+            with torch_private.no_torch_dispatch(), torch_private.no_torch_function():
+                real = real.as_subclass(torch.Tensor)
+        fake = self._like(real, sizes, context)
+        if is_parameter:
+            fake._is_param = True
+        return fake
+
+    def _like(
+        self,
+        real: torch.Tensor,
+        sizes: Sequence[int | Expr],
+        context: StatelessSymbolicContext,
+    ) -> FakeTensor:
         if all(type(size) is int for size in sizes):
             return FakeTensor.like_real(self.env, real, sizes)
         try:
@@ -224,9 +246,19 @@ class GraphInputs:
         self.add(GraphArg(source, None, symbol, is_tensor=False), symbol)
         self.tracked_fakes.append(TrackedFake(symbol, source, None))
 
+    def note_sizes(self, source: Source, tensor: torch.Tensor) -> None:
+        """A tensor that is no input itself is read at a source, and has sizes of inputs."""
+        numbers = [(TensorProperty.SIZE, i, n) for i, n in enumerate(tensor.shape)]
+        numbers += [(TensorProperty.STRIDE, i, n) for i, n in enumerate(tensor.stride())]
+        self._other_places += [
+            (TensorPropertySource(source, kind, i), to_size(number))
+            for kind, i, number in numbers
+            if type(number) is not int
+        ]
+
     def number_places(self) -> list[tuple[Source, Any]]:
         """Each place that tells a size, a stride or a number, and what it was."""
-        places: list[tuple[Source, Any]] = []
+        places = list(self._other_places)
         for tracked in self.tracked_fakes:
             fake = tracked.fake
             if tracked.symbolic_context is None:

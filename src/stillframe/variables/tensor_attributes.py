@@ -8,6 +8,7 @@ is kept here until the frame runs, so that neither the fake nor the real tensor 
 from __future__ import annotations
 
 import functools
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,7 +45,7 @@ _REFUSED = {
     ),
     **dict.fromkeys(
         """data_ptr storage untyped_storage _typed_storage is_shared share_memory_ is_pinned
-        pin_memory as_subclass _cdata __cuda_array_interface__ __array_interface__ __dlpack__ __reduce_ex__
+        pin_memory _cdata __cuda_array_interface__ __array_interface__ __dlpack__ __reduce_ex__
         __reduce__ storage_type names""".split(),
         _MEMORY,
     ),
@@ -57,11 +58,16 @@ class TensorAttributes:
 
     Args:
         tx: runs the frame.
+
+    Attributes:
+        any_overrides: whether there is a subclass with a ``__torch_function__`` among them.
     """
 
     def __init__(self, tx: Translator) -> None:
         self._tx = tx
         self._set: dict[int, tuple[torch.Tensor, dict[str, Any]]] = {}
+        self._subclasses: dict[int, tuple[FakeTensor, type]] = {}
+        self.any_overrides = False
         self._new_leaves: dict[int, FakeTensor] = {}
 
     # -- for the program ----------------------------------------------------------------------
@@ -77,9 +83,31 @@ class TensorAttributes:
             return self._tx._class_of(tensor)
         if name in _REFUSED:
             raise self._refuse(name, _REFUSED[name])
+        if name == "as_subclass":
+            return functools.partial(self.as_subclass, tensor)
+        cls = self.subclass_of(tensor)
+        if cls is not None and self._is_of_subclass(cls, name):
+            return self._of_subclass(tensor, cls, name)
         if self.is_custom(tensor, name):
             return self.custom(tensor, name)
         return getattr(tensor, name)  # what needs a say is seen by the function mode
+
+    @staticmethod
+    def _is_of_subclass(cls: type, name: str) -> bool:
+        found = type_lookup(cls, name)
+        return found is not MISSING and found is not type_lookup(torch.Tensor, name)
+
+    def _of_subclass(self, tensor: Any, cls: type, name: str) -> Any:
+        """An attribute that the class has; methods and properties run on the machine."""
+        found = self._tx.load_attr(cls, name)
+        if isinstance(found, FunctionType):
+            static = isinstance(type_lookup(cls, name), staticmethod)
+            return found if static else MethodType(found, tensor)
+        if type(found) is property and found.fget is not None:
+            return self._tx.call(found.fget, (tensor,), {})
+        if hasattr(type(found), "__get__") and not isinstance(found, MethodType):
+            raise self._refuse(name, f"{cls.__qualname__} has a descriptor for it")
+        return found
 
     def is_custom(self, tensor: Any, name: str) -> bool:
         """Whether an attribute is there only if somebody has set it on the tensor itself."""
@@ -218,6 +246,55 @@ class TensorAttributes:
         node.meta["val"] = found
         recorder.track(found, node)
         return found
+
+    # -- subclasses ---------------------------------------------------------------------------
+
+    def mark_subclass(self, fake: FakeTensor, cls: type, overrides: bool) -> None:
+        """A fake stands for a tensor of a subclass; ``overrides``: with a ``__torch_function__``."""
+        self._subclasses[id(fake)] = fake, cls
+        self.any_overrides = self.any_overrides or overrides
+
+    def subclass_of(self, tensor: Any) -> type | None:
+        """The subclass that a fake stands for; None for a plain tensor or parameter."""
+        entry = self._subclasses.get(id(tensor))
+        return None if entry is None else entry[1]
+
+    def as_subclass(self, fake: FakeTensor, cls: type) -> Any:
+        """``fake.as_subclass(cls)``: another tensor over the same memory."""
+        known = self._tx.options.traceable_tensor_subclasses
+        if cls is not torch.Tensor and cls not in known:
+            raise self._refuse("as_subclass", f"{cls.__qualname__} is no listed subclass")
+        with torch_private.subclasses_disabled():
+            made = torch.ops.aten.alias.default(fake)
+        if cls is not torch.Tensor:
+            self.mark_subclass(made, cls, not torch_private.ignores_torch_function(cls))
+        return made
+
+    def override_among(self, values: Any) -> type | None:
+        """The first subclass with a ``__torch_function__`` among operands, nested ones too."""
+        for value in values:
+            if isinstance(value, FakeTensor):
+                cls = self.subclass_of(value)
+                if cls is not None and not torch_private.ignores_torch_function(cls):
+                    return cls
+            elif isinstance(value, (tuple, list)):
+                found = self.override_among(value)
+                if found is not None:
+                    return found
+        return None
+
+    def base_torch_function(self, cls: type, func: Any, args: Any, kwargs: Any) -> Any:
+        """``torch.Tensor.__torch_function__`` for a subclass: results are of the subclass."""
+        with torch_private.subclasses_disabled():
+            result = func(*args, **(kwargs or {}))
+        return result if func in torch_private.plain_results() else self._converted(result, cls)
+
+    def _converted(self, result: Any, cls: type) -> Any:
+        if isinstance(result, FakeTensor) and not issubclass(self._tx._class_of(result), cls):
+            self.mark_subclass(result, cls, True)
+        if isinstance(result, (tuple, list)):
+            return type(result)(self._converted(item, cls) for item in result)
+        return result
 
     # -- layout -------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import torch
 from stillframe import torch_private
 from stillframe.fake.tensor import FakeTensor
 from stillframe.trace.functions import MODE_FILES, FunctionMode
+from stillframe.trace.recorder import Recorder, RecordingMode
 
 if TYPE_CHECKING:
     from stillframe.variables.translator import Translator
@@ -39,6 +40,11 @@ class TrackedFunctions(FunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if self.tx.tensors.any_overrides and torch_private.asks_subclasses():
+            cls = self.tx.tensors.override_among((*args, *kwargs.values()))
+            if cls is not None:
+                with self:
+                    return self._overridden(cls, func, args, kwargs)
         handler = _HANDLERS.get(func)
         if handler is not None and not self.tx.recorder.is_differentiating:
             answer = handler(self.tx, *args, **kwargs)
@@ -48,11 +54,64 @@ class TrackedFunctions(FunctionMode):
             return self._requiring_grad(func, types, args, kwargs)
         return super().__torch_function__(func, types, args, kwargs)
 
+    def _overridden(self, cls: type, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """The ``__torch_function__`` of a subclass; Python code of the user's, run as such."""
+        function = self.tx.load_attr(cls, "__torch_function__")
+        return self.tx.call(function, (func, (cls,), args, kwargs), {})
+
     def _requiring_grad(self, func: Any, types: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """A factory: operators do not know that their result is to require a gradient."""
         rest = {key: value for key, value in kwargs.items() if key != "requires_grad"}
         made = super().__torch_function__(func, types, args, rest)
         return self.tx.tensors.require_grad(made, True)
+
+
+class TrackedMode(RecordingMode):
+    """Hands operators to the recorder; those on wrapper subclasses to the code of their class.
+
+    Args:
+        tx: runs the frame.
+        recorder: gets the operators.
+    """
+
+    def __init__(self, tx: Translator, recorder: Recorder) -> None:
+        super().__init__(recorder)
+        self.tx = tx
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        wrappers = [cls for cls in types if hasattr(cls, "__tensor_flatten__")]
+        if not wrappers:
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        with self.recorder.listening():
+            return self._dispatched(func, types, args, kwargs or {}, wrappers[0])
+
+    def _dispatched(self, func: Any, types: Any, args: Any, kwargs: Any, cls: type) -> Any:
+        """The ``__torch_dispatch__`` of a class; Python code of the user's, run as such."""
+        if torch.is_grad_enabled() and _requires_grad((*args, *kwargs.values())):
+            raise self.tx.graph_break(
+                f"{func} meets a {cls.__qualname__} and a tensor that requires a gradient.",
+                why="autograd would follow the outer tensor, and the graph has the inner ones",
+                hints=["detach it, or compute under torch.no_grad()"],
+            )
+        if torch_private.is_composite_implicit(func):
+            with torch_private.no_torch_function():
+                return func.decompose(*args, **kwargs)  # as it comes to the class in eager
+        function = self.tx.load_attr(cls, "__torch_dispatch__")
+        return self.tx.call(function, (func, types, args, kwargs), {})
+
+
+def _requires_grad(values: Any) -> bool:
+    return any(
+        value.requires_grad if isinstance(value, torch.Tensor)
+        else isinstance(value, (tuple, list)) and _requires_grad(value)
+        for value in values
+    )  # fmt: skip
 
 
 def _is_followed(tensor: Any) -> bool:

@@ -59,7 +59,7 @@ from stillframe.variables.paths import (
 from stillframe.variables.registry import is_known_object
 from stillframe.variables.side_effects import CONTAINERS, SideEffects
 from stillframe.variables.tensor_attributes import TensorAttributes
-from stillframe.variables.tensor_functions import TrackedFunctions
+from stillframe.variables.tensor_functions import TrackedFunctions, TrackedMode
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _STILLFRAME = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -95,6 +95,7 @@ class TrackedRecorder(Recorder):
         self.realize = tx.realize_tensor
         self.functions = TrackedFunctions(self)
         self.functions.tx = tx
+        self.mode = TrackedMode(tx, self)
 
     def _node_of(self, fake: FakeTensor, real: torch.Tensor | None = None) -> torch.fx.Node:
         if fake.fx_node is None:
@@ -319,7 +320,7 @@ class Translator(Policy):
 
     def load_attr(self, value: Any, name: str) -> Any:
         value = self.here(value)
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, FakeTensor):
             return self.tensors.load(value, name)
         variable = self.variable(value)
         if variable is None:
@@ -365,14 +366,14 @@ class Translator(Policy):
 
     def store_attr(self, target: Any, name: str, value: Any) -> None:
         target = self.here(target)
-        if isinstance(target, torch.Tensor):
+        if isinstance(target, FakeTensor):
             self.tensors.store(target, name, self.here(value))
             return
         super().store_attr(target, name, value)
 
     def delete_attr(self, target: Any, name: str) -> None:
         target = self.here(target)
-        if isinstance(target, torch.Tensor):
+        if isinstance(target, FakeTensor):
             self.tensors.delete(target, name)
             return
         super().delete_attr(target, name)
@@ -592,6 +593,8 @@ class Translator(Policy):
                 why="it is an address, another one at each call",
                 hints=["compare tensors by `is`, or keep them in a dict or a set"],
             )
+        if getattr(function, "__func__", None) is _BASE_TORCH_FUNCTION:
+            return self.tensors.base_torch_function(function.__self__, *_operands(*args, **kwargs))
         if function in _IDENTITY and len(args) == 2:
             return self.same(*args) is (function is operator.is_)
         owner = getattr(function, "__self__", None)
@@ -604,6 +607,8 @@ class Translator(Policy):
         of_torch = is_torch(function)
         args = tuple(self._given(value, of_torch) for value in args)
         kwargs = {key: self._given(value, of_torch) for key, value in kwargs.items()}
+        if function is isinstance and self.tensors.subclass_of(args[0]) is not None:
+            return issubclass(self._class_of(args[0]), args[1])
         if function is isinstance and type(args[0]) in _NUMBERS:
             return issubclass(_NUMBERS[type(args[0])], args[1])
         return self.here(super().call(function, args, kwargs))
@@ -621,6 +626,9 @@ class Translator(Policy):
     def _class_of(self, value: Any) -> type:
         """The class that a value has when the frame runs."""
         if isinstance(value, FakeTensor):
+            subclass = self.tensors.subclass_of(value)
+            if subclass is not None:
+                return subclass
             return torch.nn.Parameter if isinstance(value, torch.nn.Parameter) else torch.Tensor
         return _NUMBERS.get(type(value), type(value))
 
@@ -635,6 +643,14 @@ def _has_tensor(value: Any) -> bool:
     """Whether a value, or an item of a tuple, is a tensor."""
     held = value if type(value) is tuple else (value,)
     return any(isinstance(item, torch.Tensor) for item in held)
+
+
+#: What a ``__torch_function__`` of the user's calls to have the function done.
+_BASE_TORCH_FUNCTION = vars(torch.Tensor)["__torch_function__"].__func__
+
+
+def _operands(func: Any, types: Any, args: Any = (), kwargs: Any = None) -> tuple[Any, Any, Any]:
+    return func, args, kwargs
 
 
 #: What depends on where an object lies in memory.

@@ -10,6 +10,7 @@ from stillframe.variables.kinds import (
     sequences,
     tables,
     tensor_calls,
+    tensor_subclasses,
     tensors,
     user_objects,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "sequences",
     "tables",
     "tensor_calls",
+    "tensor_subclasses",
     "tensors",
     "user_objects",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from stillframe import torch_private
-from stillframe.errors import InternalError, NotSupported
+from stillframe.errors import FrameError, InternalError, NotSupported
 from stillframe.fake.tensor import FakeTensor
 from stillframe.guards.kinds.registry import kind as guard_kind
 from stillframe.shapes.env import Size
@@ -55,7 +55,7 @@ class TensorProperties:
             _static(fake.sizes),
             None if fake.sparse is not None else _static(fake.strides),
             fake.requires_grad,
-            torch.nn.Parameter if is_parameter else subclass_type or torch.Tensor,
+            subclass_type or (torch.nn.Parameter if is_parameter else torch.Tensor),
         )
 
 
@@ -93,6 +93,10 @@ class TensorVariable(VariableTracker):
     def reconstruct(self, residue: Residue) -> None:
         """A result of the graph, with what the program has set on it."""
         residue.graph_output(self.value)
+        self.reconstruct_attributes(residue)
+
+    def reconstruct_attributes(self, residue: Residue) -> None:
+        """The tensor is on top: give it what the program has set on it."""
         residue.keep(self.value)
         for name, value in self.attributes.items():
             if value is not DELETED:
@@ -109,8 +113,14 @@ class TensorVariable(VariableTracker):
 def wrap_tensor_result(
     tx: Translator, node: torch.fx.Node, value: FakeTensor, **options: Any
 ) -> TensorVariable:
-    """A tensor of the graph."""
-    made = TensorVariable(value, **options)
+    """A tensor of the graph; of a subclass, if that is asked for or marked."""
+    from stillframe.variables.kinds.tensor_subclasses import TensorWithTFOverrideVariable
+
+    marked = tx.tensors.subclass_of(value)
+    if marked is not None:
+        options.setdefault("subclass_type", marked)
+    kind = TensorWithTFOverrideVariable if options.get("subclass_type") else TensorVariable
+    made = kind(value, **options)
     made.attributes = tx.tensors.written(value)
     return made
 
@@ -135,17 +145,27 @@ def make_tensor(tx: Translator, value: Any) -> VariableTracker:
 @wraps_type(torch.Tensor, torch.nn.Parameter, FakeTensor)
 def wrap_tensor(builder: VariableBuilder, value: torch.Tensor) -> VariableTracker:
     """A tensor from outside: an input of the graph."""
+    if isinstance(value, FakeTensor) and value.env is builder.tx.env:
+        raise InternalError(f"a fake of this trace is read from outside: {builder.source.name()}")
+    return wrap_plainly(builder, value)
+
+
+def wrap_plainly(
+    builder: VariableBuilder, value: torch.Tensor, subclass_type: type | None = None
+) -> TensorVariable:
+    """A tensor that is one input; ``subclass_type``: its class, if that is no plain tensor's."""
     tx, source = builder.tx, builder.source
-    if isinstance(value, FakeTensor) and value.env is tx.env:
-        raise InternalError(f"a fake of this trace is read from outside: {source.name()}")
-    _refuse_kinds(builder, value)
+    refuse_kinds(builder, value)
+    constant = is_constant_source(source)
     try:
-        if is_constant_source(source):
-            node = tx.inputs.attribute(source, value)
-        else:
-            node = tx.inputs.placeholder(source)
-        made = wrap_fx_proxy(tx, node, example_value=value, source=source)
+        with torch_private.no_torch_function():
+            node = tx.inputs.attribute(source, value) if constant else tx.inputs.placeholder(source)
+            made = wrap_fx_proxy(
+                tx, node, example_value=value, subclass_type=subclass_type, source=source
+            )
     except NotSupported as e:
+        if isinstance(e, FrameError):
+            raise
         raise tx.graph_break(
             f"The tensor {source.name()} cannot be an input.", why=f"{e.what} {e.why}".strip()
         ) from e
@@ -153,25 +173,29 @@ def wrap_tensor(builder: VariableBuilder, value: torch.Tensor) -> VariableTracke
     made.real = value
     tx.effects.track(value, made)
     tx.effects.track(made.value, made)
-    if not is_constant_source(source):
-        _guard(builder, value, made.value)
+    if not constant:
+        numbers = made.value.sizes, made.value.strides
+        guard_tensor(builder, value, *([n if type(n) is int else None for n in ns]
+                                       for ns in numbers))  # fmt: skip
     return made
 
 
-def _guard(builder: VariableBuilder, value: torch.Tensor, fake: FakeTensor) -> None:
+def guard_tensor(
+    builder: VariableBuilder,
+    value: torch.Tensor,
+    sizes: list[int | None],
+    strides: list[int | None],
+) -> None:
+    """Rely on the metadata of a tensor; None for sizes and strides that are symbols."""
     if isinstance(builder.source, GradSource) and is_from_optimizer_source(builder.source):
         builder.install_guards("NOT_NONE_MATCH")
-    match = functools.partial(
-        guard_kind("TENSOR_MATCH"),
-        sizes=[s if type(s) is int else None for s in fake.sizes],
-        strides=[s if type(s) is int else None for s in fake.strides],
-    )
+    match = functools.partial(guard_kind("TENSOR_MATCH"), sizes=sizes, strides=strides)
     builder.rely(match)
     if getattr(value, "_dynamo_static_input_type", None) == "guarded":
         builder.install_guards("ID_MATCH")
 
 
-def _refuse_kinds(builder: VariableBuilder, value: torch.Tensor) -> None:
+def refuse_kinds(builder: VariableBuilder, value: torch.Tensor) -> None:
     """Tensors of which a fake would not say all that the program can see."""
     with torch_private.no_torch_function():
         kind = _refused_kind(value)
