@@ -780,9 +780,7 @@ def ignores_torch_function(cls: type[torch.Tensor]) -> bool:
 
 def asks_subclasses() -> bool:
     """Whether torch functions ask the overrides of subclasses in this thread."""
-    return bool(
-        torch_function_state() == vars(torch._C)["_TorchFunctionState"].ENABLED
-    )
+    return bool(torch_function_state() == vars(torch._C)["_TorchFunctionState"].ENABLED)
 
 
 def plain_results() -> Any:

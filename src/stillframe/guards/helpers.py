@@ -37,9 +37,15 @@ def number_as_tensor(number: Any) -> torch.Tensor:
 
 
 def bool_as_int(value: Any) -> Any:
-    """0 or 1; a symbolic boolean becomes a symbolic integer without being asked."""
+    """0 or 1; a symbolic boolean becomes a symbolic integer without being asked.
+
+    Raises:
+        TypeError: it is no boolean.
+    """
     if isinstance(value, torch.SymBool):
         return torch.sym_ite(value, 1, 0)
+    if type(value) is not bool:
+        raise TypeError(f"no boolean: {type(value).__name__}")
     return int(value)
 
 

@@ -64,9 +64,7 @@ def _violation(env: ShapeEnv, size: Expr, constraint: Promise) -> Guard | None:
     return next((guard for guard in about if facts.decide(guard.expr) is not True), None)
 
 
-def _error(
-    name: str, size: Expr, constraint: Promise, broken: Guard
-) -> ConstraintViolationError:
+def _error(name: str, size: Expr, constraint: Promise, broken: Guard) -> ConstraintViolationError:
     shown = to_python(substitute(broken.expr, {size: symbol("size")}))
     if isinstance(constraint, RelaxedUnspecConstraint):
         promised = "to vary"

@@ -273,7 +273,7 @@ def is_nested_int(size: Any) -> bool:
 
 def hint_of_size(tensor: torch.Tensor, dim: int) -> int | None:
     """A size of the example; None if even that is not known."""
-    size = tensor.shape[dim]
+    size: Any = tensor.shape[dim]
     if type(size) is int:
         return size
     node = size.node
@@ -293,8 +293,7 @@ def _decide_all(
     sizes: list[Any] = list(tensor.shape)
     if any(type(size) is not int and not is_nested_int(size) for size in sizes):
         return [
-            (DimDynamic.STATIC if type(size) is int else DimDynamic.DYNAMIC, None)
-            for size in sizes
+            (DimDynamic.STATIC if type(size) is int else DimDynamic.DYNAMIC, None) for size in sizes
         ]
     state.see_sizes(source.name(), [None if is_nested_int(size) else size for size in sizes])
     marks = dim_marks(tensor)
@@ -304,8 +303,7 @@ def _decide_all(
     entry = state.entries[source.name()]
     exported = _exported(tensor, source, options, dim_names)
     return [
-        _decide(dim, entry, marks, tensor, options, exported.get(dim))
-        for dim in range(len(sizes))
+        _decide(dim, entry, marks, tensor, options, exported.get(dim)) for dim in range(len(sizes))
     ]
 
 
@@ -325,9 +323,7 @@ def _exported(
 
 
 def _both(one: StrictMinMaxConstraint, other: StrictMinMaxConstraint) -> StrictMinMaxConstraint:
-    bounds = Range(
-        max(one.range.lower, other.range.lower), min(one.range.upper, other.range.upper)
-    )
+    bounds = Range(max(one.range.lower, other.range.lower), min(one.range.upper, other.range.upper))
     return StrictMinMaxConstraint(bounds, one.warn_only and other.warn_only)
 
 

@@ -250,7 +250,11 @@ class TensorAttributes:
     # -- subclasses ---------------------------------------------------------------------------
 
     def mark_subclass(self, fake: FakeTensor, cls: type, overrides: bool) -> None:
-        """A fake stands for a tensor of a subclass; ``overrides``: with a ``__torch_function__``."""
+        """A fake stands for a tensor of a subclass.
+
+        Args:
+            overrides: it has a ``__torch_function__``.
+        """
         self._subclasses[id(fake)] = fake, cls
         self.any_overrides = self.any_overrides or overrides
 
@@ -321,4 +325,3 @@ class TensorAttributes:
 
     def _refuse(self, name: str, why: str, does: str = "reads") -> FrameError:
         return self._tx.graph_break(f"The frame {does} the attribute {name} of a tensor.", why)
-

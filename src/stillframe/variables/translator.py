@@ -587,7 +587,9 @@ class Translator(Policy):
 
     def _call_native(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Code that is not run by the machine gets what stands for the values."""
-        if function in _BY_ADDRESS and any(isinstance(a, torch.Tensor) for a in map(self.here, args)):
+        if function in _BY_ADDRESS and any(
+            isinstance(a, torch.Tensor) for a in map(self.here, args)
+        ):
             raise self.graph_break(
                 f"The frame asks for the {function.__name__} of a tensor.",
                 why="it is an address, another one at each call",

@@ -46,8 +46,6 @@ def _is_of_script_object(node: torch.fx.Node, value: Any) -> bool:
 
 @wraps_result(113, "fixed integer", _is_fixed_integer)
 @wraps_result(116, "number of a script object", _is_of_script_object)
-def wrap_number(
-    tx: Translator, node: torch.fx.Node, value: Any, **options: Any
-) -> VariableTracker:
+def wrap_number(tx: Translator, node: torch.fx.Node, value: Any, **options: Any) -> VariableTracker:
     """A plain number that a node gives."""
     return ConstantVariable(value)

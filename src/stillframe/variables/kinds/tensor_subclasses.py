@@ -232,4 +232,3 @@ def wrap_subclass_itself(builder: VariableBuilder, value: Any) -> VariableTracke
         return wrap_class(builder, value)
     builder.install_guards("FUNCTION_MATCH")
     return builder.track_object(value, TensorSubclassVariable(value))
-
