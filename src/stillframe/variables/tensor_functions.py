@@ -86,6 +86,8 @@ class TrackedMode(RecordingMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         wrappers = [cls for cls in types if hasattr(cls, "__tensor_flatten__")]
+        if func.namespace == "prim":
+            return NotImplemented  # of the layout: the class knows it by itself
         if not wrappers:
             return super().__torch_dispatch__(func, types, args, kwargs)
         with self.recorder.listening():

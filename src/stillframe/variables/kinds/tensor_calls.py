@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from stillframe.fake.tensor import FakeTensor
 from stillframe.variables.base import VariableTracker
 from stillframe.variables.builder import VariableBuilder
 from stillframe.variables.proxies import wrap_fx_proxy
-from stillframe.variables.registry import wraps_object
+from stillframe.variables.registry import wraps_if, wraps_object
 from stillframe.variables.residue import Residue
 from stillframe.variables.translator import Translator
 
@@ -72,32 +73,49 @@ class SeedVariable(TensorCallVariable):
                 "The frame seeds the random numbers by what is no plain integer, or in the body "
                 "of a higher-order call."
             )
-        wrap_fx_proxy(tx, recorder.create(self.value, (recorder.operand(seed),), {}))
+        node = recorder.create(self.value, (recorder.operand(seed),), {})
+        node.meta["val"] = None
+        wrap_fx_proxy(tx, node)
         return torch.default_generator
 
 
-@wraps_object(torch.manual_seed)
+def _is_of_random(value: Any, *names: str) -> bool:
+    """By name: others put wrappers around these functions."""
+    named = getattr(value, "__module__", None) == "torch.random"
+    return type(value) is FunctionType and named and value.__name__ in names
+
+
+@wraps_if(65.1, "torch.manual_seed", lambda value: _is_of_random(value, "manual_seed"))
 def wrap_manual_seed(builder: VariableBuilder, value: Any) -> VariableTracker:
     """The function that seeds torch's random numbers."""
     builder.install_guards("FUNCTION_MATCH")
-    return SeedVariable(value)
+    return builder.track_object(value, SeedVariable(value))
 
 
 class RefusedTensorCall(TensorCallVariable):
     """A function that asks for what a captured tensor has not."""
 
+    def __init__(self, value: Any, why: str) -> None:
+        super().__init__(value)
+        self.why = why
+
     def call_function(self, tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        raise tx.graph_break(f"The frame calls {self.value.__qualname__}.", why=_WHY[self.value])
+        raise tx.graph_break(f"The frame calls {self.value.__qualname__}.", why=self.why)
+
+
+@wraps_if(65.2, "torch.initial_seed", lambda value: _is_of_random(value, "seed", "initial_seed"))
+def wrap_state_of_random(builder: VariableBuilder, value: Any) -> VariableTracker:
+    """A function that tells or draws the seed of torch's random numbers."""
+    builder.install_guards("FUNCTION_MATCH")
+    why = "it tells the state of torch's random numbers, another one at each call"
+    return builder.track_object(value, RefusedTensorCall(value, why))
 
 
 _TEXT = "it makes a text of a tensor, whose numbers are not known while it is captured"
-_STATE = "it tells the state of torch's random numbers, another one at each call"
 _WHY: dict[Any, str] = {
     FakeTensor.__repr__: _TEXT,
     torch.Tensor.__repr__: _TEXT,
     torch.Tensor.__format__: _TEXT,
-    torch.seed: _STATE,
-    torch.initial_seed: _STATE,
     torch.nn.Buffer: "it sets attributes of the tensor itself, unseen",
 }
 
@@ -106,4 +124,4 @@ _WHY: dict[Any, str] = {
 def wrap_refused(builder: VariableBuilder, value: Any) -> VariableTracker:
     """A function that is refused when it is called."""
     builder.install_guards("FUNCTION_MATCH")
-    return RefusedTensorCall(value)
+    return RefusedTensorCall(value, _WHY[value])
