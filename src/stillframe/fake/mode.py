@@ -8,7 +8,6 @@ the fallbacks work out (slowly) is.
 from __future__ import annotations
 
 import contextlib
-import weakref
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -26,8 +25,6 @@ from stillframe.symbolic import Expr
 
 # A call form that the author of a rule did not think of; the fallbacks are asked instead.
 _RULE_DOES_NOT_FIT = (TypeError, AttributeError, KeyError)
-
-_modes: weakref.WeakKeyDictionary[ShapeEnv, FakeMode] = weakref.WeakKeyDictionary()
 
 
 class FakeMode:
@@ -51,7 +48,7 @@ class FakeMode:
         self._any_sparse = False  # among the arguments of the call that is being answered
         self.recipes: dict[Any, fallback.Recipe] = {}
         self._constants: dict[int, tuple[torch.Tensor, FakeTensor]] = {}
-        _modes[env] = self
+        env.fake_mode = self
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result of ``func(*args, **kwargs)`` as fakes, SymInts and constants.
@@ -143,6 +140,10 @@ class FakeMode:
         """From now on, ``fake`` is what :meth:`adopt` returns for ``real``."""
         self._constants[id(real)] = (real, fake)
 
+    def forget_real_tensors(self) -> None:
+        """The run is over: who keeps the graph need not keep the tensors that it met."""
+        self._constants.clear()
+
     @contextlib.contextmanager
     def unrecorded(self) -> Iterator[None]:
         """Code of the user's that stands for a kernel runs inside; nothing of it is recorded."""
@@ -180,7 +181,7 @@ def mode_of(args: Any, kwargs: Any) -> FakeMode:
     while stack:
         value = stack.pop(0)
         if isinstance(value, FakeTensor):
-            mode = _modes.get(value.env)
+            mode: FakeMode | None = value.env.fake_mode
             return mode if mode is not None else FakeMode(value.env)
         if isinstance(value, (list, tuple)):
             stack.extend(value)

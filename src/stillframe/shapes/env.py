@@ -109,6 +109,7 @@ class ShapeEnv:
         self.supposed: list[Guard] = []
         self.deferred: list[DeferredAssert] = []
         self.texts: set[str] = set()  # what f-strings got in place of numbers
+        self.fake_mode: Any = None  # answers operators on fakes of this environment
         #: A text of a number makes it fixed: nobody looks afterwards which texts got out.
         self.fixes_texts = False
         self.frozen = False

@@ -6,14 +6,15 @@ import builtins
 import contextlib
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from types import FunctionType, MethodType
+from types import CodeType, FrameType, FunctionType, MethodType
 from typing import Any
 
 import torch
 
-from stillframe import torch_private
+from stillframe import stack, torch_private
 from stillframe.context import TracingContext, tracing
 from stillframe.errors import CallError, InvalidInput, NotSupported
 from stillframe.fake.tensor import FakeTensor
@@ -21,7 +22,7 @@ from stillframe.frames import Machine
 from stillframe.frames.binding import bind
 from stillframe.frames.decode import decode
 from stillframe.frames.frame import Frame
-from stillframe.frames.machine import deep_recursion
+from stillframe.frames.machine import deep_recursion, frame_of_loop, loop_code
 from stillframe.guards import GuardsContext, GuardsSet, install_guard
 from stillframe.guards.checks import Checks, compile_checks
 from stillframe.guards.failure import GuardFailure
@@ -136,6 +137,9 @@ def capture_frame(
         checks = compile_checks(
             guards.dynamo_guards, f_locals, root.__globals__, guards.aotautograd_guards
         )
+    tx.recorder.fake_mode.forget_real_tensors()
+    for argument in tx.inputs.arguments:
+        argument.erase()
     return FrameCapture(
         root, owner, graph, tx.inputs.arguments, guards.dynamo_guards, checks, residue
     )
@@ -245,6 +249,17 @@ def _tells_symbol(value: Any) -> bool:
     if isinstance(value, FakeTensor):
         return not all(type(size) is int for size in value.sizes)
     return value is None or isinstance(value, torch.SymInt)
+
+
+def _place(native: FrameType) -> tuple[CodeType, int]:
+    """The program's code and position, from the native frame of the machine that runs it."""
+    frame = frame_of_loop(native)
+    return frame.decoded.code, frame.decoded.offsets[frame.pc]
+
+
+stack.show_interpreted(
+    loop_code(), _place, os.path.dirname(loop_code().co_filename), os.path.dirname(__file__)
+)
 
 
 def _graph(tx: Translator, residue: Residue) -> torch.fx.GraphModule:

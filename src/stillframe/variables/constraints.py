@@ -67,11 +67,11 @@ def _violation(env: ShapeEnv, size: Expr, constraint: Promise) -> Guard | None:
 def _error(name: str, size: Expr, constraint: Promise, broken: Guard) -> ConstraintViolationError:
     shown = to_python(substitute(broken.expr, {size: symbol("size")}))
     if isinstance(constraint, RelaxedUnspecConstraint):
-        promised = "to vary"
+        promised = "was promised to vary" if not constraint.warn_only else "has varied before"
     else:
-        promised = f"to be any of {_range_text(constraint.range)}"
+        promised = f"was promised to be any of {_range_text(constraint.range)}"
     return ConstraintViolationError(
-        f"The size {name} was promised {promised}, but the program asks for `{shown}`.",
+        f"The size {name} {promised}, but the program asks for `{shown}`.",
         why="it is right for other sizes only if it never asks",
         where=broken.where,
         hints=[f"take the promise about {name} back, or do without the question"],

@@ -229,7 +229,7 @@ def test_addresses_and_texts_of_tensors_are_refused() -> None:
     for ask, says in (
         (id, "id"), (hash, "hash"), (str, "text"), (repr, "text"), (format, "text"),
         (lambda x: f"{x}", "text"), (lambda x: str([x]), "text"), (lambda x: "%s" % x, "text"),
-        (lambda x: "{}".format(x), "text"), (lambda x: "%s %s" % (1, x), "text"),
+        ("{}".format, "text"), (lambda x: "%s %s" % (1, x), "text"),
         (lambda x: x.data_ptr(), "memory"), (lambda x: x.untyped_storage(), "memory"),
         (lambda x: x._version, "autograd"), (lambda x: x._base, "autograd"),
         (lambda x: x.__dict__, "__dict__"), (copy.copy, ""), (copy.deepcopy, ""),
