@@ -25,7 +25,7 @@ from stillframe.variables.kinds.constants import ConstantVariable
 from stillframe.variables.kinds.numbers import SymNodeVariable
 from stillframe.variables.kinds.tensor_subclasses import TensorWithTFOverrideVariable
 from stillframe.variables.kinds.tensors import TensorVariable
-from stillframe.variables.proxies import wrap_fx_proxy, wraps_result
+from stillframe.variables.proxies import clone_with_strides, wrap_fx_proxy, wraps_result
 
 aten = torch.ops.aten
 
@@ -124,10 +124,24 @@ def test_a_fake_of_this_mode_is_kept_and_a_tensor_needs_a_source(tx: Translator)
     assert wrap_fx_proxy(tx, node, example_value=ours).value is ours
     with pytest.raises(InternalError, match="not known where it is read"):
         wrap_fx_proxy(tx, tx.recorder.graph.placeholder("y"), example_value=t(2))
-    for example in (t(6)[::2], t(4, 3).t(), t(2, 3).to(memory_format=torch.contiguous_format)):
-        fake = input_of(tx, example, f"x{example.dim()}{example.shape[0]}").value
-        assert fake is not example and not hasattr(fake, "data_")
-        assert fake.stride() == example.stride() or fake.stride() is not None
+
+
+@pytest.mark.spec("5.99", "5.100")
+def test_export_keeps_copies_of_the_examples_with_their_strides(tx: Translator) -> None:
+    examples = (t(6)[::2], t(4, 3).t(), t(3).expand(2, 3), t(0, 3), torch.tensor(2.0))
+    input_of(tx, t(2))
+    assert tx.inputs.real_values == {}
+    tx = Translator(t, FrameState(), Options(export=True))
+    with tracing(TracingContext(tx.recorder.fake_mode)):
+        for number, example in enumerate(examples):
+            example = example.requires_grad_(example.is_leaf)
+            node = input_of(tx, example, f"x{number}").as_proxy()
+            copy = tx.inputs.real_values[node]
+            assert torch.equal(copy, example) and copy.stride() == example.stride()
+            assert copy.data_ptr() != example.data_ptr() or not example.numel()
+            assert not copy.requires_grad
+    ours = tx.recorder.fake_mode.ctx.empty((2,), dtype=torch.float32)
+    assert clone_with_strides(ours) is ours
 
 
 @pytest.mark.spec("5.100")

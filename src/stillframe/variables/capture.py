@@ -137,6 +137,7 @@ def capture_frame(
         checks = compile_checks(
             guards.dynamo_guards, f_locals, root.__globals__, guards.aotautograd_guards
         )
+    tx.env.watches_hash = None
     tx.recorder.fake_mode.forget_real_tensors()
     for argument in tx.inputs.arguments:
         argument.erase()

@@ -51,6 +51,7 @@ class GraphInputs:
         arguments: the inputs, in the order of the placeholders.
         tracked_fakes: the fakes whose sizes the guards speak of, and the symbolic numbers.
         dim_names: the user's names of sizes, by the name of the size's source.
+        real_values: in export: copies of the examples of tensors, by the node.
         sources_of: where a tensor is read, by its identity.
     """
 
@@ -64,6 +65,7 @@ class GraphInputs:
         self.arguments: list[GraphArg] = []
         self.tracked_fakes: list[TrackedFake] = []
         self.dim_names: dict[str, str] = {}
+        self.real_values: dict[torch.fx.Node, torch.Tensor] = {}
         self.sources_of: dict[int, list[Source]] = {}
         self._given_contexts: dict[Source, StatelessSymbolicContext] = {}
         self._duck: dict[int, Expr] = {}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from stillframe import torch_private
 from stillframe.errors import InternalError
 from stillframe.fake.tensor import FakeTensor
 from stillframe.guards import install_guard
@@ -105,7 +106,24 @@ def _example(tx: Translator, node: torch.fx.Node, value: Any, source: Source | N
         return value
     if source is None:
         raise InternalError("a tensor becomes an input, and it is not known where it is read")
+    if tx.options.export:
+        tx.inputs.real_values[node] = clone_with_strides(value)
     return tx.inputs.fake_and_record(source, value, node)
+
+
+def clone_with_strides(value: torch.Tensor) -> torch.Tensor:
+    """A copy with the same sizes and strides, gaps and overlaps included, and no history.
+
+    Fakes and nested tensors are given back as they are: there is nothing to keep, or no strides.
+    """
+    if isinstance(value, FakeTensor) or value.is_nested:
+        return value
+    with torch_private.no_torch_function(), torch_private.no_torch_dispatch(), torch.no_grad():
+        extent = 1 + sum(
+            (size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True)
+        )
+        flat = value.as_strided((extent if value.numel() else 0,), (1,))
+        return flat.clone().as_strided(value.shape, value.stride(), 0)
 
 
 def _is_ours(tx: Translator, value: Any) -> bool:

@@ -323,5 +323,13 @@ class TensorAttributes:
         if len(may_be(self._tx.recorder, tensor)) > 1:
             raise self._refuse(name, "it may be its operand or a copy, and both have attributes")
 
+    def refuse_ambiguous_key(self, tensor: Any) -> None:
+        """A tensor becomes a key, which is found by its identity."""
+        if len(may_be(self._tx.recorder, tensor)) > 1:
+            raise self._tx.graph_break(
+                "The frame uses a tensor as a key.",
+                "it may be its operand or a copy, and each is another key",
+            )
+
     def _refuse(self, name: str, why: str, does: str = "reads") -> FrameError:
         return self._tx.graph_break(f"The frame {does} the attribute {name} of a tensor.", why)

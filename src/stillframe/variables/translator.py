@@ -135,6 +135,7 @@ class Translator(Policy):
         self.inputs = GraphInputs(self.env, self.recorder, frame_state, options)
         self.numbers: dict[str, VariableTracker] = {}
         self.tensors = TensorAttributes(self)
+        self.env.watches_hash = self.tensors.refuse_ambiguous_key
         self.results: dict[int, VariableTracker] = {}
         self._pending: dict[int, LazyVariableTracker] = {}
         self._root: Frame | None = None
@@ -398,7 +399,11 @@ class Translator(Policy):
     def store_item(self, container: Any, key: Any, value: Any) -> None:
         container, key = self.here(container), self.here(key)
         if isinstance(container, torch.Tensor):
-            container[key] = self.here(value)
+            value = self.here(value)
+            if type(value) in (int, float, bool, complex):  # torch would make a real tensor of it
+                options = {"dtype": container.dtype, "device": container.device}
+                value = torch.full((), value, **options)
+            container[key] = value
             return
         self._note_contents(container)
         super().store_item(container, key, value)

@@ -223,6 +223,24 @@ def test_tensors_as_keys_in_sets_and_lists() -> None:
         return table[x], y in {x}, x in held, x in [x, y], len({x, y, x})
 
     agrees(f, lambda: (t(2), t(2), []))
+    for ask in (
+        lambda x: {x: 1}.get(x.contiguous()), lambda x: x.contiguous() in {x},
+        lambda x: len({x, x.contiguous()}), lambda x: {x: 1, x.contiguous(): 2},
+    ):  # fmt: skip
+        assert "as a key" in refused(ask, t(2))
+
+
+def test_items_of_tensors_are_set() -> None:
+    def f(x: torch.Tensor, whole: torch.Tensor) -> Any:
+        x[0], x[1:, :2] = 5, -1.5
+        x[x > 3] = 0
+        x[..., 1] = True
+        x[0, x[0].long() * 0] = 7
+        x[2] = x[0] * 2
+        whole[0] = 2.7
+        return x.sum(), whole
+
+    agrees(f, lambda: (t(3, 3), torch.arange(3)))
 
 
 def test_addresses_and_texts_of_tensors_are_refused() -> None:
