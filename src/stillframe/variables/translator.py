@@ -401,8 +401,7 @@ class Translator(Policy):
         if isinstance(container, torch.Tensor):
             value = self.here(value)
             if type(value) in (int, float, bool, complex):  # torch would make a real tensor of it
-                options = {"dtype": container.dtype, "device": container.device}
-                value = torch.full((), value, **options)
+                value = torch.full((), value, dtype=container.dtype, device=container.device)
             container[key] = value
             return
         self._note_contents(container)

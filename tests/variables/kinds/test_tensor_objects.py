@@ -121,6 +121,7 @@ def _guards(context: TracingContext) -> Any:
 @pytest.mark.spec("5.34", "5.125")
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 @pytest.mark.parametrize(
     ("make", "says"),
     [
