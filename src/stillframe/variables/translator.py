@@ -591,7 +591,7 @@ class Translator(Policy):
 
     def _call_native(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Code that is not run by the machine gets what stands for the values."""
-        if function in _BY_ADDRESS and any(
+        if function in _OF_THE_OBJECT and any(
             isinstance(a, torch.Tensor) for a in map(self.here, args)
         ):
             raise self.graph_break(
@@ -659,8 +659,8 @@ def _operands(func: Any, types: Any, args: Any = (), kwargs: Any = None) -> tupl
     return func, args, kwargs
 
 
-#: What depends on where an object lies in memory.
-_BY_ADDRESS = (id, hash)
+#: What a stand-in answers otherwise than the object itself.
+_OF_THE_OBJECT = (id, hash, dir)
 
 #: ``is`` as functions.
 _IDENTITY = (operator.is_, operator.is_not)

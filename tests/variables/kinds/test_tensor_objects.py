@@ -251,7 +251,7 @@ def test_addresses_and_texts_of_tensors_are_refused() -> None:
         ("{}".format, "text"), (lambda x: "%s %s" % (1, x), "text"),
         (lambda x: x.data_ptr(), "memory"), (lambda x: x.untyped_storage(), "memory"),
         (lambda x: x._version, "autograd"), (lambda x: x._base, "autograd"),
-        (lambda x: x.__dict__, "__dict__"), (copy.copy, ""), (copy.deepcopy, ""),
+        (lambda x: x.__dict__, "__dict__"), (dir, "dir"), (copy.copy, ""), (copy.deepcopy, ""),
         (torch.Tensor.__repr__, "text"),
     ):  # fmt: skip
         assert says in refused(lambda x, ask=ask: ask(x), t(2))
@@ -302,6 +302,8 @@ def test_attributes_that_the_frame_sets_are_there_when_it_has_run() -> None:
         y.more = 2
         x.other = x.tag.more
         del x.other
+        x.passing = 3
+        del x.passing
         return y, x.tag is y, hasattr(x, "other")
 
     agrees(f, tagged)

@@ -100,7 +100,10 @@ class RefusedTensorCall(TensorCallVariable):
         self.why = why
 
     def call_function(self, tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        raise tx.graph_break(f"The frame calls {self.value.__qualname__}.", why=self.why)
+        what = f"The frame calls {self.value.__qualname__}."
+        if self.value in _TEXTS:
+            what = "The frame makes a text of a tensor."
+        raise tx.graph_break(what, why=self.why)
 
 
 @wraps_if(65.2, "torch.initial_seed", lambda value: _is_of_random(value, "seed", "initial_seed"))
@@ -111,11 +114,9 @@ def wrap_state_of_random(builder: VariableBuilder, value: Any) -> VariableTracke
     return builder.track_object(value, RefusedTensorCall(value, why))
 
 
-_TEXT = "it makes a text of a tensor, whose numbers are not known while it is captured"
+_TEXTS = (FakeTensor.__repr__, torch.Tensor.__repr__, torch.Tensor.__format__)
 _WHY: dict[Any, str] = {
-    FakeTensor.__repr__: _TEXT,
-    torch.Tensor.__repr__: _TEXT,
-    torch.Tensor.__format__: _TEXT,
+    **dict.fromkeys(_TEXTS, "its numbers are not known while it is captured"),
     torch.nn.Buffer: "it sets attributes of the tensor itself, unseen",
 }
 
