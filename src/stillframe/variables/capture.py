@@ -226,11 +226,18 @@ def _residue(tx: Translator, result: Any, effects: list[Effect]) -> Residue:
     """The rest of the frame. The graph's inputs are read first, then it is called."""
     residue = Residue(tx.tracker)
     _drop_unused(tx, result, effects)
+    tx.tensors.check_untouched(one for one in _fakes(tx) if isinstance(one, FakeTensor))
     residue.run_graph(tx.inputs.arguments)
     residue.value(result)
     for effect in effects:
         residue.effect(effect)
     return residue
+
+
+def _fakes(tx: Translator) -> Iterator[Any]:
+    """What stood for inputs and results, as far as it is known."""
+    yield from (argument.fake for argument in tx.inputs.arguments)
+    yield from (node.meta.get("val") for node in tx.recorder.graph.nodes)
 
 
 def _drop_unused(tx: Translator, result: Any, effects: list[Effect]) -> None:

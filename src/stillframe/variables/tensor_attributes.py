@@ -8,6 +8,7 @@ is kept here until the frame runs, so that neither the fake nor the real tensor 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,11 @@ _REFUSED = {
     "__dict__": "what is in it is known by name only",
 }  # fmt: skip
 
+#: What torch and we keep in the ``__dict__`` of a fake.
+_OF_FAKES = frozenset(FakeTensor.__annotations__).union(
+    *(vars(cls).get("__annotations__", ()) for cls in torch.Tensor.__mro__)
+)
+
 
 class TensorAttributes:
     """The attributes of the tensors of one frame.
@@ -88,8 +94,10 @@ class TensorAttributes:
         cls = self.subclass_of(tensor)
         if cls is not None and self._is_of_subclass(cls, name):
             return self._of_subclass(tensor, cls, name)
-        if self.is_custom(tensor, name):
+        if name == "grad" or self.is_custom(tensor, name):
             return self.custom(tensor, name)
+        if name in ("is_leaf", "grad_fn", "data"):
+            return getattr(self, name)(tensor)
         return getattr(tensor, name)  # what needs a say is seen by the function mode
 
     @staticmethod
@@ -156,7 +164,19 @@ class TensorAttributes:
         entry = self._set.get(id(tensor))
         return {} if entry is None else entry[1]
 
+    def check_untouched(self, fakes: Iterable[FakeTensor]) -> None:
+        """Code that the machine does not run may have set attributes on stand-ins.
+
+        Raises:
+            FrameError: it has; names the attribute.
+        """
+        for fake in fakes:
+            for name in vars(fake).keys() - _OF_FAKES:
+                raise self._refuse(name, "code did it that was not watched", "sets")
+
     def _write(self, tensor: Any, name: str, value: Any) -> None:
+        if self._tx.recorder.subgraph is not None:
+            raise self._refuse(name, "this is the body of a higher-order call", "sets")
         self._refuse_ambiguous(tensor, name)
         written = self._set.setdefault(id(tensor), (tensor, {}))[1]
         variable = self._variable(tensor)

@@ -95,7 +95,7 @@ class TrackedMode(RecordingMode):
 
     def _dispatched(self, func: Any, types: Any, args: Any, kwargs: Any, cls: type) -> Any:
         """The ``__torch_dispatch__`` of a class; Python code of the user's, run as such."""
-        if torch.is_grad_enabled() and _requires_grad((*args, *kwargs.values())):
+        if requires_grad((*args, *kwargs.values())):
             raise self.tx.graph_break(
                 f"{func} meets a {cls.__qualname__} and a tensor that requires a gradient.",
                 why="autograd would follow the outer tensor, and the graph has the inner ones",
@@ -108,10 +108,15 @@ class TrackedMode(RecordingMode):
         return self.tx.call(function, (func, types, args, kwargs), {})
 
 
-def _requires_grad(values: Any) -> bool:
+def requires_grad(values: Any) -> bool:
+    """Whether gradients are on and one of the tensors, nested ones too, requires one."""
+    return torch.is_grad_enabled() and _any_requires_grad(values)
+
+
+def _any_requires_grad(values: Any) -> bool:
     return any(
         value.requires_grad if isinstance(value, torch.Tensor)
-        else isinstance(value, (tuple, list)) and _requires_grad(value)
+        else isinstance(value, (tuple, list)) and _any_requires_grad(value)
         for value in values
     )  # fmt: skip
 

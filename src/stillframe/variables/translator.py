@@ -59,7 +59,7 @@ from stillframe.variables.paths import (
 from stillframe.variables.registry import is_known_object
 from stillframe.variables.side_effects import CONTAINERS, SideEffects
 from stillframe.variables.tensor_attributes import TensorAttributes
-from stillframe.variables.tensor_functions import TrackedFunctions, TrackedMode
+from stillframe.variables.tensor_functions import TrackedFunctions, TrackedMode, requires_grad
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _STILLFRAME = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -89,6 +89,7 @@ class TrackedRecorder(Recorder):
     """A recorder that makes an input of a tensor from outside when an operator first uses it."""
 
     realize: Any
+    functions: TrackedFunctions
 
     def __init__(self, tx: Translator) -> None:
         super().__init__(tx.env, ModuleScope([]), tx.refuse_constant)
@@ -101,6 +102,18 @@ class TrackedRecorder(Recorder):
         if fake.fx_node is None:
             self.realize(fake if real is None else real)
         return super()._node_of(fake, real)
+
+    def _apply_function(self, cls: Any, args: tuple[Any, ...], run: Any) -> Any:
+        """A function whose backward is not in the graph would lose gradients in silence."""
+        noted = len(self.notes)
+        result = super()._apply_function(cls, args, run)
+        if len(self.notes) > noted and result is not NotImplemented and requires_grad(args):
+            raise self.functions.tx.graph_break(
+                f"The backward of {cls.__qualname__} cannot be captured.",
+                why=self.notes[-1],
+                hints=["compute without gradients, or pass the tensors that forward reads"],
+            )
+        return result
 
 
 class Translator(Policy):

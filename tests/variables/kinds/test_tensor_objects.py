@@ -342,6 +342,17 @@ def test_where_a_tensor_begins_is_guarded_if_it_is_asked() -> None:
     assert unasked.failure(t(3, 3)) is None
 
 
+def test_attributes_are_not_set_in_a_branch_that_may_not_run() -> None:
+    def f(x: Any) -> Any:
+        def sets(y: Any) -> Any:
+            x.tag = 1
+            return y * 2
+
+        return torch.cond(x.sum() > 3, sets, lambda y: y + 1, (x,))
+
+    assert "sets the attribute tag of a tensor" in refused(f, t(2))
+
+
 def test_torchs_own_attributes_are_not_set() -> None:
     def replaces_data(x: torch.Tensor) -> None:
         x.data = x * 2
@@ -429,6 +440,26 @@ def test_gradients_flow_through_the_capture_as_in_eager() -> None:
         run(p, x).backward()
         grads.append((p.grad, x.grad))
     assert_same(*grads)
+
+
+class Times(torch.autograd.Function):
+    """Reads a gradient in its forward, which its backward cannot be given."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+        assert p.grad is not None
+        return x * p.grad
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return gradients[0], None
+
+
+def test_gradients_are_not_lost_in_silence() -> None:
+    def f(x: torch.Tensor, p: torch.Tensor) -> Any:
+        return Times.apply(x, p)  # type: ignore[no-untyped-call]
+
+    assert "backward of Times" in refused(f, *parameter(), *with_gradient())
 
 
 def test_a_backward_pass_in_the_frame_is_refused() -> None:
