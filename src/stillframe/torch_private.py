@@ -66,6 +66,10 @@ set_data = vars(torch._C.TensorBase)["data"].__set__
 # The same for ``tensor.requires_grad = value`` and ``tensor.grad``.
 set_requires_grad = vars(torch._C.TensorBase)["requires_grad"].__set__
 get_grad = vars(torch._C.TensorBase)["grad"].__get__
+set_grad = vars(torch._C.TensorBase)["grad"].__set__
+get_data = vars(torch._C.TensorBase)["data"].__get__
+get_is_leaf = vars(torch._C.TensorBase)["is_leaf"].__get__
+get_grad_fn = vars(torch._C.TensorBase)["grad_fn"].__get__
 
 # The argument-parsing bindings behind ``torch.add`` and ``torch.nn.functional.linear``: the
 # shortest way from Python into an operator.
@@ -759,6 +763,29 @@ DIM_MARKS = (
 # Whether overriding of functions is on in this thread: all of it, or for modes or subclasses only.
 torch_function_state: Callable[[], Any] = vars(torch._C)["_get_torch_function_state"]
 set_torch_function_state: Callable[[Any], None] = vars(torch._C)["_set_torch_function_state"]
+
+
+#: In which operators go to kernels, past modes and subclasses.
+no_torch_dispatch = torch._C._DisableTorchDispatch
+
+#: In which no override of a subclass is asked, though modes are.
+subclasses_disabled = torch._C.DisableTorchFunctionSubclass
+
+
+def ignores_torch_function(cls: type[torch.Tensor]) -> bool:
+    """Whether torch functions do not care that a tensor is of this subclass."""
+    function = cls.__torch_function__
+    return getattr(function, "__func__", function) is disabled_torch_function
+
+
+def asks_subclasses() -> bool:
+    """Whether torch functions ask the overrides of subclasses in this thread."""
+    return bool(torch_function_state() == vars(torch._C)["_TorchFunctionState"].ENABLED)
+
+
+def plain_results() -> Any:
+    """Functions whose results are not made tensors of the operand's subclass."""
+    return torch.overrides.get_default_nowrap_functions()
 
 
 # How many function modes are active in this thread: cheap, for the usual case of none.

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from stillframe.variables import FrameCapture, FrameState, Options, capture_frame
+from stillframe.frames import Machine
+from stillframe.variables import FrameCapture, FrameState, Options, Translator, capture_frame
 
 World = tuple[Any, ...]
 
@@ -57,6 +58,13 @@ def refuses(capture: FrameCapture, *args: Any) -> str:
 def assert_same(ours: Any, theirs: Any) -> None:
     """The same values, classes and structure, aliases and cycles included."""
     _Comparison().compare(ours, theirs, "value")
+
+
+def new_translator(function: Callable[..., Any], options: Options | None = None) -> Translator:
+    """A translator with a machine, to which values can be given by hand."""
+    made = Translator(function, FrameState(), options or Options())  # type: ignore[arg-type]
+    Machine(made)
+    return made
 
 
 class _Comparison:

@@ -8,7 +8,6 @@ the fallbacks work out (slowly) is.
 from __future__ import annotations
 
 import contextlib
-import weakref
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -27,8 +26,6 @@ from stillframe.symbolic import Expr
 
 # A call form that the author of a rule did not think of; the fallbacks are asked instead.
 _RULE_DOES_NOT_FIT = (TypeError, AttributeError, KeyError)
-
-_modes: weakref.WeakKeyDictionary[ShapeEnv, FakeMode] = weakref.WeakKeyDictionary()
 
 
 class FakeMode:
@@ -54,7 +51,7 @@ class FakeMode:
         self.untouchable: dict[int, torch.Tensor] = {}
         self.recipes: dict[Any, fallback.Recipe] = {}
         self._constants: dict[int, tuple[torch.Tensor, FakeTensor]] = {}
-        _modes[env] = self
+        env.fake_mode = self
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result of ``func(*args, **kwargs)`` as fakes, SymInts and constants.
@@ -163,6 +160,10 @@ class FakeMode:
         if any(id(leaf) in self.untouchable for leaf in pytree.tree_leaves(values)):
             raise NotSupported("forward looks at a tensor that an earlier call left on the module.")
 
+    def forget_real_tensors(self) -> None:
+        """The run is over: who keeps the graph need not keep the tensors that it met."""
+        self._constants.clear()
+
     @contextlib.contextmanager
     def unrecorded(self) -> Iterator[None]:
         """Code of the user's that stands for a kernel runs inside; nothing of it is recorded."""
@@ -200,7 +201,7 @@ def mode_of(args: Any, kwargs: Any) -> FakeMode:
     while stack:
         value = stack.pop(0)
         if isinstance(value, FakeTensor):
-            mode = _modes.get(value.env)
+            mode: FakeMode | None = value.env.fake_mode
             return mode if mode is not None else FakeMode(value.env)
         if isinstance(value, (list, tuple)):
             stack.extend(value)

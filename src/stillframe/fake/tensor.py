@@ -205,6 +205,12 @@ class FakeTensor(torch.Tensor):
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def __hash__(self) -> int:
+        """By identity. Of a fake that may stand for another's tensor, who watches may refuse it."""
+        if self.env.watches_hash is not None:
+            self.env.watches_hash(self)
+        return id(self)
+
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         sizes = ", ".join(str(s) for s in self.sizes)
         kind = "" if self.sparse is None else f"{str(self.sparse.layout).removeprefix('torch.')}, "

@@ -37,9 +37,15 @@ def number_as_tensor(number: Any) -> torch.Tensor:
 
 
 def bool_as_int(value: Any) -> Any:
-    """0 or 1; a symbolic boolean becomes a symbolic integer without being asked."""
+    """0 or 1; a symbolic boolean becomes a symbolic integer without being asked.
+
+    Raises:
+        TypeError: it is no boolean.
+    """
     if isinstance(value, torch.SymBool):
         return torch.sym_ite(value, 1, 0)
+    if type(value) is not bool:
+        raise TypeError(f"no boolean: {type(value).__name__}")
     return int(value)
 
 
@@ -47,6 +53,11 @@ def inner_tensor_names(tensor: Any) -> list[str]:
     """The names of the inner tensors of a wrapper subclass."""
     names: list[str] = tensor.__tensor_flatten__()[0]
     return names
+
+
+def inner_tensor_context(tensor: Any) -> Any:
+    """What a wrapper subclass keeps beside its inner tensors."""
+    return tensor.__tensor_flatten__()[1]
 
 
 def script_class_name(script_object: Any) -> str:
@@ -68,6 +79,7 @@ HELPERS: dict[str, Any] = {
     function.__name__: function
     for function in (
         dict_key, tuple_iterator_item, array_as_tensor, number_as_tensor, bool_as_int,
-        inner_tensor_names, script_class_name, flattened_script_object, imported,
+        inner_tensor_names, inner_tensor_context, script_class_name, flattened_script_object,
+        imported,
     )
 }  # fmt: skip

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -130,6 +130,11 @@ class ShapeEnv:
         self.emits_asserts = runtime_asserts_wanted()
         self.unchecked: list[DeferredAssert] = []
         self.texts: set[str] = set()  # what f-strings got in place of numbers
+        self.fake_mode: Any = None  # answers operators on fakes of this environment
+        #: Called with each fake that becomes a key of a dict or a member of a set.
+        self.watches_hash: Callable[[Any], None] | None = None
+        #: A text of a number makes it fixed: nobody looks afterwards which texts got out.
+        self.fixes_texts = False
         self.frozen = False
         self.stack_floor: FrameType | None = None
         self._nodes: dict[Expr, SymNode] = {}

@@ -285,6 +285,8 @@ def _text(env: ShapeEnv, value: Expr) -> str:
 
     Libraries and everybody after the capture want a message: they get the expression.
     """
+    if env.fixes_texts and not env.frozen:
+        return str(_fixed(env, value))
     code, position = stack.place_of(sys._getframe(2))  # this function, the method
     if env.frozen or not _is_user(code):
         return sym.to_python(value)
@@ -295,7 +297,7 @@ def _text(env: ShapeEnv, value: Expr) -> str:
 
 def _format(env: ShapeEnv, value: Expr, spec: str) -> str:
     """In an f-string, the argument of nearly every assertion in a model: no number is needed."""
-    if spec:
+    if spec or (env.fixes_texts and not env.frozen):
         return format(_fixed(env, value), spec)
     return sym.to_python(value) if env.frozen else _placeholder(env, value)
 

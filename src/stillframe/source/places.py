@@ -366,6 +366,14 @@ class SubclassAttrListSource(_HelperSource):
 
 
 @dataclass(frozen=True, eq=False)
+class SubclassContextSource(_HelperSource):
+    """What a wrapper subclass keeps beside its inner tensors."""
+
+    def _helper(self) -> str:
+        return "inner_tensor_context"
+
+
+@dataclass(frozen=True, eq=False)
 class ScriptObjectQualifiedNameSource(_HelperSource):
     """The name of a script object's class."""
 

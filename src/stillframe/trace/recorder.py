@@ -220,6 +220,11 @@ class Recorder:
     def placeholder(self, name: str, value: Any) -> torch.fx.Node:
         """A placeholder with ``val``; a fake tensor is tracked by it and binds its sizes."""
         node = new_placeholder(self.graph, name)
+        self.stands_for(node, value)
+        return node
+
+    def stands_for(self, node: torch.fx.Node, value: Any) -> None:
+        """What a placeholder stands for: it tells the sizes."""
         node.meta["val"] = value
         if isinstance(value, FakeTensor):
             value.fx_node = node
@@ -229,7 +234,6 @@ class Recorder:
             number = to_size(value)
             if isinstance(number, Expr):
                 self.symbols.bind(number, node)
-        return node
 
     # -- nodes --------------------------------------------------------------------------------
 

@@ -105,6 +105,11 @@ class VariableBuilder:
                 self._install(functools.partial(make, **parameters) if parameters else make)
         return {"source": self.source}
 
+    def rely(self, create_fn: Any) -> None:
+        """Rely on what the source reads, by a kind of guard with its parameters."""
+        if not self._is_constant():
+            self._install(create_fn)
+
     def _install(self, create_fn: Any) -> None:
         self.tx.tell_place()
         install_guard(self.source.make_guard(create_fn), skip=1)

@@ -6,21 +6,23 @@ import builtins
 import contextlib
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from types import FunctionType, MethodType
+from types import CodeType, FrameType, FunctionType, MethodType
 from typing import Any
 
 import torch
 
-from stillframe import torch_private
+from stillframe import stack, torch_private
 from stillframe.context import TracingContext, tracing
 from stillframe.errors import CallError, InvalidInput, NotSupported
+from stillframe.fake.tensor import FakeTensor
 from stillframe.frames import Machine
 from stillframe.frames.binding import bind
 from stillframe.frames.decode import decode
 from stillframe.frames.frame import Frame
-from stillframe.frames.machine import deep_recursion
+from stillframe.frames.machine import deep_recursion, frame_of_loop, loop_code
 from stillframe.guards import GuardsContext, GuardsSet, install_guard
 from stillframe.guards.checks import Checks, compile_checks
 from stillframe.guards.failure import GuardFailure
@@ -29,6 +31,7 @@ from stillframe.guards.kinds.registry import kind as guard_kind
 from stillframe.source import ShapeEnvSource
 from stillframe.trace.grad_regions import OF_CALLER
 from stillframe.variables import kinds as _kinds  # noqa: F401  (they register themselves)
+from stillframe.variables.constraints import check_constraints
 from stillframe.variables.dynamism import FrameState
 from stillframe.variables.graph_inputs import GraphArg
 from stillframe.variables.options import Options
@@ -127,6 +130,7 @@ def capture_frame(
         result, effects = _run(tx, root, args, kwargs, f_locals)
         residue = _residue(tx, result, effects)
         graph = _graph(tx, residue)
+        check_constraints(tx.env, tx.inputs.tracked_fakes, tx.inputs.dim_names)
         numbers = tuple(tx.inputs.number_places())
         if numbers:
             shapes = functools.partial(guard_kind("SHAPE_ENV"), env=tx.env, numbers=numbers)
@@ -135,6 +139,10 @@ def capture_frame(
         checks = compile_checks(
             guards.dynamo_guards, f_locals, root.__globals__, guards.aotautograd_guards
         )
+    tx.env.watches_hash = None
+    tx.recorder.fake_mode.forget_real_tensors()
+    for argument in tx.inputs.arguments:
+        argument.erase()
     return FrameCapture(
         root, owner, graph, tx.inputs.arguments, guards.dynamo_guards, checks, residue
     )
@@ -223,6 +231,7 @@ def _residue(tx: Translator, result: Any, effects: list[Effect]) -> Residue:
     """The rest of the frame. The graph's inputs are read first, then it is called."""
     residue = Residue(tx.tracker)
     _drop_unused(tx, result, effects)
+    tx.tensors.check_untouched(one for one in _fakes(tx) if isinstance(one, FakeTensor))
     residue.run_graph(tx.inputs.arguments)
     residue.value(result)
     for effect in effects:
@@ -230,19 +239,40 @@ def _residue(tx: Translator, result: Any, effects: list[Effect]) -> Residue:
     return residue
 
 
+def _fakes(tx: Translator) -> Iterator[Any]:
+    """What stood for inputs and results, as far as it is known."""
+    yield from (argument.fake for argument in tx.inputs.arguments)
+    yield from (node.meta.get("val") for node in tx.recorder.graph.nodes)
+
+
 def _drop_unused(tx: Translator, result: Any, effects: list[Effect]) -> None:
-    """Inputs that no operator used are no inputs."""
+    """Inputs that no operator used are no inputs; what tells a symbol may be used yet."""
     graph = tx.recorder.graph
     nodes = [node for node in graph.nodes if node.op == "placeholder"]
-    used = [bool(node.users) or node.meta["val"] is None for node in nodes]
-    for node, keep in zip(nodes, used, strict=True):
-        if not keep and not isinstance(node.meta["val"], torch.SymInt):
+    kept = [bool(node.users) or _tells_symbol(node.meta["val"]) for node in nodes]
+    for node, keep in zip(nodes, kept, strict=True):
+        if not keep:
             graph.erase_node(node)
     arguments = tx.inputs.arguments
-    arguments[:] = [
-        argument for argument, node, keep in zip(arguments, nodes, used, strict=True)
-        if keep or isinstance(node.meta["val"], torch.SymInt)
-    ]  # fmt: skip
+    arguments[:] = [one for one, keep in zip(arguments, kept, strict=True) if keep]
+
+
+def _tells_symbol(value: Any) -> bool:
+    """Whether an input is a symbol, or has one for a size; or is no value at all."""
+    if isinstance(value, FakeTensor):
+        return not all(type(size) is int for size in value.sizes)
+    return value is None or isinstance(value, torch.SymInt)
+
+
+def _place(native: FrameType) -> tuple[CodeType, int]:
+    """The program's code and position, from the native frame of the machine that runs it."""
+    frame = frame_of_loop(native)
+    return frame.decoded.code, frame.decoded.offsets[frame.pc]
+
+
+stack.show_interpreted(
+    loop_code(), _place, os.path.dirname(loop_code().co_filename), os.path.dirname(__file__)
+)
 
 
 def _graph(tx: Translator, residue: Residue) -> torch.fx.GraphModule:

@@ -8,20 +8,26 @@ long as the frame's code.
 from __future__ import annotations
 
 import enum
+import logging
 import math
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from stillframe.errors import NotSupported
 from stillframe.guards.kinds.tensors import dim_marks
-from stillframe.shapes.env import to_size
-from stillframe.source import AttrSource, Source
+from stillframe.shapes.env import ShapeEnv
+from stillframe.shapes.node import SymNode
+from stillframe.source import AttrSource, Source, TensorProperty, TensorPropertySource
 from stillframe.symbolic import Expr, Range
 
 if TYPE_CHECKING:
     from stillframe.variables.options import Options
+
+logger = logging.getLogger(__name__)
 
 
 class DimDynamic(enum.Enum):
@@ -64,6 +70,32 @@ Constraint = StrictMinMaxConstraint | RelaxedUnspecConstraint | None
 
 
 @dataclass(frozen=True)
+class ExportConstraint:
+    """What an exported program promises of a size.
+
+    Attributes:
+        tensor: whose size, held weakly.
+        dim: which.
+        range: no guard may narrow it.
+        warn_only: one that does is a warning and no error.
+        debug_name: what the user calls the size.
+        shared: another size that is the same: the tensor, held weakly, and the dim.
+    """
+
+    tensor: weakref.ref[torch.Tensor]
+    dim: int
+    range: Range
+    warn_only: bool = False
+    debug_name: str | None = None
+    shared: tuple[weakref.ref[torch.Tensor], int] | None = None
+
+    def dims_of(self, tensor: torch.Tensor) -> list[int]:
+        """The dims of a tensor that this is about."""
+        pairs = [(self.tensor, self.dim), *([] if self.shared is None else [self.shared])]
+        return [dim for reference, dim in pairs if reference() is tensor]
+
+
+@dataclass(frozen=True)
 class StatelessSymbolicContext:
     """How the sizes of one tensor are made symbols.
 
@@ -84,11 +116,11 @@ class StatefulSymbolicContext(StatelessSymbolicContext):
 
     Attributes:
         tensor_source: where the tensor is read.
-        symbols: source name of a size -> the symbol that it got.
+        symbols: environment -> source name of a size -> what it became there.
     """
 
     tensor_source: Source | None = None
-    symbols: dict[str, Expr] = field(default_factory=dict, compare=False)
+    symbols: dict[ShapeEnv, dict[str, int | Expr]] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -120,8 +152,8 @@ class FrameState:
     def __init__(self) -> None:
         self.entries: dict[str, FrameStateSizeEntry] = {}
 
-    def see_sizes(self, name: str, sizes: Sequence[int]) -> FrameStateSizeEntry:
-        """A tensor of these sizes is at a place; what is known of it now."""
+    def see_sizes(self, name: str, sizes: Sequence[int | None]) -> FrameStateSizeEntry:
+        """A tensor of these sizes is at a place; what is known of it now. None: no number."""
         known = self.entries.get(name)
         if known is None:
             entry = FrameStateSizeEntry(None, tuple(sizes))
@@ -132,6 +164,8 @@ class FrameState:
             entry = FrameStateSizeEntry(
                 None, tuple(old if old == now else None for old, now in pairs)
             )
+        if known is not None and entry != known:
+            logger.info("%s: sizes %s after %s", name, tuple(sizes), known.size)
         self.entries[name] = entry
         return entry
 
@@ -139,6 +173,8 @@ class FrameState:
         """An integer is at a place."""
         known = self.entries.get(name)
         same = known is None or known.scalar == number
+        if not same:
+            logger.info("%s: %s after %s", name, number, known and known.scalar)
         entry = self.entries[name] = FrameStateSizeEntry(number if same else None, None)
         return entry
 
@@ -163,8 +199,14 @@ def is_always_static(value: Any, from_module: bool, options: Options) -> bool:
 
 
 def symbolic_context(
-    tensor: torch.Tensor, source: Source, state: FrameState, options: Options, static: bool
-) -> StatelessSymbolicContext:
+    tensor: torch.Tensor,
+    source: Source,
+    state: FrameState,
+    options: Options,
+    static: bool,
+    dim_names: dict[str, str] | None = None,
+    outer_only: bool = False,
+) -> StatefulSymbolicContext:
     """How the sizes of an input are made symbols.
 
     Args:
@@ -172,37 +214,117 @@ def symbolic_context(
         source: where it is read.
         state: what was seen there; it sees this tensor now.
         static: all sizes are numbers.
+        dim_names: gets the user's names of dims, by the name of the size's source.
+        outer_only: of a wrapper subclass: nothing about its inner tensors.
+
+    Raises:
+        NotSupported: a nested tensor of the strided layout.
     """
-    base = tensor._base
+    if tensor.is_nested and tensor.layout is torch.strided:
+        raise NotSupported("Rows of a nested tensor may have any sizes.", hints=["layout=jagged"])
+    if is_wrapper_subclass(tensor) and not outer_only:
+        return _subclass_context(tensor, source, state, options, static, dim_names)
     view_base = None
-    if base is not None:
-        view_base = symbolic_context(base, AttrSource(source, "_base"), state, options, static)
+    if tensor._is_view() and tensor._base is not None:
+        place = AttrSource(source, "_base")
+        view_base = symbolic_context(tensor._base, place, state, options, static)
     rank = tensor.dim()
     if static:
-        return _context(source, (DimDynamic.STATIC,) * rank, (None,) * rank, view_base)
-    sizes = [to_size(size) for size in tensor.shape]
-    if any(type(size) is not int for size in sizes):
-        kept = tuple(
-            DimDynamic.STATIC if type(size) is int else DimDynamic.DYNAMIC for size in sizes
-        )
-        return _context(source, kept, (None,) * rank, view_base)
-    entry = state.see_sizes(source.name(), sizes)
-    marks = dim_marks(tensor)
-    decided = [_decide(dim, entry, marks, tensor, options) for dim in range(rank)]
-    for dim, (dynamism, _) in enumerate(decided):
-        if dynamism is DimDynamic.DYNAMIC and ("_dynamo_dynamic_indices", dim) in marks:
-            state.forget_size(source.name(), dim)
-    dynamic, constraints = zip(*decided, strict=True) if decided else ((), ())
-    return _context(source, dynamic, constraints, view_base)
+        dynamic, constraints = (DimDynamic.STATIC,) * rank, (None,) * rank
+        return StatefulSymbolicContext(dynamic, constraints, view_base, source)
+    decided = _decide_all(tensor, source, state, options, {} if dim_names is None else dim_names)
+    return StatefulSymbolicContext(
+        tuple(how for how, _ in decided), tuple(c for _, c in decided), view_base, source
+    )
 
 
-def _context(
+def is_wrapper_subclass(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is made of others and says how."""
+    cls = type(tensor)
+    return hasattr(cls, "__tensor_flatten__") and hasattr(cls, "__tensor_unflatten__")
+
+
+def _subclass_context(
+    tensor: torch.Tensor,
     source: Source,
-    dynamic: tuple[DimDynamic, ...],
-    constraints: tuple[Constraint, ...],
-    view_base: StatelessSymbolicContext | None,
-) -> StatefulSymbolicContext:
-    return StatefulSymbolicContext(dynamic, constraints, view_base, source)
+    state: FrameState,
+    options: Options,
+    static: bool,
+    dim_names: dict[str, str] | None,
+) -> SubclassSymbolicContext:
+    outer = symbolic_context(tensor, source, state, options, static, dim_names, outer_only=True)
+    names, _ = tensor.__tensor_flatten__()  # type: ignore[attr-defined]
+    inner = {
+        name: symbolic_context(
+            getattr(tensor, name), AttrSource(source, name), state, options, static, dim_names
+        )
+        for name in names
+    }
+    return SubclassSymbolicContext(
+        outer.dynamic_sizes, outer.constraint_sizes, outer.view_base_context, source,
+        inner_contexts=dict(inner),
+    )  # fmt: skip
+
+
+def is_nested_int(size: Any) -> bool:
+    """Whether a size is that of rows of any length: equal to itself only, and never a number."""
+    return isinstance(size, torch.SymInt) and bool(size.node.is_nested_int())
+
+
+def hint_of_size(tensor: torch.Tensor, dim: int) -> int | None:
+    """A size of the example; None if even that is not known."""
+    size: Any = tensor.shape[dim]
+    if type(size) is int:
+        return size
+    node = size.node
+    if isinstance(node, SymNode):
+        hint = node.env.hint_of(node.expr)
+        return None if hint is None else int(hint)
+    return int(node.require_hint()) if node.has_hint() else None
+
+
+def _decide_all(
+    tensor: torch.Tensor,
+    source: Source,
+    state: FrameState,
+    options: Options,
+    dim_names: dict[str, str],
+) -> list[tuple[DimDynamic, Constraint]]:
+    sizes: list[Any] = list(tensor.shape)
+    if any(type(size) is not int and not is_nested_int(size) for size in sizes):
+        return [
+            (DimDynamic.STATIC if type(size) is int else DimDynamic.DYNAMIC, None) for size in sizes
+        ]
+    state.see_sizes(source.name(), [None if is_nested_int(size) else size for size in sizes])
+    marks = dim_marks(tensor)
+    for dim in range(len(sizes)):
+        if ("_dynamo_dynamic_indices", dim) in marks:
+            state.forget_size(source.name(), dim)
+    entry = state.entries[source.name()]
+    exported = _exported(tensor, source, options, dim_names)
+    return [
+        _decide(dim, entry, marks, tensor, options, exported.get(dim)) for dim in range(len(sizes))
+    ]
+
+
+def _exported(
+    tensor: torch.Tensor, source: Source, options: Options, dim_names: dict[str, str]
+) -> dict[int, StrictMinMaxConstraint]:
+    """What the constraints of an export say of the sizes of one tensor."""
+    found: dict[int, StrictMinMaxConstraint] = {}
+    for constraint in options.constraints:
+        for dim in constraint.dims_of(tensor):
+            new = StrictMinMaxConstraint(constraint.range, constraint.warn_only)
+            found[dim] = _both(found[dim], new) if dim in found else new
+            if constraint.debug_name is not None:
+                name = TensorPropertySource(source, TensorProperty.SIZE, dim).name()
+                dim_names.setdefault(name, constraint.debug_name)
+    return found
+
+
+def _both(one: StrictMinMaxConstraint, other: StrictMinMaxConstraint) -> StrictMinMaxConstraint:
+    bounds = Range(max(one.range.lower, other.range.lower), min(one.range.upper, other.range.upper))
+    return StrictMinMaxConstraint(bounds, one.warn_only and other.warn_only)
 
 
 def _decide(
@@ -211,22 +333,26 @@ def _decide(
     marks: frozenset[tuple[str, int]],
     tensor: torch.Tensor,
     options: Options,
+    exported: StrictMinMaxConstraint | None,
 ) -> tuple[DimDynamic, Constraint]:
     """What becomes of one size, and what guards may do to it."""
-    unbacked = ("_dynamo_unbacked_indices", dim) in marks
+    unbacked = not marks.isdisjoint(
+        {("_dynamo_unbacked_indices", dim), ("_dynamo_strict_unbacked_indices", dim)}
+    )
     dynamic = ("_dynamo_dynamic_indices", dim) in marks
     weak = ("_dynamo_weak_dynamic_indices", dim) in marks
     static = ("_dynamo_static_indices", dim) in marks
+    nested = is_nested_int(tensor.shape[dim])
     varied = entry.size is None or entry.size[dim] is None
-    automatic = options.automatic_dynamic_shapes and varied
-    constraint: Constraint = None
-    if dynamic and not options.allow_ignore_mark_dynamic:
+    automatic = options.automatic_dynamic_shapes and varied and not nested
+    constraint: Constraint = exported
+    if constraint is None and dynamic and not options.allow_ignore_mark_dynamic:
         constraint = _promised(dim, tensor)
-    elif automatic and not static:
+    elif constraint is None and automatic and not static:
         constraint = RelaxedUnspecConstraint(warn_only=True)
     if unbacked:
         return DimDynamic.SIZE_LIKE_UNBACKED, constraint
-    if constraint is not None or dynamic or weak:
+    if constraint is not None or dynamic or weak or nested:
         return DimDynamic.DYNAMIC, constraint
     if static or options.assume_static_by_default:
         return DimDynamic.STATIC, None
@@ -237,7 +363,8 @@ def _promised(dim: int, tensor: torch.Tensor) -> Constraint:
     """What a mark that a dim is dynamic says, with its range if it has one."""
     for found in getattr(tensor, "_dynamo_dynamic_range", ()):
         if found.dim == dim and (found.min is not None or found.max is not None):
-            lower = 0 if found.min is None else found.min
+            # what is not said of 0 and 1 is as for any other size
+            lower = min(tensor.shape[dim], 2) if found.min is None else found.min
             upper = math.inf if found.max is None else found.max
             return StrictMinMaxConstraint(Range(lower, upper))
     return RelaxedUnspecConstraint()

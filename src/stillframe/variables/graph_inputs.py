@@ -45,6 +45,8 @@ class GraphArg:
         self.source = source
         self.fake = fake
         self.pass_arg_as_tensor = pass_arg_as_tensor
+        #: Its class has a ``__torch_function__``, which must not see the operators of the graph.
+        self.made_plain = False
         self.is_tensor = is_tensor
         self._strong = example if keep or not real else None
         self._weak = weakref.ref(example) if real else None
@@ -66,7 +68,11 @@ class GraphArg:
     def reconstruct(self, residue: Residue) -> None:
         """Push the value with which the graph is called."""
         assert self.source is not None
-        if self.pass_arg_as_tensor:
+        if self.made_plain:
+            residue.load_object(_made_plain)
+            residue.load(self.source)
+            residue.call(1)
+        elif self.pass_arg_as_tensor:
             residue.load_helper("number_as_tensor")
             residue.load(self.source)
             residue.call(1)
@@ -89,6 +95,10 @@ class GraphArg:
 
     def __repr__(self) -> str:
         return f"GraphArg({'' if self.source is None else self.source.name()})"
+
+
+def _made_plain(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.as_subclass(torch.Tensor)
 
 
 class BackwardStateGraphArg(GraphArg):

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stillframe.variables.dynamism import ExportConstraint
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Options:
         skip_fsdp_guards: modules that FSDP manages have no guards.
         traceable_tensor_subclasses: subclasses whose ``__torch_function__`` is run by the trace.
         export: the capture is for an exported program: no inputs but the caller's.
+        constraints: what an exported program promises of sizes.
     """
 
     specialize_int: bool = False
@@ -41,3 +46,4 @@ class Options:
     skip_fsdp_guards: bool = True
     traceable_tensor_subclasses: frozenset[type] = frozenset()
     export: bool = False
+    constraints: tuple[ExportConstraint, ...] = ()

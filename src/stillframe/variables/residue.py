@@ -17,7 +17,7 @@ from stillframe.frames.frame import NULL
 from stillframe.guards.helpers import HELPERS
 from stillframe.source import Source
 from stillframe.variables.base import typestr
-from stillframe.variables.side_effects import Effect, fill
+from stillframe.variables.side_effects import DELETED, Effect, fill
 
 if TYPE_CHECKING:
     from stillframe.variables.base import VariableTracker
@@ -203,7 +203,9 @@ class Residue:
 
     def _attribute(self, effect: Effect) -> None:
         target, name = self._target(effect), repr(effect.name)
-        if effect.value is NULL:
+        if effect.value is DELETED:
+            self._late.append(f"{self.bind('drop', _drop)}({target}, {name})")
+        elif effect.value is NULL:
             self._late.append(f"{self.bind('delattr', _delete)}({target}, {name})")
         else:
             store = self.bind("setattr", _store)
@@ -253,6 +255,14 @@ def _store(target: Any, name: str, value: Any) -> None:
     from stillframe.frames.attributes import native_store
 
     native_store(target, name, value)
+
+
+def _drop(tensor: Any, name: str) -> None:
+    """Delete an attribute of a tensor, which may have been set by the frame only."""
+    if name == "grad":
+        tensor.grad = None
+    else:
+        vars(tensor).pop(name, None)
 
 
 def _delete(target: Any, name: str) -> None:

@@ -23,6 +23,16 @@ from stillframe.frames.lookup import type_lookup
 from stillframe.source import Source
 from stillframe.variables.base import VariableTracker
 
+
+class _Deleted:
+    """Stands for an attribute that was deleted, where the value is put down before."""
+
+    def __repr__(self) -> str:
+        return "DELETED"
+
+
+DELETED = _Deleted()
+
 #: Containers whose contents are kept and put back as a whole.
 CONTAINERS = (list, dict, set, bytearray, collections.deque)
 
@@ -104,6 +114,22 @@ class SideEffects:
                 native_store(target, name, value)
             elif read() is not NULL:
                 native_delete(target, name)
+
+        self._note(
+            (id(target), name), target, _Place("attribute", source, name, read(), read, write)
+        )
+
+    def buffered(self, target: Any, name: str, source: Source, buffer: dict[str, Any]) -> None:
+        """An attribute is about to be set or deleted (:data:`DELETED`) in a buffer beside it."""
+
+        def read() -> Any:
+            return buffer.get(name, NULL)
+
+        def write(value: Any) -> None:
+            if value is NULL:
+                buffer.pop(name, None)
+            else:
+                buffer[name] = value
 
         self._note(
             (id(target), name), target, _Place("attribute", source, name, read(), read, write)

@@ -35,12 +35,10 @@ from stillframe.source import (
     DefaultsSource,
     GetItemSource,
     GlobalSource,
-    GradSource,
     LocalSource,
     ModuleSource,
     Source,
 )
-from stillframe.trace.functions import MODE_FILES, FunctionMode
 from stillframe.trace.recorder import Recorder
 from stillframe.variables.array_calls import NumpyCalls
 from stillframe.variables.arrays import FakeArray
@@ -49,6 +47,7 @@ from stillframe.variables.callbacks import Bodies, Callback, calls_modules, is_c
 from stillframe.variables.dynamism import (
     FrameState,
 )
+from stillframe.variables.identity import may_be
 from stillframe.variables.inputs import GraphInputs
 from stillframe.variables.module_stack import FrameModuleScope
 from stillframe.variables.options import Options
@@ -68,6 +67,8 @@ from stillframe.variables.paths import (
 )
 from stillframe.variables.registry import is_known_object
 from stillframe.variables.side_effects import CONTAINERS, SideEffects
+from stillframe.variables.tensor_attributes import TensorAttributes
+from stillframe.variables.tensor_functions import TrackedFunctions, TrackedMode, requires_grad
 
 if TYPE_CHECKING:
     from stillframe.variables.builder import VariableBuilder
@@ -112,33 +113,31 @@ class TrackedRecorder(Recorder):
     """A recorder that makes an input of a tensor from outside when an operator first uses it."""
 
     realize: Any
+    functions: TrackedFunctions
+
+    def __init__(self, tx: Translator) -> None:
+        super().__init__(tx.env, tx.scope, tx.refuse_constant)
+        self.realize = tx.realize_tensor
+        self.functions = TrackedFunctions(self)
+        self.functions.tx = tx
+        self.mode = TrackedMode(tx, self)
 
     def _node_of(self, fake: FakeTensor, real: torch.Tensor | None = None) -> torch.fx.Node:
         if fake.fx_node is None:
             self.realize(fake if real is None else real)
         return super()._node_of(fake, real)
 
-
-class TrackedFunctions(FunctionMode):
-    """What the Python level of torch shows; a tensor may become an array of NumPy."""
-
-    def __init__(self, recorder: Recorder, arrays: NumpyCalls) -> None:
-        super().__init__(recorder)
-        self.arrays = arrays
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        if func is torch.Tensor.numpy and not kwargs and len(args) == 1:
-            return self.arrays.of_tensor(args[0])
-        return super().__torch_function__(func, types, args, kwargs)
-
-
-MODE_FILES.add(__file__)
+    def _apply_function(self, cls: Any, args: tuple[Any, ...], run: Any) -> Any:
+        """A function whose backward is not in the graph would lose gradients in silence."""
+        noted = len(self.notes)
+        result = super()._apply_function(cls, args, run)
+        if len(self.notes) > noted and result is not NotImplemented and requires_grad(args):
+            raise self.functions.tx.graph_break(
+                f"The backward of {cls.__qualname__} cannot be captured.",
+                why=self.notes[-1],
+                hints=["compute without gradients, or pass the tensors that forward reads"],
+            )
+        return result
 
 
 class Translator(Policy):
@@ -160,6 +159,8 @@ class Translator(Policy):
         open_streams: the nodes that made a stream of a device current, of blocks that are open.
         bodies: the functions of higher-order operators that are being traced.
         arrays: answers what is done with arrays of NumPy.
+        tensors: attributes of tensors.
+        results: what goes with tensors that the graph computes, by identity.
     """
 
     def __init__(self, function: FunctionType, frame_state: FrameState, options: Options) -> None:
@@ -168,16 +169,18 @@ class Translator(Policy):
         self.frame_state = frame_state
         self.options = options
         self.env = ShapeEnv()
+        self.env.fixes_texts = True
         self.scope = FrameModuleScope(self.source)
-        self.recorder = TrackedRecorder(self.env, self.scope, self._refuse_constant)
-        self.recorder.realize = self._realize_tensor
+        self.recorder = TrackedRecorder(self)
         self.effects = SideEffects()
         self.wrapped: dict[tuple[int, Source], tuple[Any, VariableTracker]] = {}
         self.inputs = GraphInputs(self.env, self.recorder, frame_state, options)
         self.numbers: dict[str, VariableTracker] = {}
         self.bodies = Bodies(self)
         self.arrays = NumpyCalls(self)
-        self.recorder.functions = TrackedFunctions(self.recorder, self.arrays)
+        self.tensors = TensorAttributes(self)
+        self.env.watches_hash = self.tensors.refuse_ambiguous_key
+        self.results: dict[int, VariableTracker] = {}
         self._pending: dict[int, LazyVariableTracker] = {}
         self._root: Frame | None = None
         self._own: dict[int, Any] = {}
@@ -281,10 +284,10 @@ class Translator(Policy):
 
     # -- tensors that operators meet ----------------------------------------------------------
 
-    def _realize_tensor(self, value: Any) -> None:
+    def realize_tensor(self, value: Any) -> None:
         self.variable(value)
 
-    def _refuse_constant(self, real: torch.Tensor, fake: FakeTensor) -> torch.fx.Node:
+    def refuse_constant(self, real: torch.Tensor, fake: FakeTensor) -> torch.fx.Node:
         known = self.variable(real)
         if known is not None:
             return known.value.fx_node  # type: ignore[no-any-return]
@@ -419,20 +422,12 @@ class Translator(Policy):
 
     def load_attr(self, value: Any, name: str) -> Any:
         value = self.here(value)
-        if isinstance(value, torch.Tensor):
-            return self._load_tensor_attr(value, name)
+        if isinstance(value, FakeTensor):
+            return self.tensors.load(value, name)
         variable = self.variable(value)
         if variable is None:
             return self.here(super().load_attr(value, name))
         return variable.var_getattr(self, name)
-
-    def _load_tensor_attr(self, value: torch.Tensor, name: str) -> Any:
-        if name == "__class__":
-            return self._class_of(value)
-        source, real = self.source(value), self.there(value)
-        if name == "grad" and source is not None and real is not value:
-            return self.wrap(real.grad, GradSource(source))  # a fake has no gradient
-        return getattr(value, name)
 
     def read_attribute(self, variable: VariableTracker, name: str) -> Any:
         """An attribute of a value from outside; Python code behind it is run by the machine."""
@@ -499,14 +494,22 @@ class Translator(Policy):
 
     def store_attr(self, target: Any, name: str, value: Any) -> None:
         target = self.here(target)
-        if isinstance(target, torch.Tensor):
-            raise self.graph_break(f"The frame sets the attribute {name} of a tensor.")
+        if isinstance(target, FakeTensor):
+            self.tensors.store(target, name, self.here(value))
+            return
         source = self.source(target)
         if source is not None:
             self._rely_on_code(target, "__setattr__", source)
         if isinstance(target, FakeArray):
             raise self.graph_break(f"The frame sets the attribute {name} of an array.")
         super().store_attr(target, name, value)
+
+    def delete_attr(self, target: Any, name: str) -> None:
+        target = self.here(target)
+        if isinstance(target, FakeTensor):
+            self.tensors.delete(target, name)
+            return
+        super().delete_attr(target, name)
 
     # -- items --------------------------------------------------------------------------------
 
@@ -531,7 +534,10 @@ class Translator(Policy):
     def store_item(self, container: Any, key: Any, value: Any) -> None:
         container, key = self.here(container), self.here(key)
         if isinstance(container, torch.Tensor):
-            container[key] = self.here(value)
+            value = self.here(value)
+            if type(value) in (int, float, bool, complex):  # torch would make a real tensor of it
+                value = torch.full((), value, dtype=container.dtype, device=container.device)
+            container[key] = value
             return
         key = self._key(container, key)
         self._note_item(container, key)
@@ -586,11 +592,18 @@ class Translator(Policy):
         if isinstance(value, torch.Tensor) and type(container) in SEQUENCES:
             held = [self.here(item) for item in container]
             is_equal = super().contains
-            return any(item is value or is_equal((item,), value) for item in held)
+            return any(self.same(item, value) or is_equal((item,), value) for item in held)
         return super().contains(container, self._key(container, value))
 
     def same(self, left: Any, right: Any) -> bool:
-        return self.here(left) is self.here(right)
+        left, right = self.here(left), self.here(right)
+        if left is not right and isinstance(left, FakeTensor) and isinstance(right, FakeTensor):
+            if may_be(self.recorder, left) & may_be(self.recorder, right):
+                raise self.graph_break(
+                    "The frame asks whether two tensors are one.",
+                    why="one was made by a function that may return its operand, or a copy",
+                )
+        return left is right
 
     # -- iteration ----------------------------------------------------------------------------
 
@@ -647,6 +660,11 @@ class Translator(Policy):
 
     def binary(self, op: Any, left: Any, right: Any) -> Any:
         left, right = self.here(left), self.here(right)
+        if type(left) in (str, bytes) and _has_tensor(right):
+            raise self.graph_break(
+                "The frame makes a text of a tensor.",
+                why="its numbers are not known while it is captured",
+            )
         if isinstance(left, _NATIVE) or isinstance(right, _NATIVE):
             return op.native(left, right)
         self.expose(left)
@@ -756,6 +774,16 @@ class Translator(Policy):
 
     def _call_native(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Code that is not run by the machine gets what stands for the values."""
+        if function in _OF_THE_OBJECT and any(
+            isinstance(a, torch.Tensor) for a in map(self.here, args)
+        ):
+            raise self.graph_break(
+                f"The frame asks for the {function.__name__} of a tensor.",
+                why="it is an address, another one at each call",
+                hints=["compare tensors by `is`, or keep them in a dict or a set"],
+            )
+        if getattr(function, "__func__", None) is _BASE_TORCH_FUNCTION:
+            return self.tensors.base_torch_function(function.__self__, *_operands(*args, **kwargs))
         if function in _IDENTITY and len(args) == 2:
             return self.same(*args) is (function is operator.is_)
         owner = getattr(function, "__self__", None)
@@ -778,6 +806,8 @@ class Translator(Policy):
         if isinstance(owner, dict) and name in _BY_KEY:
             args = tuple(self._key(owner, value) for value in args)
         kwargs = {key: self._given(value, of_torch) for key, value in kwargs.items()}
+        if function is isinstance and self.tensors.subclass_of(args[0]) is not None:
+            return issubclass(self._class_of(args[0]), args[1])
         if not of_torch:
             self.arrays.refuse_reader(name, (owner, *args, *kwargs.values()))
         if of_torch and any(isinstance(value, FakeArray) for value in args):
@@ -807,6 +837,9 @@ class Translator(Policy):
         if isinstance(value, FakeArray):
             return value.numpy_class
         if isinstance(value, FakeTensor):
+            subclass = self.tensors.subclass_of(value)
+            if subclass is not None:
+                return subclass
             return torch.nn.Parameter if isinstance(value, torch.nn.Parameter) else torch.Tensor
         return _NUMBERS.get(type(value), type(value))
 
@@ -858,6 +891,23 @@ def _is_of_compiled_module(function: FunctionType) -> bool:
     in_dynamo = function.__module__ == "torch._dynamo.eval_frame"
     return in_dynamo and function.__qualname__.startswith("OptimizedModule.")
 
+
+def _has_tensor(value: Any) -> bool:
+    """Whether a value, or an item of a tuple, is a tensor."""
+    held = value if type(value) is tuple else (value,)
+    return any(isinstance(item, torch.Tensor) for item in held)
+
+
+#: What a ``__torch_function__`` of the user's calls to have the function done.
+_BASE_TORCH_FUNCTION = vars(torch.Tensor)["__torch_function__"].__func__
+
+
+def _operands(func: Any, types: Any, args: Any = (), kwargs: Any = None) -> tuple[Any, Any, Any]:
+    return func, args, kwargs
+
+
+#: What a stand-in answers otherwise than the object itself.
+_OF_THE_OBJECT = (id, hash, dir)
 
 #: ``is`` as functions.
 _IDENTITY = (operator.is_, operator.is_not)

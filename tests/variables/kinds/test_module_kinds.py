@@ -200,7 +200,7 @@ def changes() -> Iterator[tuple[str, Callable[[Any], Any], str | None]]:
 
 @pytest.mark.spec("5.37")
 @pytest.mark.parametrize(
-    ("name", "change", "refusal"), list(changes()), ids=lambda value: str(value)
+    ("name", "change", "refusal"), list(changes()), ids=[row[0] for row in changes()]
 )
 def test_a_change_of_the_module_is_seen(
     name: str, change: Callable[[Any], Any], refusal: str | None

@@ -62,7 +62,7 @@ def test_a_parameter_made_in_a_frame_is_one_and_learns() -> None:
 
 
 def test_calls_that_no_graph_holds_are_refused() -> None:
-    with pytest.raises(sf.FrameError, match=r"Tensor.backward.[\s\S]*call backward on what"):
+    with pytest.raises(sf.FrameError, match="attribute backward of a tensor"):
         capture_frame(lambda x: x.sum().backward(), ones())
     with pytest.raises(sf.FrameError, match="calls backward"):
         capture_frame(lambda x: torch.autograd.backward(x.sum()), ones())

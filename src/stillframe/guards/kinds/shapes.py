@@ -11,7 +11,7 @@ from typing import Any
 from stillframe.errors import InternalError
 from stillframe.guards.kinds.registry import Builder, register
 from stillframe.shapes.env import ShapeEnv
-from stillframe.source import Guard, Source, TensorPropertySource
+from stillframe.source import ConvertIntSource, Guard, Source, TensorPropertySource
 from stillframe.symbolic import Expr, Facts, Range, substitute, symbol, to_python
 
 Number = int | float | Expr
@@ -73,7 +73,7 @@ register(SHAPE_ENV)
 def _numbers_are_numbers(builder: Builder, guard: Guard, places: _Places) -> None:
     """A number that is no tensor's property has the class of its symbol: True is no 1."""
     for sym, source in places.bare.items():
-        if not isinstance(source, TensorPropertySource):
+        if not isinstance(source, (TensorPropertySource, ConvertIntSource)):
             variable = builder.read(source)
             builder.require(
                 guard,

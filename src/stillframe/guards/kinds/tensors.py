@@ -266,10 +266,10 @@ def _all_extents(tensors: Sequence[torch.Tensor]) -> list[tuple[int, int, int]]:
     for index, tensor in enumerate(tensors):  # a hot path: every frame pays it for every tensor
         try:
             storage = tensor.untyped_storage()
+            start, size = storage.data_ptr(), storage.nbytes()
         except (NotImplementedError, RuntimeError):
             found += [(start, end, index) for start, end in _extents_of_parts(tensor)]
             continue
-        start, size = storage.data_ptr(), storage.nbytes()
         if not (start and size):
             start, size = -torch_private.storage_identity(storage), 1
         found.append((start, start + size, index))

@@ -93,7 +93,7 @@ def wrap_array(builder: VariableBuilder, value: Any) -> VariableTracker:
     builder.install_guards("TYPE_MATCH")
     flags = AttrSource(source, "flags")
     builder.at(AttrSource(flags, "writeable"))(value.flags.writeable)
-    fake = tx.inputs.tensor(NumpyTensorSource(source), tx.arrays.real_tensor(value), keep=True)
+    fake = tx.inputs.tensor(NumpyTensorSource(source), tx.arrays.real_tensor(value))
     array = FakeArray(tx.arrays, fake, value.flags.writeable)
     made = NumpyNdarrayVariable(array, source=source)
     tx.effects.track(value, made)
@@ -127,7 +127,7 @@ def wrap_scalar(builder: VariableBuilder, value: Any) -> VariableTracker:
     if known is not None:
         return known
     builder.install_guards("TYPE_MATCH")
-    fake = tx.inputs.tensor(NumpyTensorSource(source), tx.arrays.real_tensor(value), keep=True)
+    fake = tx.inputs.tensor(NumpyTensorSource(source), tx.arrays.real_tensor(value))
     scalar = FakeScalar(tx.arrays, fake)
     made = UnspecializedPythonVariable(scalar, value, source=source)
     tx.numbers[source.name()] = made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
@@ -55,45 +54,6 @@ def _is_numbers(tx: Translator, data: Any) -> bool:
 def wrap_tensor_literal(builder: VariableBuilder, value: Any) -> VariableTracker:
     """The function that makes tensors of numbers."""
     return TensorLiteralVariable(value)
-
-
-class NewParameterVariable(TorchCallVariable):
-    """``nn.Parameter``. The graph makes the parameter anew in each call, so that it is one."""
-
-    def call_function(self, tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        args, kwargs = tuple(map(tx.here, args)), {k: tx.here(v) for k, v in kwargs.items()}
-        bound = _SIGNATURE.bind(*args, **kwargs)
-        bound.apply_defaults()
-        data, requires_grad = bound.args
-        if type(data) is not FakeTensor or isinstance(data, torch.nn.Parameter):
-            raise tx.graph_break(
-                "The frame makes a parameter of what is no plain tensor.",
-                why="which class it would have is not known",
-            )
-        made = torch.nn.Parameter(data, requires_grad)
-        recorder = tx.recorder
-        node = recorder.create(new_parameter, (recorder.operand(data), bool(requires_grad)), {})
-        node.meta["val"] = made
-        made.fx_node = node  # type: ignore[attr-defined]
-        return made
-
-
-def _parameters(data: Any, requires_grad: Any = True) -> None:
-    """The parameters of ``nn.Parameter``."""
-
-
-_SIGNATURE = inspect.signature(_parameters)
-
-
-def new_parameter(data: torch.Tensor, requires_grad: bool) -> torch.nn.Parameter:
-    """A parameter over the memory of a tensor; a function of graphs."""
-    return torch.nn.Parameter(data, requires_grad)
-
-
-@wraps_object(torch.nn.Parameter)
-def wrap_parameter_class(builder: VariableBuilder, value: Any) -> VariableTracker:
-    """The class of parameters."""
-    return NewParameterVariable(value)
 
 
 class OverrideQuestionVariable(TorchCallVariable):
