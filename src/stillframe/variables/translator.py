@@ -74,6 +74,9 @@ _INLINED = (
     os.path.join(_STILLFRAME, "trace", "transformer.py"),
 )
 
+#: Of these, what counts the classes that were made, and reads no object of the user's.
+_COUNTS = frozenset({torch.autograd.function.FunctionMeta.__init__.__code__})
+
 #: Packages whose compiled functions may be called: they work on tensors, which are recorded.
 _TRUSTED = frozenset({"torch", "torchvision", "stillframe", "numpy"})
 
@@ -555,7 +558,8 @@ class Translator(Policy):
         if known is None:
             name = code.co_filename
             users = not name.startswith((_TORCH, _STILLFRAME))
-            known = self._inlined[code] = users or name.startswith(_INLINED)
+            runs = users or name.startswith(_INLINED)
+            known = self._inlined[code] = runs and code not in _COUNTS
         return known
 
     def _enter(self, function: FunctionType) -> None:
@@ -601,6 +605,10 @@ class Translator(Policy):
     def call_plainly(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call whose function has no way of its own."""
         kind = type(function)
+        if kind is MethodType and _is_own_apply(function):
+            from stillframe.variables.kinds.autograd import apply
+
+            return apply(self, function.__self__, args, kwargs)
         if kind is FunctionType or kind is MethodType:
             code = getattr(getattr(function, "__func__", function), "__code__", None)
             if code is None or not self.inline(getattr(function, "__func__", function)):
@@ -667,6 +675,14 @@ class Translator(Policy):
     ) -> Any:
         """``nn.Module.__call__`` in Python; what it reads of the module is read here."""
         return self.call(type(module)._call_impl, (module, *args), kwargs)
+
+
+def _is_own_apply(method: MethodType) -> bool:
+    """``apply`` of a ``torch.autograd.Function`` that is not tracked: the program made it."""
+    owner = method.__self__
+    if not isinstance(owner, type) or not issubclass(owner, torch.autograd.Function):
+        return False
+    return method.__name__ == "apply"
 
 
 #: ``is`` as functions.

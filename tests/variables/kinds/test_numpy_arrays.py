@@ -314,6 +314,49 @@ def test_what_a_scalar_is_worth_is_not_known() -> None:
             capture_frame(function, (np.float64(3),))
 
 
+def test_a_list_is_not_repeated_as_often_as_the_data_tell() -> None:
+    with pytest.raises(sf.FrameError, match="a sequence and a scalar"):
+        capture_frame(lambda s: [0] * s, (np.int64(3),))
+
+
+# -- what numpy does beside arrays -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (np.matrix([[1.0]]), "matrix"), (np.ma.array([1.0]), "MaskedArray"),
+        (np.random.default_rng(0), "Generator"), (np.random.RandomState(0), "RandomState"),
+    ],
+)  # fmt: skip
+def test_other_holders_of_data_are_refused(value: Any, name: str) -> None:
+    with pytest.raises(sf.FrameError, match=f"uses a {name} of NumPy"):
+        capture_frame(lambda v: v is None, (value,))
+
+
+def test_classes_of_numpy_make_nothing_that_is_not_watched() -> None:
+    with pytest.raises(sf.FrameError, match="makes a ndarray of NumPy"):
+        capture_frame(lambda: np.ndarray((3,)), ())
+
+
+def test_errors_of_numpy_are_relied_on() -> None:
+    def divides(a: Any) -> Any:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return a / 0
+
+    def raises(a: Any) -> Any:
+        with np.errstate(all="raise"):
+            return a / 0
+
+    capture = agrees(divides, lambda: (array(3),))
+    with pytest.raises(sf.FrameError, match="errstate"):
+        capture_frame(raises, (array(3),))
+    with np.errstate(all="raise"):
+        assert "NUMPY_ERRORS" in refuses(capture, array(3))
+        with pytest.raises(sf.FrameError, match="np.seterr"):
+            capture_frame(divides, (array(3),))
+
+
 # -- functions, dtypes, limits ---------------------------------------------------------------------
 
 
