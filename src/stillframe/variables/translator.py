@@ -38,14 +38,13 @@ from stillframe.source import (
 from stillframe.trace.functions import MODE_FILES, FunctionMode
 from stillframe.trace.recorder import Recorder
 from stillframe.trace.scope import ModuleScope
-from stillframe.variables.array_calls import NumpyCalls
-from stillframe.variables.arrays import FakeArray
 from stillframe.variables.base import LazyVariableTracker, VariableTracker
 from stillframe.variables.callbacks import Bodies, Callback, calls_modules, is_callback
 from stillframe.variables.dynamism import (
     FrameState,
 )
 from stillframe.variables.inputs import GraphInputs
+from stillframe.variables.numpy_link import array_calls, array_class
 from stillframe.variables.options import Options
 from stillframe.variables.paths import (
     CONSTANTS,
@@ -80,6 +79,9 @@ _COUNTS = frozenset({torch.autograd.function.FunctionMeta.__init__.__code__})
 #: Packages whose compiled functions may be called: they work on tensors, which are recorded.
 _TRUSTED = frozenset({"torch", "torchvision", "stillframe", "numpy"})
 
+#: What stands for an array of NumPy.
+_ARRAY: Any = array_class()
+
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _NATIVE = (torch.Tensor, *_SYMBOLIC)
 _NUMBERS: dict[type, type] = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
@@ -105,7 +107,7 @@ class TrackedRecorder(Recorder):
 class TrackedFunctions(FunctionMode):
     """What the Python level of torch shows; a tensor may become an array of NumPy."""
 
-    def __init__(self, recorder: Recorder, arrays: NumpyCalls) -> None:
+    def __init__(self, recorder: Recorder, arrays: Any) -> None:
         super().__init__(recorder)
         self.arrays = arrays
 
@@ -156,7 +158,7 @@ class Translator(Policy):
         self.inputs = GraphInputs(self.env, self.recorder, frame_state, options)
         self.numbers: dict[str, VariableTracker] = {}
         self.bodies = Bodies(self)
-        self.arrays = NumpyCalls(self)
+        self.arrays = array_calls(self)
         self.recorder.functions = TrackedFunctions(self.recorder, self.arrays)
         self._pending: dict[int, LazyVariableTracker] = {}
         self._root: Frame | None = None
@@ -237,7 +239,7 @@ class Translator(Policy):
         if known is not None:
             return known.value.fx_node  # type: ignore[no-any-return]
         if self.arrays.is_computing:
-            return self.arrays.hold(real, fake)
+            return self.arrays.hold(real, fake)  # type: ignore[no-any-return]
         raise self.graph_break(
             "An operator got a tensor from an unknown place.",
             why="code that was not watched has kept it, and no guard could name it",
@@ -405,7 +407,7 @@ class Translator(Policy):
         target = self.here(target)
         if isinstance(target, torch.Tensor):
             raise self.graph_break(f"The frame sets the attribute {name} of a tensor.")
-        if isinstance(target, FakeArray):
+        if isinstance(target, _ARRAY):
             raise self.graph_break(f"The frame sets the attribute {name} of an array.")
         super().store_attr(target, name, value)
 
@@ -640,9 +642,9 @@ class Translator(Policy):
         kwargs = {key: self._given(value, of_torch) for key, value in kwargs.items()}
         if not of_torch:
             self.arrays.refuse_reader(name, (owner, *args, *kwargs.values()))
-        if of_torch and any(isinstance(value, FakeArray) for value in args):
+        if of_torch and any(isinstance(value, _ARRAY) for value in args):
             return self.arrays.torch_call(function, args, kwargs)
-        if args and isinstance(args[0], FakeArray) and hasattr(function, "__objclass__"):
+        if args and isinstance(args[0], _ARRAY) and hasattr(function, "__objclass__"):
             return self.arrays.unbound(function, args, kwargs)
         if function is isinstance and type(args[0]) in _NUMBERS:
             return issubclass(_NUMBERS[type(args[0])], args[1])
@@ -664,8 +666,8 @@ class Translator(Policy):
 
     def _class_of(self, value: Any) -> type:
         """The class that a value has when the frame runs."""
-        if isinstance(value, FakeArray):
-            return value.numpy_class
+        if isinstance(value, _ARRAY):
+            return value.numpy_class  # type: ignore[no-any-return]
         if isinstance(value, FakeTensor):
             return torch.nn.Parameter if isinstance(value, torch.nn.Parameter) else torch.Tensor
         return _NUMBERS.get(type(value), type(value))

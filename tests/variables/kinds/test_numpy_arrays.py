@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from typing import Any
 from unittest import mock
 
@@ -355,6 +357,28 @@ def test_errors_of_numpy_are_relied_on() -> None:
         assert "NUMPY_ERRORS" in refuses(capture, array(3))
         with pytest.raises(sf.FrameError, match="np.seterr"):
             capture_frame(divides, (array(3),))
+
+
+WITHOUT_NUMPY = """
+import sys
+sys.modules["numpy"] = None
+import torch
+import stillframe as sf
+from stillframe.variables import capture_frame
+x = torch.ones(2)
+assert capture_frame(lambda x: [x + 1], (x,))(x)[0].tolist() == [2, 2]
+try:
+    capture_frame(lambda x: x.numpy(), (x,))
+except sf.FrameError as e:
+    assert "NumPy is not installed" in str(e), e
+else:
+    raise AssertionError("an array without NumPy")
+"""
+
+
+@pytest.mark.spec("5.19")
+def test_frames_are_captured_where_numpy_is_not_installed() -> None:
+    subprocess.run([sys.executable, "-W", "ignore", "-c", WITHOUT_NUMPY], check=True)
 
 
 # -- functions, dtypes, limits ---------------------------------------------------------------------

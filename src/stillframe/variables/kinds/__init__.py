@@ -8,7 +8,6 @@ from stillframe.variables.kinds import (
     higher_order,
     modules,
     numbers,
-    numpy_arrays,
     python_modules,
     random_state,
     sequences,
@@ -18,6 +17,10 @@ from stillframe.variables.kinds import (
     user_objects,
     wrappers,
 )
+from stillframe.variables.numpy_link import HAS_NUMPY
+
+if HAS_NUMPY:
+    from stillframe.variables.kinds import numpy_arrays as numpy_arrays
 
 __all__ = [
     "autograd",
@@ -27,7 +30,6 @@ __all__ = [
     "higher_order",
     "modules",
     "numbers",
-    "numpy_arrays",
     "python_modules",
     "random_state",
     "sequences",
