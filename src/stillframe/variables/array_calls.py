@@ -34,7 +34,7 @@ from stillframe.variables.array_question import (
     torch_unseen,
 )
 from stillframe.variables.array_table import tnp
-from stillframe.variables.arrays import DTYPES, TORCH_DTYPES, FakeArray, FakeScalar
+from stillframe.variables.arrays import DTYPES, TORCH_DTYPES, FakeArray, FakeScalar, numbers_in
 
 if TYPE_CHECKING:
     from stillframe.variables.translator import Translator
@@ -128,6 +128,10 @@ class NumpyCalls:
             ):
                 copied = array.tensor.clone()
                 return copied.to(**kwargs) if kwargs else copied
+        given = [value for value in (*args, *kwargs.values()) if isinstance(value, FakeArray)]
+        if all(isinstance(value, FakeScalar) for value in given):
+            args, kwargs = numbers_in((args, kwargs))
+            return self.tx.call_plainly(function, args, kwargs)
         raise self.refusal(
             f"{getattr(function, '__name__', function)}() of torch takes an array.",
             ["torch.from_numpy(array) is the array as a tensor"],

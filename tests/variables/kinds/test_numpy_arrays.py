@@ -310,6 +310,19 @@ def test_a_scalar_is_promoted_as_numpy_does_and_not_as_python() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.spec("5.27")
+@pytest.mark.parametrize("value", [np.float64(2.5), np.float32(2.5), np.int64(3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
+def test_torch_takes_a_scalar_for_a_number_of_python(value: Any, dtype: torch.dtype) -> None:
+    def works(x: torch.Tensor, s: Any) -> Any:
+        return x * s, torch.add(x, s), x[0] - s
+
+    def world(value: Any) -> Any:
+        return lambda: (torch.ones(3, dtype=dtype), value)
+
+    agrees(works, world(value), world(type(value)(7)))
+
+
 def test_what_a_scalar_is_worth_is_not_known() -> None:
     for function in (lambda s: 1 if s > 2 else 0, lambda s: float(s), lambda s: [0] * s):
         with pytest.raises(sf.StillframeError):
