@@ -21,6 +21,9 @@ import torch
 
 from stillframe.errors import FrameError, StillframeError
 from stillframe.fake.tensor import FakeTensor
+from stillframe.guards import install_guard
+from stillframe.guards.kinds.ambient import AmbientKind
+from stillframe.source import GlobalStateSource
 from stillframe.variables import array_table as table
 from stillframe.variables.array_functions import OTHERWISE
 from stillframe.variables.array_question import (
@@ -31,7 +34,7 @@ from stillframe.variables.array_question import (
     torch_unseen,
 )
 from stillframe.variables.array_table import tnp
-from stillframe.variables.arrays import DTYPES, TORCH_DTYPES, FakeArray, FakeScalar
+from stillframe.variables.arrays import DTYPES, TORCH_DTYPES, FakeArray, FakeScalar, numbers_in
 
 if TYPE_CHECKING:
     from stillframe.variables.translator import Translator
@@ -52,6 +55,7 @@ class NumpyCalls:
         self.tx = tx
         self.is_computing = False
         self._holders: dict[int, Any] = {}
+        self._relies_on_errors = False
 
     def refusal(self, what: str, hints: list[str] | None = None, why: str = "") -> FrameError:
         """The error for what cannot be done with arrays."""
@@ -123,6 +127,10 @@ class NumpyCalls:
             ):
                 copied = array.tensor.clone()
                 return copied.to(**kwargs) if kwargs else copied
+        given = [value for value in (*args, *kwargs.values()) if isinstance(value, FakeArray)]
+        if all(isinstance(value, FakeScalar) for value in given):
+            args, kwargs = numbers_in((args, kwargs))
+            return self.tx.call_plainly(function, args, kwargs)
         raise self.refusal(
             f"{getattr(function, '__name__', function)}() of torch takes an array.",
             ["torch.from_numpy(array) is the array as a tensor"],
@@ -270,8 +278,17 @@ class NumpyCalls:
         question.rehearse(function, seen, name)
         return question.answer(seen, self._run(name, function, args, kwargs), name)
 
+    def _rely_on_errors(self) -> None:
+        """NumPy was told to let a division by 0 and the like pass. Tensors always do."""
+        if _raises_errors():
+            raise self.refusal("NumPy was told to raise errors (np.seterr).")
+        if not self._relies_on_errors:
+            self._relies_on_errors = True
+            install_guard(GlobalStateSource().make_guard(_ERRORS))
+
     def _run(self, name: str, function: Any, args: Any, kwargs: Any) -> Any:
         """The function on tensors."""
+        self._rely_on_errors()
         old, self.is_computing = self.is_computing, True
         try:
             return function(*mapped(self._operand, args), **mapped(self._operand, kwargs))
@@ -292,6 +309,14 @@ class NumpyCalls:
     def _tensor_as_array(self, value: Any) -> Any:
         return self.of_tensor(value) if isinstance(value, torch.Tensor) else value
 
+
+def _raises_errors() -> bool:
+    """Whether NumPy does more than a warning about a division by 0 and the like."""
+    return any(mode not in ("ignore", "warn") for mode in np.geterr().values())
+
+
+#: A guard on what NumPy does about a division by 0 and the like.
+_ERRORS = AmbientKind("NUMPY_ERRORS", _raises_errors)
 
 #: Functions of C that hand on what a container holds, and do not look at it, or get it item by item
 #: from the machine.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.utils import _pytree as pytree
 
 from stillframe.fake.tensor import FakeTensor
 from stillframe.variables import array_table as table
@@ -168,8 +169,13 @@ class FakeArray:
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        array = next(v for v in (*args, *(kwargs or {}).values()) if type(v) in (FakeArray, cls))
-        raise array.calls.refusal(
+        named = kwargs or {}
+        leaves = pytree.tree_leaves((args, named))
+        arrays = [leaf for leaf in leaves if type(leaf) in (FakeArray, FakeScalar)]
+        if all(type(array) is FakeScalar for array in arrays):
+            args, named = numbers_in((args, named))
+            return func(*args, **named)
+        raise arrays[0].calls.refusal(
             f"{getattr(func, '__name__', func)}() of torch takes an array.",
             ["torch.from_numpy(array) is the array as a tensor"],
         )
@@ -185,8 +191,19 @@ class FakeScalar(FakeArray):
     def numpy_class(self) -> type:
         return self.dtype.type
 
+    def number(self) -> Any:
+        """The value as a number of Python: that is what functions of torch make of a scalar."""
+        if self.dtype.kind not in "iuf":
+            raise self.calls.refusal(f"torch takes a scalar of NumPy of dtype {self.dtype}.")
+        return self.tensor.item()
+
     def __hash__(self) -> int:  # type: ignore[override]
         raise self.calls.refusal("A scalar of NumPy is a key, or an element of a set.")
+
+
+def numbers_in(values: Any) -> Any:
+    """The values in a tree with numbers of Python in the place of scalars."""
+    return pytree.tree_map_only(FakeScalar, FakeScalar.number, values)
 
 
 def _refuse(name: str) -> None:

@@ -40,8 +40,6 @@ from stillframe.source import (
     Source,
 )
 from stillframe.trace.recorder import Recorder
-from stillframe.variables.array_calls import NumpyCalls
-from stillframe.variables.arrays import FakeArray
 from stillframe.variables.base import LazyVariableTracker, VariableTracker
 from stillframe.variables.callbacks import Bodies, Callback, calls_modules, is_callback
 from stillframe.variables.dynamism import (
@@ -50,6 +48,7 @@ from stillframe.variables.dynamism import (
 from stillframe.variables.identity import may_be
 from stillframe.variables.inputs import GraphInputs
 from stillframe.variables.module_stack import FrameModuleScope
+from stillframe.variables.numpy_link import array_calls, array_class
 from stillframe.variables.options import Options
 from stillframe.variables.paths import (
     CONSTANTS,
@@ -91,8 +90,14 @@ _INLINED = (
     os.path.join(_STILLFRAME, "trace", "transformer.py"),
 )
 
+#: Of these, what counts the classes that were made, and reads no object of the user's.
+_COUNTS = frozenset({torch.autograd.function.FunctionMeta.__init__.__code__})
+
 #: Packages whose compiled functions may be called: they work on tensors, which are recorded.
 _TRUSTED = frozenset({"torch", "torchvision", "stillframe", "numpy"})
+
+#: What stands for an array of NumPy.
+_ARRAY: Any = array_class()
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _NATIVE = (torch.Tensor, *_SYMBOLIC)
@@ -177,7 +182,7 @@ class Translator(Policy):
         self.inputs = GraphInputs(self.env, self.recorder, frame_state, options)
         self.numbers: dict[str, VariableTracker] = {}
         self.bodies = Bodies(self)
-        self.arrays = NumpyCalls(self)
+        self.arrays = array_calls(self)
         self.tensors = TensorAttributes(self)
         self.env.watches_hash = self.tensors.refuse_ambiguous_key
         self.results: dict[int, VariableTracker] = {}
@@ -292,7 +297,7 @@ class Translator(Policy):
         if known is not None:
             return known.value.fx_node  # type: ignore[no-any-return]
         if self.arrays.is_computing:
-            return self.arrays.hold(real, fake)
+            return self.arrays.hold(real, fake)  # type: ignore[no-any-return]
         if self._makes_constants:
             return self.inputs.constant(real, fake)
         raise self.graph_break(
@@ -500,7 +505,7 @@ class Translator(Policy):
         source = self.source(target)
         if source is not None:
             self._rely_on_code(target, "__setattr__", source)
-        if isinstance(target, FakeArray):
+        if isinstance(target, _ARRAY):
             raise self.graph_break(f"The frame sets the attribute {name} of an array.")
         super().store_attr(target, name, value)
 
@@ -705,9 +710,8 @@ class Translator(Policy):
         if known is None:
             name = code.co_filename
             users = not name.startswith(_LIBRARIES)
-            known = self._inlined[code] = (
-                users or name.startswith(_INLINED) or _is_of_compiled_module(function)
-            )
+            runs = users or name.startswith(_INLINED) or _is_of_compiled_module(function)
+            known = self._inlined[code] = runs and code not in _COUNTS
         if known:
             self._enter(function)
         return known
@@ -755,6 +759,10 @@ class Translator(Policy):
     def call_plainly(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call whose function has no way of its own."""
         kind = type(function)
+        if kind is MethodType and _is_own_apply(function):
+            from stillframe.variables.kinds.autograd import apply
+
+            return apply(self, function.__self__, args, kwargs)
         if kind is FunctionType or kind is MethodType:
             code = getattr(getattr(function, "__func__", function), "__code__", None)
             if kind is MethodType and _has_own_way(function.__func__):
@@ -810,9 +818,9 @@ class Translator(Policy):
             return issubclass(self._class_of(args[0]), args[1])
         if not of_torch:
             self.arrays.refuse_reader(name, (owner, *args, *kwargs.values()))
-        if of_torch and any(isinstance(value, FakeArray) for value in args):
+        if of_torch and any(isinstance(value, _ARRAY) for value in args):
             return self.arrays.torch_call(function, args, kwargs)
-        if args and isinstance(args[0], FakeArray) and hasattr(function, "__objclass__"):
+        if args and isinstance(args[0], _ARRAY) and hasattr(function, "__objclass__"):
             return self.arrays.unbound(function, args, kwargs)
         if function is isinstance and type(args[0]) in _NUMBERS:
             return issubclass(_NUMBERS[type(args[0])], args[1])
@@ -834,8 +842,8 @@ class Translator(Policy):
 
     def _class_of(self, value: Any) -> type:
         """The class that a value has when the frame runs."""
-        if isinstance(value, FakeArray):
-            return value.numpy_class
+        if isinstance(value, _ARRAY):
+            return value.numpy_class  # type: ignore[no-any-return]
         if isinstance(value, FakeTensor):
             subclass = self.tensors.subclass_of(value)
             if subclass is not None:
@@ -908,6 +916,15 @@ def _operands(func: Any, types: Any, args: Any = (), kwargs: Any = None) -> tupl
 
 #: What a stand-in answers otherwise than the object itself.
 _OF_THE_OBJECT = (id, hash, dir)
+
+
+def _is_own_apply(method: MethodType) -> bool:
+    """``apply`` of a ``torch.autograd.Function`` that is not tracked: the program made it."""
+    owner = method.__self__
+    if not isinstance(owner, type) or not issubclass(owner, torch.autograd.Function):
+        return False
+    return method.__name__ == "apply"
+
 
 #: ``is`` as functions.
 _IDENTITY = (operator.is_, operator.is_not)

@@ -157,6 +157,26 @@ def test_a_function_whose_backward_would_be_lost_is_refused() -> None:
     agrees(applies, lambda: (torch.arange(4.0),))
 
 
+def test_a_class_that_the_frame_makes_is_applied_on_the_machine() -> None:
+    def applies(x: torch.Tensor) -> Any:
+        class Own(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+                return x * SETTINGS.scale
+
+            @staticmethod
+            @torch.autograd.function.once_differentiable
+            def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+                return grad * SETTINGS.scale * 2
+
+        return Own.apply(x)  # type: ignore[no-untyped-call]
+
+    capture = agrees(applies, lambda: (leaf(),))
+    torch.testing.assert_close(gradient(capture, leaf()), gradient(applies, leaf()))
+    with mock.patch.object(SETTINGS, "scale", 4):
+        assert "scale" in refuses(capture, leaf())
+
+
 # -- contexts --------------------------------------------------------------------------------------
 
 

@@ -105,6 +105,25 @@ def calls_decorated(x: torch.Tensor) -> Any:
     return decorated(x), x * 2
 
 
+def in_a_generator(x: torch.Tensor) -> Any:
+    def steps() -> Iterator[torch.Tensor]:
+        with torch.no_grad():
+            yield x * 2
+            yield x * 3
+
+    own = steps()
+    first, between = next(own), x * 4
+    return first, between, list(own), x * 5
+
+
+def in_a_stack(x: torch.Tensor) -> Any:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.autocast("cpu", torch.bfloat16))
+        y = x[None] @ x[:, None]
+    return y, x * 2
+
+
 def switched(x: torch.Tensor) -> Any:
     torch.set_grad_enabled(False)
     y = x * 2
@@ -117,7 +136,7 @@ def switched(x: torch.Tensor) -> Any:
     "function",
     [
         left_by_return, left_by_break, left_by_continue, left_by_exception, nested, cast,
-        with_user_region, calls_decorated, switched,
+        with_user_region, calls_decorated, switched, in_a_generator, in_a_stack,
     ],
 )  # fmt: skip
 def test_a_region_ends_whichever_way_it_is_left(function: Callable[..., Any]) -> None:
@@ -195,6 +214,18 @@ def test_an_autocast_region_is_the_very_object_with_its_fields() -> None:
     region.fast_dtype = torch.bfloat16
     region._enabled = False
     assert "_enabled" in refuses(capture, x, region)
+
+
+def test_a_region_from_outside_is_entered_again() -> None:
+    def twice(x: torch.Tensor, region: Any) -> Any:
+        for _ in range(2):
+            with region:
+                x = x @ x
+        return x, x @ x
+
+    regions = [torch.autocast("cpu", torch.bfloat16), torch.no_grad()]
+    for region in regions:
+        agrees(twice, lambda region=region: (torch.ones(2, 2, requires_grad=True), region))  # type: ignore[misc]
 
 
 # -- classes ---------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from typing import Any
 from unittest import mock
 
@@ -307,10 +309,88 @@ def test_a_scalar_is_promoted_as_numpy_does_and_not_as_python() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.spec("5.27")
+@pytest.mark.parametrize("value", [np.float64(2.5), np.float32(2.5), np.int64(3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
+def test_torch_takes_a_scalar_for_a_number_of_python(value: Any, dtype: torch.dtype) -> None:
+    def works(x: torch.Tensor, s: Any) -> Any:
+        return x * s, torch.add(x, s), x[0] - s
+
+    def world(value: Any) -> Any:
+        return lambda: (torch.ones(3, dtype=dtype), value)
+
+    agrees(works, world(value), world(type(value)(7)))
+
+
 def test_what_a_scalar_is_worth_is_not_known() -> None:
     for function in (lambda s: 1 if s > 2 else 0, lambda s: float(s), lambda s: [0] * s):
         with pytest.raises(sf.StillframeError):
             capture_frame(function, (np.float64(3),))
+
+
+def test_a_list_is_not_repeated_as_often_as_the_data_tell() -> None:
+    with pytest.raises(sf.FrameError, match="a sequence and a scalar"):
+        capture_frame(lambda s: [0] * s, (np.int64(3),))
+
+
+# -- what numpy does beside arrays -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (np.matrix([[1.0]]), "matrix"), (np.ma.array([1.0]), "MaskedArray"),
+        (np.random.default_rng(0), "Generator"), (np.random.RandomState(0), "RandomState"),
+    ],
+)  # fmt: skip
+def test_other_holders_of_data_are_refused(value: Any, name: str) -> None:
+    with pytest.raises(sf.FrameError, match=f"uses a {name} of NumPy"):
+        capture_frame(lambda v: v is None, (value,))
+
+
+def test_classes_of_numpy_make_nothing_that_is_not_watched() -> None:
+    with pytest.raises(sf.FrameError, match="makes a ndarray of NumPy"):
+        capture_frame(lambda: np.ndarray((3,)), ())
+
+
+def test_errors_of_numpy_are_relied_on() -> None:
+    def divides(a: Any) -> Any:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return a / 0
+
+    def raises(a: Any) -> Any:
+        with np.errstate(all="raise"):
+            return a / 0
+
+    capture = agrees(divides, lambda: (array(3),))
+    with pytest.raises(sf.FrameError, match="errstate"):
+        capture_frame(raises, (array(3),))
+    with np.errstate(all="raise"):
+        assert "NUMPY_ERRORS" in refuses(capture, array(3))
+        with pytest.raises(sf.FrameError, match="np.seterr"):
+            capture_frame(divides, (array(3),))
+
+
+WITHOUT_NUMPY = """
+import sys
+sys.modules["numpy"] = None
+import torch
+import stillframe as sf
+from stillframe.variables import capture_frame
+x = torch.ones(2)
+assert capture_frame(lambda x: [x + 1], (x,))(x)[0].tolist() == [2, 2]
+try:
+    capture_frame(lambda x: x.numpy(), (x,))
+except sf.FrameError as e:
+    assert "NumPy is not installed" in str(e), e
+else:
+    raise AssertionError("an array without NumPy")
+"""
+
+
+@pytest.mark.spec("5.19")
+def test_frames_are_captured_where_numpy_is_not_installed() -> None:
+    subprocess.run([sys.executable, "-W", "ignore", "-c", WITHOUT_NUMPY], check=True)
 
 
 # -- functions, dtypes, limits ---------------------------------------------------------------------

@@ -66,5 +66,5 @@ def test_calls_that_no_graph_holds_are_refused() -> None:
         capture_frame(lambda x: x.sum().backward(), ones())
     with pytest.raises(sf.FrameError, match="calls backward"):
         capture_frame(lambda x: torch.autograd.backward(x.sum()), ones())
-    with pytest.raises(sf.FrameError, match="__deepcopy__"):
+    with pytest.raises(sf.FrameError, match="id of a tensor"):
         capture_frame(lambda x: copy.deepcopy(x), ones())

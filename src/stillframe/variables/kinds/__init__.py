@@ -10,7 +10,6 @@ from stillframe.variables.kinds import (
     higher_order,
     modules,
     numbers,
-    numpy_arrays,
     optimizers,
     python_modules,
     random_state,
@@ -25,6 +24,10 @@ from stillframe.variables.kinds import (
     user_objects,
     wrappers,
 )
+from stillframe.variables.numpy_link import HAS_NUMPY
+
+if HAS_NUMPY:
+    from stillframe.variables.kinds import numpy_arrays as numpy_arrays
 
 __all__ = [
     "autograd",
@@ -36,7 +39,6 @@ __all__ = [
     "higher_order",
     "modules",
     "numbers",
-    "numpy_arrays",
     "optimizers",
     "python_modules",
     "random_state",

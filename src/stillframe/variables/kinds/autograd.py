@@ -192,7 +192,7 @@ def wrap_engine(builder: VariableBuilder, value: Any) -> VariableTracker:
 @functools.cache
 def _stub_place() -> tuple[str, str]:
     """Where torch's compiled autograd keeps the function that stands for the final callbacks."""
-    return ".".join(("torch", "_dynamo", "external_utils")), "FakeCompiledAutogradEngine"
+    return "torch._dynamo.external_utils", "FakeCompiledAutogradEngine"
 
 
 def _is_stub(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +14,7 @@ from stillframe.variables.arrays import FakeArray, FakeScalar, torch_dtype_of
 from stillframe.variables.base import VariableTracker
 from stillframe.variables.builder import VariableBuilder
 from stillframe.variables.kinds.constants import ConstantVariable
+from stillframe.variables.kinds.user_objects import UserDefinedClassVariable
 from stillframe.variables.kinds.wrappers import LambdaVariable
 from stillframe.variables.registry import wraps_if, wraps_object, wraps_type
 from stillframe.variables.residue import Residue
@@ -224,6 +226,47 @@ def wrap_limits_class(builder: VariableBuilder, value: Any) -> VariableTracker:
     """The classes: their code is NumPy's, and keeps what it has made."""
     builder.install_guards("FUNCTION_MATCH")
     return LambdaVariable(value, _limits(value), source=builder.source)
+
+
+# -- other objects and classes of NumPy ------------------------------------------------------------
+
+_REFUSED = (np.ndarray, np.random.Generator, np.random.RandomState, np.random.BitGenerator)
+
+
+@wraps_if(56.5, "other arrays, and generators", lambda value: isinstance(value, _REFUSED))
+def wrap_refused(builder: VariableBuilder, value: Any) -> VariableTracker:
+    """Matrices, masked arrays, and what draws random numbers: code of C would use their data."""
+    raise builder.tx.graph_break(
+        f"The frame uses a {type(value).__name__} of NumPy ({builder.source.name()}).",
+        why="what C code makes of its data would be fixed",
+        hints=["np.asarray(value) outside of the frame", "draw the numbers outside, or by torch"],
+    )
+
+
+class NumpyClassVariable(UserDefinedClassVariable):
+    """A class of NumPy. Its objects would hold arrays that nobody watches."""
+
+    handles_calls = True
+
+    def call_function(self, tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.value is np.errstate and _is_quiet(kwargs.values()) and not args:
+            return contextlib.nullcontext()  # it says which warnings are shown
+        raise tx.arrays.refusal(f"The frame makes a {self.value.__name__} of NumPy.")
+
+
+def _is_quiet(modes: Any) -> bool:
+    return all(mode in ("ignore", "warn") for mode in modes)
+
+
+def _is_class(value: Any) -> bool:
+    return isinstance(value, type) and value.__module__.partition(".")[0] == "numpy"
+
+
+@wraps_if(58.5, "class of NumPy", _is_class)
+def wrap_numpy_class(builder: VariableBuilder, value: Any) -> VariableTracker:
+    """A class of NumPy, known by its identity."""
+    builder.install_guards("FUNCTION_MATCH")
+    return builder.track_object(value, NumpyClassVariable(value))
 
 
 # -- modules and functions -------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from stillframe.variables.residue import Residue
 from stillframe.variables.translator import Translator
 
 
-class TorchInGraphFunctionVariable(VariableTracker):
+class GeneratorFunctionVariable(VariableTracker):
     """A function of torch that is called by a node of its own."""
 
     handles_calls = True
@@ -94,7 +94,7 @@ def _is_state_function(value: Any) -> bool:
 def wrap_state_function(builder: VariableBuilder, value: Any) -> VariableTracker:
     """A function that reads or sets the generator."""
     builder.install_guards("FUNCTION_MATCH")
-    return TorchInGraphFunctionVariable(value, source=builder.source)
+    return GeneratorFunctionVariable(value, source=builder.source)
 
 
 class GeneratorVariable(VariableTracker):
