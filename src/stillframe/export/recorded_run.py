@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from stillframe.export import effects, leftovers, script_objects
-from stillframe.export import strict as strict_capture
+from stillframe.export import effects, leftovers, script_objects, strict
 from stillframe.export.attribute_stores import AttributeStore, AttributeStores
 from stillframe.export.building import Finished, build, make_output
 from stillframe.export.conditions import conditions
@@ -231,18 +230,18 @@ class Capture:
         if not self.request.strict:
             return callee(*args, **kwargs), []
         policy = self._policy()
-        result, notes = strict_capture.run(policy, callee, args, kwargs)
+        result, notes = strict.run(policy, callee, args, kwargs)
         self.notes += notes
         return result, policy.stored
 
-    def _policy(self) -> strict_capture.StrictPolicy:
+    def _policy(self) -> strict.StrictPolicy:
         root = self.original.root
         modules = [module for _, module in self.original.modules]
         identities = Identities(self.original.tensors(self.inputs.leaves), self.recorder.reads)
         stores = AttributeStores(identities, self._runs_always)
         if self.request.converts:
             return ConvertingPolicy(root, modules, identities, stores, self.recorder)
-        return strict_capture.StrictPolicy(root, modules, identities, stores)
+        return strict.StrictPolicy(root, modules, identities, stores)
 
     def _runs_always(self) -> bool:
         """Whether what is recorded now is in no subgraph."""
