@@ -19,12 +19,14 @@ from torch.utils import _pytree as pytree
 from stillframe import torch_private
 from stillframe.errors import InvalidInput
 from stillframe.export.assumptions import Assumption
+from stillframe.export.building import Finished
 from stillframe.export.call_spec import GivenArgument
 from stillframe.export.door import Door
-from stillframe.export.inputs import FakeInputs
-from stillframe.export.pipeline import Capture, make_request, most_general
+from stillframe.export.pipeline import most_general
 from stillframe.export.program import ExportedProgram
+from stillframe.export.recorded_run import Capture, Returned
 from stillframe.export.refusal import Refusal, refuse_state
+from stillframe.export.request import make_request
 from stillframe.export.signature import OutputSpec
 from stillframe.export.state import non_persistent
 from stillframe.fake.tensor import FakeTensor
@@ -76,7 +78,7 @@ class TorchCapture(Capture):
     recorder: TorchLevelRecorder
 
     def _make_recorder(self) -> Recorder:
-        scope = ModuleScope(self.modules)
+        scope = ModuleScope(self.original.modules)
         recorder = TorchLevelRecorder(
             self.env, scope, self._lift_constant, self.request.floor, whole=self.whole
         )
@@ -85,34 +87,33 @@ class TorchCapture(Capture):
 
     def _name_of_constant(self, real: torch.Tensor) -> str:
         """The attribute that holds a constant, or a name that is free."""
-        name = self._constant_names(real)[0]
+        name = self.placeholders.constant_names(real)[0]
         taken = self.recorder.calls.constants
         if "lifted_tensor_" in name or name in taken:
             name = f"_tensor_constant{len(taken)}"
         return name
 
-    def _make_placeholders(self, inputs: FakeInputs, fakes: dict[int, FakeTensor]) -> None:
-        super()._make_placeholders(inputs, fakes)
+    def _make_placeholders(self, fakes: dict[int, FakeTensor]) -> None:
+        super()._make_placeholders(fakes)
         calls = self.recorder.calls
-        for table in (self.parameters, self.buffers):
-            for fqn, real in table.items():
-                calls.state.setdefault(id(real), fqn)
-                calls.state.setdefault(id(fakes[id(real)]), fqn)
-        for name, leaf in zip(self.user_names, inputs.leaves, strict=True):
+        for fqn, real in self.original.state.items():
+            calls.state.setdefault(id(real), fqn)
+            calls.state.setdefault(id(fakes[id(real)]), fqn)
+        for name, leaf in zip(self.placeholders.user_names, self.inputs.leaves, strict=True):
             calls.placeholder(name, leaf)
-        for symbol, size, scale, offset in inputs.derived:
+        for symbol, size, scale, offset in self.inputs.derived:
             calls.symbols.bind_derived(symbol, size, scale, offset)
 
-    def _make_output(self, outputs: list[Any]) -> list[OutputSpec]:
-        for store in self.attribute_stores:
+    def _make_output(self, returned: Returned) -> list[OutputSpec]:
+        for store in returned.stores:
             raise store.refusal()
-        specs = super()._make_output(outputs)
-        self.operands = self.recorder.calls.output(outputs)
+        specs = super()._make_output(returned)
+        self.operands = self.recorder.calls.output(returned.outputs)
         self.recorder.calls.check_values()
         return specs
 
-    def _build(self, *args: Any) -> ExportedProgram:
-        program = super()._build(*args)
+    def _build(self, run: Finished) -> ExportedProgram:
+        program = super()._build(run)
         program.graph_module.meta[_RESULT] = self._graph_module(program)
         return program
 
@@ -124,16 +125,16 @@ class TorchCapture(Capture):
         calls.remove_unused()
         for fqn, real in (*self._state(), *calls.constants.items()):
             _place(calls.root, fqn, real)
-        module = CapturedModule(calls.root, calls.graph, type(self.root).__name__)
+        module = CapturedModule(calls.root, calls.graph, type(self.original.root).__name__)
         self._put_state(module, calls.subgraphs)
         for part in module.modules():
-            part.training = self.root.training
+            part.training = self.original.root.training
         module.meta.update(self._meta(program))
         return module
 
     def _state(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Parameters and buffers in the order of ``state_dict``, every name of a tie included."""
-        for path, module in self.modules:
+        for path, module in self.original.modules:
             prefix = f"{path}." if path else ""
             for name, tensor in (*module._parameters.items(), *module._buffers.items()):
                 if tensor is not None:
@@ -151,7 +152,7 @@ class TorchCapture(Capture):
             path, _, name = fqn.rpartition(".")
             _holder(module, path).__dict__[name] = real
         module._modules.update(kept)
-        for fqn in non_persistent(self.modules):
+        for fqn in non_persistent(self.original.modules):
             path, _, name = fqn.rpartition(".")
             _holder(module, path)._non_persistent_buffers_set.add(name)
 
@@ -159,25 +160,25 @@ class TorchCapture(Capture):
         """The output node, and the code by which containers go in and out."""
         out_spec = program.out_spec
         placeholders = [node.target for node in graph.nodes if node.op == "placeholder"]
-        names = [_parameter_name(argument) for argument in self.call_spec.given]
+        names = [_parameter_name(argument) for argument in self.original.call_spec.given]
         if names == placeholders and has_only_fx_containers(out_spec):
             graph.output(pytree.tree_unflatten(self.operands, out_spec))
         else:
             graph.output(self.operands)
-            graph.set_codegen(torch_private.container_code(names, self.in_spec, out_spec))
+            graph.set_codegen(torch_private.container_code(names, self.original.in_spec, out_spec))
 
     def _meta(self, program: ExportedProgram) -> dict[str, Any]:
         door = Door.of(program)
         door.separate = []  # tensors are shared and written as the original does
         known = door.symbols
-        targets = {spec.arg.name: spec.target for spec in self.lifted}
+        targets = {spec.arg.name: spec.target for spec in self.placeholders.lifted}
         specs = {
             entry.fqn: {"in_spec": entry.signature.in_spec, "out_spec": entry.signature.out_spec}
             for entry in program.module_call_graph
             if entry.fqn and entry.signature is not None
         }
         return {
-            "forward_arg_names": [_argument_name(a) for a in self.call_spec.given],
+            "forward_arg_names": [_argument_name(a) for a in self.original.call_spec.given],
             "module_call_specs": specs,
             "range_constraints": program.range_constraints,
             "runtime_asserts": program.runtime_asserts,

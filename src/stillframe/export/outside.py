@@ -98,10 +98,11 @@ class Outside:
 
     # -- what is fixed ----------------------------------------------------------------------------
 
-    def note(self, source: str, value: Any) -> None:
+    def read(self, source: str, value: Any) -> None:
         """A value was read from a place outside; of the module's own, everybody knows."""
         if type(value) in _NOTED and not is_standard(source) and not _is_own(source):
             self.notes[f"{source} is {value!r}, as it was at export"] = None
+        self.mark(value, source)
 
     def note_answer(self, question: str, source: str, value: Any) -> None:
         """A question about an object outside was answered: ``len() of`` it, and the like."""

@@ -23,7 +23,7 @@ from stillframe import torch_private
 from stillframe.errors import CallError, NotSupported, SpecViolationError
 from stillframe.export import call_spec as calls
 from stillframe.export.call_spec import CallSpec
-from stillframe.export.codegen import HOOK_TABLES, Generated, ProgramCode
+from stillframe.export.codegen.program import HOOK_TABLES, Generated, ProgramCode
 from stillframe.export.door import same_constant
 from stillframe.export.signature import InputKind
 

@@ -1,10 +1,10 @@
-"""Script objects that modules have as attributes: fakes stand in their place while forward runs."""
+"""Script objects, held by modules or given: fakes stand in their place while forward runs."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from stillframe import torch_private
-from stillframe.errors import InvalidInput
+from stillframe.errors import InvalidInput, NotSupported
 from stillframe.export.signature import CustomObjArgument
 from stillframe.fake.script_objects import FakeScriptObject
 from stillframe.trace.script_objects import ScriptObjects
@@ -67,6 +67,37 @@ def names_of(held: Iterable[Held]) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     for place in held:
         found.setdefault(hash(place.value), []).append(place.path)
+    return found
+
+
+def fake_inputs(
+    leaves: Sequence[Any], paths: Sequence[str], held: Iterable[Held], objects: ScriptObjects
+) -> list[Any]:
+    """The inputs with fakes for the script objects among them.
+
+    Args:
+        leaves, paths: the inputs, and how a person names each.
+        held: what modules hold.
+        objects: makes the fakes.
+
+    Raises:
+        NotSupported: one comes by two ways; other calls may have two objects there.
+    """
+    known = {key: f"self.{names[0]}" for key, names in names_of(held).items()}
+    found = []
+    for leaf, path in zip(leaves, paths, strict=True):
+        name = f"the input {path}"
+        if not torch_private.is_script_object(leaf):
+            found.append(leaf)
+            continue
+        other = known.setdefault(hash(leaf), name)
+        if other != name:
+            raise NotSupported(
+                f"The input {path} is a script object that is also {other}.",
+                why="the program would take them for one object in every call",
+                hints=["give an object of its own as the example"],
+            )
+        found.append(objects.fake_of(leaf, f"The input {path}"))
     return found
 
 

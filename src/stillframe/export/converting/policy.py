@@ -18,7 +18,8 @@ from stillframe.export.converting.predicates import as_boolean, predicate
 from stillframe.export.converting.refusals import refusal
 from stillframe.export.converting.ways import Way
 from stillframe.export.identity import Identities
-from stillframe.export.strict import StrictPolicy
+from stillframe.export.strict.calls import CHANGE_ARGUMENTS, MUTATORS
+from stillframe.export.strict.policy import StrictPolicy
 from stillframe.fake.tensor import FakeTensor
 from stillframe.frames.decode import Decoded, decode
 from stillframe.frames.flow import Flow
@@ -133,9 +134,9 @@ class ConvertingPolicy(StrictPolicy):
             hint="assign a variable on every way, and do this behind the branch",
         )
 
-    def _note_change(self, target: Any, what: str = "changes") -> None:
+    def note_change(self, target: Any, what: str = "changes") -> None:
         self._check_effect(target, what)
-        super()._note_change(target, what)
+        super().note_change(target, what)
 
     def _note_item(self, container: Any, method: str) -> None:
         self._check_effect(container, "changes")
@@ -180,7 +181,7 @@ class ConvertingPolicy(StrictPolicy):
                 owner = args[0]
             if function.__name__ in _CHANGING:
                 self._check_effect(owner, f"calls .{function.__name__}() of")
-            if getattr(function, "__module__", None) in _CHANGES_ARGUMENTS:
+            if getattr(function, "__module__", None) in CHANGE_ARGUMENTS:
                 for value in args:
                     if type(value) not in PLAIN or type(value) in (list, dict, set, bytearray):
                         self._check_effect(value, f"calls {function.__name__}() on")
@@ -232,10 +233,8 @@ def _is_buffer(target: Any, name: str, value: Any) -> bool:
     )
 
 
-_CHANGING = frozenset(
-    """append extend insert pop remove clear sort reverse update setdefault popitem add discard
-    appendleft extendleft popleft rotate move_to_end difference_update intersection_update
-    symmetric_difference_update subtract __setitem__ __delitem__ __iadd__ __ior__ __setattr__
-    __next__ send throw close write seek seed shuffle fromlist frombytes byteswap""".split()
+#: Methods of C that change what they belong to, of any class.
+_CHANGING = MUTATORS | frozenset(
+    """subtract __setattr__ __next__ send throw close write seek seed shuffle fromlist frombytes
+    byteswap""".split()
 )
-_CHANGES_ARGUMENTS = frozenset({"_heapq", "_bisect", "_random", "_struct", "_collections"})

@@ -17,7 +17,7 @@ from stillframe.errors import ConversionError
 from stillframe.export.converting.refusals import refusal
 from stillframe.export.converting.results import Packed
 from stillframe.export.converting.ways import modes_of_torch
-from stillframe.export.strict import set_modes, switched_modes
+from stillframe.export.strict.running import set_modes, switched_modes
 from stillframe.fake.tensor import FakeTensor
 from stillframe.frames.frame import Frame
 from stillframe.shapes.env import to_size

@@ -16,9 +16,11 @@ import torch
 
 from stillframe import torch_private
 from stillframe.export.call_spec import CallSpec
-from stillframe.export.codegen import ProgramCode
+from stillframe.export.codegen.program import ProgramCode
+from stillframe.export.codegen.state import StateCode
 from stillframe.export.hierarchy.bodies import STATE, Body
 from stillframe.export.signature import ExportGraphSignature, InputKind
+from stillframe.export.source_text import Namespace
 from stillframe.fake.tensor import FakeTensor
 from stillframe.symbolic import Expr
 
@@ -36,12 +38,24 @@ class Source:
     function: Callable[..., Any]
 
 
-class _HierarchyCode(ProgramCode):
-    """Writes graphs that call submodules and read state by name."""
+class _ReachedState(StateCode):
+    """State and submodules, reached through the module at each call.
 
-    def _reached(self, path: str) -> str:
+    Args:
+        names: of the code.
+        receiver: the name of the module.
+    """
+
+    def __init__(self, names: Namespace, receiver: str) -> None:
+        super().__init__(names)
+        self._receiver = receiver
+
+    def text(self, kind: InputKind, fqn: str) -> str:
+        return self.reached(fqn)
+
+    def reached(self, path: str) -> str:
         """``self.layers`` and so on; names that Python cannot spell go through getattr."""
-        text = self.door_code.receiver
+        text = self._receiver
         for name in path.split("."):
             if name.isidentifier() and not keyword.iskeyword(name):
                 text = f"{text}.{name}"
@@ -49,18 +63,24 @@ class _HierarchyCode(ProgramCode):
                 text = f"{self.names.builtin(getattr)}({text}, {self.names.constant(name)})"
         return text
 
-    def _state(self, kind: InputKind, fqn: str) -> str:
-        return self._reached(fqn)
+
+class _HierarchyCode(ProgramCode):
+    """Writes graphs that call submodules and read state by name."""
+
+    state: _ReachedState
+
+    def _state_code(self) -> StateCode:
+        return _ReachedState(self.names, self.door_code.receiver)
 
     def _statement(self, node: torch.fx.Node) -> str | None:
         if node.op == "get_attr" and STATE in node.meta:
-            self.text[node] = self._reached(str(node.target))
+            self.text[node] = self.state.reached(str(node.target))
             return None
         if node.op != "call_module":
             return super()._statement(node)
-        arguments = [self.argument(a) for a in node.args]
-        arguments += [f"{k}={self.argument(v)}" for k, v in node.kwargs.items()]
-        expression = f"{self._reached(str(node.target))}({', '.join(arguments)})"
+        arguments = [self.calls.argument(a) for a in node.args]
+        arguments += [f"{k}={self.calls.argument(v)}" for k, v in node.kwargs.items()]
+        expression = f"{self.state.reached(str(node.target))}({', '.join(arguments)})"
         if not node.users:
             return expression
         self.text[node] = self.names.local(node.name)
@@ -71,8 +91,7 @@ class RootCode(_HierarchyCode):
     """The root: it checks a call as the program's module does, and runs its own nodes."""
 
     def __init__(self, program: Any, graph: torch.fx.Graph) -> None:
-        super().__init__(program)
-        self.graph = graph
+        super().__init__(program, graph=graph)
 
     def source(self, filename: str) -> Source:
         """The function that is the root's forward."""

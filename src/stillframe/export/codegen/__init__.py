@@ -1,0 +1,1 @@
+"""A program as one Python function: the door, then one line for each operator, then the result."""
