@@ -59,6 +59,11 @@ def flattened_script_object(script_object: Any) -> Any:
     return script_object.__obj_flatten__()
 
 
+def class_of(value: Any) -> type:
+    """The class of a value, whatever the value says of it."""
+    return type(value)
+
+
 def imported(name: str) -> Any:
     """A module that has been imported."""
     return sys.modules[name]
@@ -68,6 +73,7 @@ HELPERS: dict[str, Any] = {
     function.__name__: function
     for function in (
         dict_key, tuple_iterator_item, array_as_tensor, number_as_tensor, bool_as_int,
-        inner_tensor_names, script_class_name, flattened_script_object, imported,
+        inner_tensor_names, script_class_name, flattened_script_object, class_of,
+        imported,
     )
 }  # fmt: skip

@@ -124,6 +124,7 @@ def capture_frame(
         install_guard(*ambient_guards())
         result, effects = _run(tx, root, args, kwargs, f_locals)
         residue = _residue(tx, result, effects)
+        tx.behaviour.install()
         graph = _graph(tx, residue)
         numbers = tuple(tx.inputs.number_places())
         if numbers:

@@ -34,10 +34,12 @@ from stillframe.source import (
     LocalSource,
     ModuleSource,
     Source,
+    TypeSource,
 )
 from stillframe.trace.recorder import Recorder
 from stillframe.trace.scope import ModuleScope
 from stillframe.variables.base import LazyVariableTracker, VariableTracker
+from stillframe.variables.behaviour import Behaviour, is_library_class, is_library_function
 from stillframe.variables.dynamism import (
     FrameState,
 )
@@ -105,6 +107,7 @@ class Translator(Policy):
         env: symbols of sizes and numbers.
         recorder: makes the graph.
         effects: the objects that were there before, and writes to them.
+        behaviour: the classes and functions from outside that are run.
         wrapped: what goes with a value read at a source: ``(id, source)`` -> value, tracker.
         inputs: the inputs of the graph.
         numbers: symbolic numbers, by the name of the source.
@@ -119,6 +122,7 @@ class Translator(Policy):
         self.recorder = TrackedRecorder(self.env, ModuleScope([]), self._refuse_constant)
         self.recorder.realize = self._realize_tensor
         self.effects = SideEffects()
+        self.behaviour = Behaviour(self)
         self.wrapped: dict[tuple[int, Source], tuple[Any, VariableTracker]] = {}
         self.inputs = GraphInputs(self.env, self.recorder, frame_state, options)
         self.numbers: dict[str, VariableTracker] = {}
@@ -310,16 +314,27 @@ class Translator(Policy):
             return self._class_of(value) if name == "__class__" else getattr(value, name)
         variable = self.variable(value)
         if variable is None:
-            return self.here(super().load_attr(value, name))
+            return self._attribute_of_own(value, name)
         return variable.var_getattr(self, name)
+
+    def _attribute_of_own(self, value: Any, name: str) -> Any:
+        """An attribute of an object that the program made: its class may be from outside."""
+        found = super().load_attr(value, name)
+        if is_plain(found):
+            source = self.behaviour.entry(value, name, found)
+            if source is not None:
+                return self.wrap(found, source)
+        return self.here(found)
 
     def read_attribute(self, variable: VariableTracker, name: str) -> Any:
         """An attribute of a value from outside; Python code behind it is run by the machine."""
         value, source = variable.value, variable.source
         if source is None:
             return self.here(super().load_attr(value, name))
-        if isinstance(value, ModuleType):
+        if isinstance(value, ModuleType) and sys.modules.get(value.__name__) is value:
             source = ModuleSource(value.__name__)
+        if name == "__dict__" and isinstance(value, type):
+            self.behaviour.expose(value)
         try:
             found = super().load_attr(value, name)
         except AttributeError:
@@ -503,6 +518,8 @@ class Translator(Policy):
             return
         self._entered[id(function)] = function
         source = self.source(function) or lasting_source(function)
+        if not is_library_function(function):
+            self.behaviour.rely_on_function(function, source)
         if source is None:
             return
         for index, cell in enumerate(function.__closure__ or ()):
@@ -514,13 +531,15 @@ class Translator(Policy):
         for key, value in found:
             place_of_default = DefaultsSource(source, key, isinstance(key, str))
             if is_plain(value):
-                self.build(value, place_of_default)
+                if isinstance(key, str) or not self.behaviour.knows_defaults(function):
+                    self.build(value, place_of_default)
             elif self.effects.tracker(value) is None:
                 self.effects.track(value, LazyVariableTracker(value, place_of_default))
 
     def note_cells(self, function: FunctionType) -> None:
         """The variables around the frame's own function are locals of the frame."""
-        self._entered[id(function)] = function
+        if not is_library_function(function):
+            self.behaviour.rely_on_function(function, None)
         for name, cell in zip(
             function.__code__.co_freevars, function.__closure__ or (), strict=True
         ):
@@ -540,9 +559,10 @@ class Translator(Policy):
     def call_plainly(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call whose function has no way of its own."""
         kind = type(function)
+        if kind is MethodType and self._is_run(function.__func__):
+            return self.call(function.__func__, (function.__self__, *args), kwargs)
         if kind is FunctionType or kind is MethodType:
-            code = getattr(getattr(function, "__func__", function), "__code__", None)
-            if code is None or not self.inline(getattr(function, "__func__", function)):
+            if kind is MethodType or not self.inline(function):
                 return self._call_native(function, args, kwargs)
             return super().call(function, args, kwargs)
         if function is type and len(args) == 1:
@@ -550,6 +570,13 @@ class Translator(Policy):
         if isinstance(function, torch.nn.Module):
             return self._call_module(function, args, kwargs)
         return self._call_native(function, args, kwargs)
+
+    def _is_run(self, function: Any) -> bool:
+        """Whether what a method is made of is run by the machine, or has its own way of calls."""
+        if type(function) is FunctionType:
+            return self.inline(function)
+        variable = self.variable(function)
+        return not is_torch(function) or (variable is not None and variable.handles_calls)
 
     def _call_native(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Code that is not run by the machine gets what stands for the values."""
@@ -583,7 +610,11 @@ class Translator(Policy):
         """The class that a value has when the frame runs."""
         if isinstance(value, FakeTensor):
             return torch.nn.Parameter if isinstance(value, torch.nn.Parameter) else torch.Tensor
-        return _NUMBERS.get(type(value), type(value))
+        cls: type = _NUMBERS.get(type(value), type(value))
+        source = None if is_library_class(cls) else self.source(value)
+        if source is not None:
+            self.wrap(cls, TypeSource(source))
+        return cls
 
     def _call_module(
         self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -69,7 +69,9 @@ def wrap_user_object(builder: VariableBuilder, value: Any) -> VariableTracker:
 def wrap_class(builder: VariableBuilder, value: Any) -> VariableTracker:
     """A class, known by its identity."""
     builder.install_guards("FUNCTION_MATCH")
-    return builder.track_object(value, UserDefinedClassVariable(value))
+    made = builder.track_object(value, UserDefinedClassVariable(value))
+    builder.tx.behaviour.rely_on_class(value, builder.source)
+    return made
 
 
 @makes_if(60, "class", lambda value: isinstance(value, type))

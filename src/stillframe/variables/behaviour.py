@@ -1,0 +1,178 @@
+"""What the program runs of classes and functions from outside: it must stay, and has sources.
+
+A class is known by a guard on somebody's type or on its own identity. Its methods are found there
+by Python and by C, and a method that is patched is another program. So each class of the user's that
+the capture has met is compared as a whole (the guard BEHAVIOUR), and what it holds can be reached:
+the cells of a method, a descriptor in Python, a table that all objects share.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterator
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from stillframe.frames.lookup import C_KINDS
+from stillframe.guards import install_guard
+from stillframe.guards.kinds.behaviour import is_behaviour
+from stillframe.guards.kinds.registry import kind as guard_kind
+from stillframe.source import (
+    AttrSource,
+    ClassEntrySource,
+    GetItemSource,
+    GlobalStateSource,
+    Source,
+    TypeSource,
+)
+from stillframe.variables.base import LazyVariableTracker
+from stillframe.variables.paths import LIBRARIES, is_plain
+
+if TYPE_CHECKING:
+    from stillframe.variables.translator import Translator
+
+_HEAP_TYPE = 1 << 9
+
+#: What a C object in a class keeps of the user's: the attributes that read it.
+_PARTS: dict[type, tuple[str, ...]] = {
+    property: ("fget", "fset", "fdel"),
+    classmethod: ("__func__",),
+    staticmethod: ("__func__",),
+}
+
+
+def is_library_class(cls: type) -> bool:
+    """Whether a class belongs to C, or to a module that nobody changes."""
+    if not cls.__flags__ & _HEAP_TYPE:
+        return True
+    module = cls.__module__
+    return type(module) is str and module.partition(".")[0] in LIBRARIES
+
+
+def is_method(source: Source, value: Any) -> bool:
+    """Whether a value is what a class does: the guard on the class tells which object it is."""
+    if isinstance(source, ClassEntrySource):
+        return is_behaviour(source.entry, value)
+    if not isinstance(source, AttrSource) or not isinstance(source.base, ClassEntrySource):
+        return False
+    return any(source.member in parts for parts in _PARTS.values())
+
+
+class Behaviour:
+    """The classes and functions of one capture.
+
+    Args:
+        tx: whose program runs them.
+    """
+
+    def __init__(self, tx: Translator) -> None:
+        self._tx = tx
+        self._classes: dict[type, Source] = {}
+        self._seen: set[type] = set()
+        self._exact: set[type] = set()
+        self._functions: dict[int, FunctionType] = {}
+
+    def rely_on_class(self, cls: type, source: Source) -> None:
+        """A class has been met, which other guards pin.
+
+        Args:
+            source: where it is read.
+        """
+        if cls in self._seen:
+            return
+        self._seen.add(cls)
+        for index, base in enumerate(cls.__mro__):
+            if is_library_class(base) or base in self._classes:
+                continue
+            place = source if index == 0 else GetItemSource(AttrSource(source, "__mro__"), index)
+            self._classes[base] = place
+            for name, entry in vars(base).items():
+                self._hold(entry, ClassEntrySource(place, name))
+        if not is_library_class(type(cls)):
+            self.rely_on_class(type(cls), TypeSource(source))
+
+    def _hold(self, value: Any, source: Source) -> None:
+        """A value can be reached at a source; nothing is relied on until somebody uses it."""
+        effects = self._tx.effects
+        if type(value) in C_KINDS or is_plain(value) or effects.tracker(value) is not None:
+            return
+        effects.track(value, LazyVariableTracker(value, source))
+        for part in _PARTS.get(type(value), ()):
+            self._hold(getattr(value, part), AttrSource(source, part))
+
+    def entry(self, value: Any, name: str, found: Any) -> Source | None:
+        """Where a constant is that was found as an attribute; None: in no class that is known."""
+        if not isinstance(value, type) and name in getattr(value, "__dict__", ()):
+            return None
+        for base in self._classes_of(value):
+            if name in vars(base):
+                place = self._classes.get(base)
+                is_it = place is not None and vars(base)[name] is found
+                return ClassEntrySource(place, name) if is_it and place is not None else None
+        return None
+
+    def _classes_of(self, value: Any) -> Iterator[type]:
+        """Where an attribute of a value is looked for, beside the value itself."""
+        if type(value) is super:
+            order = value.__self_class__.__mro__ if value.__self_class__ is not None else ()
+            start = value.__thisclass__
+            yield from order[order.index(start) + 1 :] if start in order else ()
+        elif isinstance(value, type):
+            yield from value.__mro__
+            yield from type(value).__mro__
+        else:
+            yield from type(value).__mro__
+
+    def expose(self, cls: type) -> None:
+        """The program looks at all that a class has by itself."""
+        place = self._classes.get(cls)
+        if place is None or cls in self._exact:
+            return
+        self._exact.add(cls)
+        for name, entry in vars(cls).items():
+            if is_plain(entry):
+                self._tx.build(entry, ClassEntrySource(place, name))
+
+    def rely_on_function(self, function: FunctionType, source: Source | None) -> None:
+        """A function from outside is run.
+
+        Where its identity is known, so are its code and its default arguments as one tuple. Of one
+        that is made anew for each call only the code is known, and the defaults are read there.
+        """
+        is_known = "<locals>" not in function.__qualname__
+        if is_known or source is None or is_method(source, function):
+            self._functions[id(function)] = function
+        elif function.__defaults__ is None:
+            self._guard(AttrSource(source, "__defaults__"), "NONE_MATCH")
+        else:
+            self._guard(AttrSource(source, "__defaults__"), "SEQUENCE_LENGTH")
+        if source is not None and function.__kwdefaults__ is not None:
+            self._guard(AttrSource(source, "__kwdefaults__"), "DICT_CONST_KEYS")
+        elif source is not None and id(function) not in self._functions:
+            self._guard(AttrSource(source, "__kwdefaults__"), "NONE_MATCH")
+
+    def knows_defaults(self, function: FunctionType) -> bool:
+        """Whether the defaults by position are relied on as a whole."""
+        return id(function) in self._functions
+
+    def _guard(self, source: Source, kind: str) -> None:
+        install_guard(source.make_guard(guard_kind(kind)))
+
+    def install(self) -> None:
+        """Add the guard."""
+        if not (self._classes or self._functions):
+            return
+        behaviour = functools.partial(
+            guard_kind("BEHAVIOUR"),
+            classes=[(cls, cls in self._exact) for cls in self._classes],
+            functions=list(self._functions.values()),
+        )
+        install_guard(GlobalStateSource().make_guard(behaviour))
+
+
+def is_library_function(function: FunctionType) -> bool:
+    """Whether a function belongs to a module that nobody changes."""
+    module = function.__globals__.get("__name__")
+    known = sys.modules.get(module) if isinstance(module, str) else None
+    return known is not None and str(module).partition(".")[0] in LIBRARIES
