@@ -1,9 +1,9 @@
 """What the program runs of classes and functions from outside: it must stay, and has sources.
 
 A class is known by a guard on somebody's type or on its own identity. Its methods are found there
-by Python and by C, and a method that is patched is another program. So each class of the user's that
-the capture has met is compared as a whole (the guard BEHAVIOUR), and what it holds can be reached:
-the cells of a method, a descriptor in Python, a table that all objects share.
+by Python and by C, and a method that is patched is another program. So each class of the user's
+that the capture has met is compared as a whole (the guard BEHAVIOUR), and what it holds can be
+reached: the cells of a method, a descriptor in Python, a table that all objects share.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from stillframe.source import (
     TypeSource,
 )
 from stillframe.variables.base import LazyVariableTracker
-from stillframe.variables.paths import LIBRARIES, is_plain
+from stillframe.variables.paths import is_library_name, is_plain
 
 if TYPE_CHECKING:
     from stillframe.variables.translator import Translator
@@ -47,7 +47,7 @@ def is_library_class(cls: type) -> bool:
     if not cls.__flags__ & _HEAP_TYPE:
         return True
     module = cls.__module__
-    return type(module) is str and module.partition(".")[0] in LIBRARIES
+    return type(module) is str and is_library_name(module)
 
 
 def is_method(source: Source, value: Any) -> bool:
@@ -114,15 +114,13 @@ class Behaviour:
 
     def _classes_of(self, value: Any) -> Iterator[type]:
         """Where an attribute of a value is looked for, beside the value itself."""
-        if type(value) is super:
-            order = value.__self_class__.__mro__ if value.__self_class__ is not None else ()
-            start = value.__thisclass__
-            yield from order[order.index(start) + 1 :] if start in order else ()
-        elif isinstance(value, type):
-            yield from value.__mro__
-            yield from type(value).__mro__
-        else:
-            yield from type(value).__mro__
+        proxy: Any = value if type(value) is super else None
+        if proxy is not None:
+            order = proxy.__self_class__.__mro__ if proxy.__self_class__ is not None else ()
+            start = proxy.__thisclass__
+            return iter(order[order.index(start) + 1 :] if start in order else ())
+        own: tuple[type, ...] = value.__mro__ if isinstance(value, type) else ()
+        return iter((*own, *type(value).__mro__))
 
     def expose(self, cls: type) -> None:
         """The program looks at all that a class has by itself."""
@@ -174,5 +172,4 @@ class Behaviour:
 def is_library_function(function: FunctionType) -> bool:
     """Whether a function belongs to a module that nobody changes."""
     module = function.__globals__.get("__name__")
-    known = sys.modules.get(module) if isinstance(module, str) else None
-    return known is not None and str(module).partition(".")[0] in LIBRARIES
+    return isinstance(module, str) and module in sys.modules and is_library_name(module)

@@ -196,6 +196,7 @@ def _run(
         try:
             with deep_recursion(machine):
                 result = machine.run(frame)
+            tx.check_shown()
         except BaseException:
             tx.effects.undo()
             raise

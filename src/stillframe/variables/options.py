@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,9 @@ class Options:
         capture_sparse_compute: sparse tensors are captured.
         skip_fsdp_guards: modules that FSDP manages have no guards.
         traceable_tensor_subclasses: subclasses whose ``__torch_function__`` is run by the trace.
+        reorderable_logging_functions: ``print``, ``warnings.warn``, functions of ``logging`` that may
+            be called after the graph instead; others are refused.
+        ignored_logger_methods: methods of loggers whose calls are left out; others are refused.
         export: the capture is for an exported program: no inputs but the caller's.
     """
 
@@ -37,4 +42,6 @@ class Options:
     capture_sparse_compute: bool = False
     skip_fsdp_guards: bool = True
     traceable_tensor_subclasses: frozenset[type] = frozenset()
+    reorderable_logging_functions: frozenset[Any] = frozenset({print, warnings.warn})
+    ignored_logger_methods: frozenset[Any] = frozenset()
     export: bool = False

@@ -28,7 +28,7 @@ CONSTANTS = (int, float, complex, bool, str, bytes, type(None), type(...), CodeT
 SEQUENCES = (tuple, list)
 
 #: Modules that nobody changes: what is read of them is not checked.
-LIBRARIES = (sys.stdlib_module_names | {"torch", "numpy", "stillframe"}) - {"__main__"}
+_LIBRARIES = (sys.stdlib_module_names | {"torch", "numpy", "stillframe"}) - {"__main__"}
 
 
 def is_library(source: Source) -> bool:
@@ -36,7 +36,12 @@ def is_library(source: Source) -> bool:
     *_, root = chain(source)
     if not isinstance(root, ModuleSource):
         return False
-    return root.module_name.partition(".")[0] in LIBRARIES
+    return root.module_name.partition(".")[0] in _LIBRARIES
+
+
+def is_library_name(module: str) -> bool:
+    """Whether nobody changes the module of a name."""
+    return module.partition(".")[0] in _LIBRARIES
 
 
 def is_plain(value: Any) -> bool:

@@ -13,6 +13,7 @@ import functools
 import operator
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from types import CellType, CodeType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any
@@ -111,6 +112,8 @@ class Translator(Policy):
         wrapped: what goes with a value read at a source: ``(id, source)`` -> value, tracker.
         inputs: the inputs of the graph.
         numbers: symbolic numbers, by the name of the source.
+        has_user_defined_allowed_in_graph: the program calls a function of the user's that is a node.
+        warning_filters: the filters of warnings before the capture.
     """
 
     def __init__(self, function: FunctionType, frame_state: FrameState, options: Options) -> None:
@@ -134,6 +137,9 @@ class Translator(Policy):
         self._exposed: dict[int, Any] = {}
         self._entered: dict[int, Any] = {}
         self._inlined: dict[CodeType, bool] = {}
+        self.has_user_defined_allowed_in_graph = False
+        self.warning_filters = list(warnings.filters)
+        self._shown: list[tuple[FakeTensor, int]] = []
 
     # -- sources and trackers -----------------------------------------------------------------
 
@@ -209,6 +215,20 @@ class Translator(Policy):
             hints=["pass it as an argument, or keep it in a global or an attribute"],
         )
 
+    def must_stay(self, tensor: FakeTensor) -> None:
+        """A tensor will be shown when the graph has run as it is now."""
+        self._shown.append((tensor, tensor.storage_.written))
+
+    def check_shown(self) -> None:
+        """No tensor that is shown later was written since."""
+        for tensor, written in self._shown:
+            if tensor.storage_.written != written:
+                raise self.graph_break(
+                    "The frame prints a tensor and writes to it afterwards.",
+                    why="printing is put off until the graph has run",
+                    hints=["print a clone"],
+                )
+
     # -- the frame's own locals ---------------------------------------------------------------
 
     def keep_back(self, frame: Frame, locals_: Mapping[str, Any]) -> None:
@@ -222,6 +242,10 @@ class Translator(Policy):
     def kept_back(self, frame: Frame, index: int) -> Any:
         lazy = self._pending.pop(index, None) if frame is self._root else None
         return NULL if lazy is None else lazy.realize(self).value
+
+    def unused_local(self, frame: Frame, index: int) -> LazyVariableTracker | None:
+        """What was kept back of a local until now."""
+        return self._pending.get(index) if frame is self._root else None
 
     def elements(self, values: Sequence[Any]) -> Sequence[Any]:
         source = self.source(values)
@@ -288,6 +312,11 @@ class Translator(Policy):
                 why="no guard could name it",
             )
         return known[1]
+
+    def place_of_cell(self, cell: CellType) -> Source | None:
+        """Where a variable from outside is read; None for one of the program's own."""
+        known = self._cells.get(id(cell))
+        return None if known is None else known[1]
 
     def store_cell(self, frame: Frame, cell: CellType, name: str, value: Any) -> None:
         if id(cell) not in self._own:
@@ -558,6 +587,8 @@ class Translator(Policy):
 
     def call_plainly(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call whose function has no way of its own."""
+        if args and getattr(function, "__name__", "") in _TEXTS:
+            args = self._told(function, args)
         kind = type(function)
         if kind is MethodType and self._is_run(function.__func__):
             return self.call(function.__func__, (function.__self__, *args), kwargs)
@@ -570,6 +601,19 @@ class Translator(Policy):
         if isinstance(function, torch.nn.Module):
             return self._call_module(function, args, kwargs)
         return self._call_native(function, args, kwargs)
+
+    def _told(self, function: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments of what makes text: numbers are fixed by guards, tensors have no data."""
+        value = self.here(args[0])
+        if isinstance(value, torch.Tensor):
+            raise self.graph_break(
+                "The frame makes text of a tensor.",
+                why="its data is not there while the frame is captured",
+                hints=["return the tensor, or print it"],
+            )
+        if type(value) in _NUMBERS:
+            return _NUMBERS[type(value)](value), *args[1:]
+        return args
 
     def _is_run(self, function: Any) -> bool:
         """Whether what a method is made of is run by the machine, or has its own way of calls."""
@@ -622,6 +666,9 @@ class Translator(Policy):
         """``nn.Module.__call__`` in Python; what it reads of the module is read here."""
         return self.call(type(module)._call_impl, (module, *args), kwargs)
 
+
+#: Functions and methods that make text of a value.
+_TEXTS = frozenset({"repr", "str", "format", "ascii", "__repr__", "__str__", "__format__"})
 
 #: ``is`` as functions.
 _IDENTITY = (operator.is_, operator.is_not)
