@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from stillframe.frames.lookup import C_KINDS
+from stillframe.frames.lookup import C_KINDS, MISSING, python_special, type_lookup
 from stillframe.guards import install_guard
 from stillframe.guards.kinds.behaviour import is_behaviour
 from stillframe.guards.kinds.registry import kind as guard_kind
@@ -27,7 +27,7 @@ from stillframe.source import (
     TypeSource,
 )
 from stillframe.variables.base import LazyVariableTracker
-from stillframe.variables.paths import is_library_name, is_plain
+from stillframe.variables.paths import instance_dict, is_library_name, is_plain
 
 if TYPE_CHECKING:
     from stillframe.variables.translator import Translator
@@ -103,7 +103,7 @@ class Behaviour:
 
     def entry(self, value: Any, name: str, found: Any) -> Source | None:
         """Where a constant is that was found as an attribute; None: in no class that is known."""
-        if not isinstance(value, type) and name in getattr(value, "__dict__", ()):
+        if not isinstance(value, type) and name in instance_dict(value):
             return None
         for base in self._classes_of(value):
             if name in vars(base):
@@ -111,6 +111,22 @@ class Behaviour:
                 is_it = place is not None and vars(base)[name] is found
                 return ClassEntrySource(place, name) if is_it and place is not None else None
         return None
+
+    def rely_on_absence(self, value: Any, name: str, source: Source) -> None:
+        """An attribute was found in the class, which the object itself could have, too."""
+        if isinstance(value, type) or not self._may_hold(value, name):
+            return
+        absent = functools.partial(guard_kind("DICT_CONTAINS"), key=name)
+        install_guard(AttrSource(source, "__dict__").make_guard(absent))
+
+    def _may_hold(self, value: Any, name: str) -> bool:
+        entry = type_lookup(type(value), name)
+        if python_special(type(value), "__getattribute__"):
+            return False  # the class itself says where it looks
+        if entry is MISSING or hasattr(type(entry), "__set__"):
+            return False
+        has_dict = type_lookup(type(value), "__dict__") is not MISSING
+        return has_dict and name not in instance_dict(value)
 
     def _classes_of(self, value: Any) -> Iterator[type]:
         """Where an attribute of a value is looked for, beside the value itself."""

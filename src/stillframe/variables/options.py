@@ -24,8 +24,8 @@ class Options:
         capture_sparse_compute: sparse tensors are captured.
         skip_fsdp_guards: modules that FSDP manages have no guards.
         traceable_tensor_subclasses: subclasses whose ``__torch_function__`` is run by the trace.
-        reorderable_logging_functions: ``print``, ``warnings.warn``, functions of ``logging`` that may
-            be called after the graph instead; others are refused.
+        reorderable_logging_functions: those of ``print``, ``warnings.warn`` and ``logging`` that
+            may be called after the graph instead; others are refused.
         ignored_logger_methods: methods of loggers whose calls are left out; others are refused.
         export: the capture is for an exported program: no inputs but the caller's.
     """

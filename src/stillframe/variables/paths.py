@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from stillframe.frames.lookup import type_lookup
+from stillframe.frames.lookup import MISSING, type_lookup
 from stillframe.source import (
     AttrSource,
     ConstDictKeySource,
@@ -71,12 +71,20 @@ def item_source(source: Source, container: Any, key: Any) -> Source:
     return GetItemSource(source, ConstDictKeySource(source, position))
 
 
+def instance_dict(value: Any) -> Any:
+    """The ``__dict__`` of an object, past any code of its class; nothing if it has none."""
+    place = type_lookup(type(value), "__dict__")
+    return place.__get__(value) if hasattr(type(place), "__get__") else {}
+
+
 def lasts(holder: Any, name: str, value: Any) -> bool:
     """Whether an attribute is kept by its holder, or the same at every read by C code."""
-    names = getattr(holder, "__dict__", {})
+    names = instance_dict(holder)
     if name in names:
         return names[name] is value
     found = type_lookup(holder if isinstance(holder, type) else type(holder), name)
+    if found is MISSING and isinstance(holder, type):
+        found = type_lookup(type(holder), name)
     if found is value:
         return True
     if isinstance(holder, torch.nn.Module):

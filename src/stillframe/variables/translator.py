@@ -44,6 +44,7 @@ from stillframe.variables.behaviour import Behaviour, is_library_class, is_libra
 from stillframe.variables.dynamism import (
     FrameState,
 )
+from stillframe.variables.getters import GETTERS, call_getter
 from stillframe.variables.inputs import GraphInputs
 from stillframe.variables.options import Options
 from stillframe.variables.paths import (
@@ -112,7 +113,7 @@ class Translator(Policy):
         wrapped: what goes with a value read at a source: ``(id, source)`` -> value, tracker.
         inputs: the inputs of the graph.
         numbers: symbolic numbers, by the name of the source.
-        has_user_defined_allowed_in_graph: the program calls a function of the user's that is a node.
+        has_user_defined_allowed_in_graph: a function of the user's is a node of the graph.
         warning_filters: the filters of warnings before the capture.
     """
 
@@ -371,7 +372,11 @@ class Translator(Policy):
                 absent = functools.partial(guard_kind("HASATTR"), attr=name)
                 install_guard(source.make_guard(absent))
             raise
-        if self.effects.wrote(value, name) or not lasts(value, name, found):
+        if self.effects.wrote(value, name):
+            return self.here(found)
+        if not lasts(value, name, found):
+            if not is_library(source):
+                self.behaviour.rely_on_absence(value, name, source)
             return self.here(found)
         return self.wrap(found, AttrSource(source, name))
 
@@ -504,6 +509,8 @@ class Translator(Policy):
 
     def binary(self, op: Any, left: Any, right: Any) -> Any:
         left, right = self.here(left), self.here(right)
+        if isinstance(left, str) and op.native in (operator.mod, operator.imod):
+            right = self._told_parts(right)
         if isinstance(left, _NATIVE) or isinstance(right, _NATIVE):
             return op.native(left, right)
         self.expose(left)
@@ -590,6 +597,8 @@ class Translator(Policy):
         if args and getattr(function, "__name__", "") in _TEXTS:
             args = self._told(function, args)
         kind = type(function)
+        if kind in GETTERS:
+            return call_getter(self, function, *args)
         if kind is MethodType and self._is_run(function.__func__):
             return self.call(function.__func__, (function.__self__, *args), kwargs)
         if kind is FunctionType or kind is MethodType:
@@ -615,6 +624,14 @@ class Translator(Policy):
             return _NUMBERS[type(value)](value), *args[1:]
         return args
 
+    def _told_parts(self, values: Any) -> Any:
+        """The same for ``text % values``."""
+        if type(values) is tuple:
+            return tuple(self._told_parts(item) for item in self.elements(values))
+        if type(values) is dict:
+            return {key: self._told_parts(self.load_item(values, key)) for key in values}
+        return self._told(repr, (values,))[0]
+
     def _is_run(self, function: Any) -> bool:
         """Whether what a method is made of is run by the machine, or has its own way of calls."""
         if type(function) is FunctionType:
@@ -633,12 +650,17 @@ class Translator(Policy):
         if isinstance(owner, CONTAINERS) and name in _MUTATORS:
             self._note_contents(owner)
         self.expose(owner)
+        if name in _COPIES_STATE and self.source(owner) is not None:
+            self.expose(self.load_attr(owner, "__dict__"))
         of_torch = is_torch(function)
         args = tuple(self._given(value, of_torch) for value in args)
         kwargs = {key: self._given(value, of_torch) for key, value in kwargs.items()}
         if function is isinstance and type(args[0]) in _NUMBERS:
             return issubclass(_NUMBERS[type(args[0])], args[1])
-        return self.here(super().call(function, args, kwargs))
+        result = self.here(super().call(function, args, kwargs))
+        if type(result) is str and "FakeTensor(" in result:  # of a container that C shows
+            raise self.graph_break("The frame makes text of a tensor in a container.")
+        return result
 
     def _given(self, value: Any, of_torch: bool) -> Any:
         """An argument for code that is not watched."""
@@ -666,6 +688,9 @@ class Translator(Policy):
         """``nn.Module.__call__`` in Python; what it reads of the module is read here."""
         return self.call(type(module)._call_impl, (module, *args), kwargs)
 
+
+#: Methods of C that hand out all that an object holds, to make another of it.
+_COPIES_STATE = frozenset({"__reduce_ex__", "__reduce__", "__getstate__"})
 
 #: Functions and methods that make text of a value.
 _TEXTS = frozenset({"repr", "str", "format", "ascii", "__repr__", "__str__", "__format__"})

@@ -16,6 +16,7 @@ from stillframe.variables.rules import rule_of
 from stillframe.variables.sourceless import makes_type
 from stillframe.variables.translator import Translator
 
+
 class UserFunctionVariable(VariableTracker):
     """A function in Python."""
 
@@ -83,9 +84,7 @@ class CellVariable(VariableTracker):
         residue.do("{0}.cell_contents = {1}", 2)
 
 
-def _make_function(
-    code: CodeType, globals_: dict[str, Any], cells: list[CellType]
-) -> FunctionType:
+def _make_function(code: CodeType, globals_: dict[str, Any], cells: list[CellType]) -> FunctionType:
     return FunctionType(code, globals_, closure=tuple(cells))
 
 

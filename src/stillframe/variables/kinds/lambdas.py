@@ -87,7 +87,7 @@ def wrap_signature(builder: VariableBuilder, value: Any) -> VariableTracker:
 
 
 def _signature(tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    function = args[0] if len(args) == 1 and not kwargs else None
+    function: Any = args[0] if len(args) == 1 and not kwargs else None
     inner = function.__func__ if type(function) is MethodType else function
     if type(inner) is not FunctionType or not _is_plain(tx, inner):
         return tx.call_plainly(inspect.signature, args, kwargs)

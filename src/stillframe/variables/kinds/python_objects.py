@@ -13,8 +13,9 @@ import torch
 from stillframe.source import AttrSource, WeakRefCallSource
 from stillframe.variables.base import VariableTracker
 from stillframe.variables.builder import VariableBuilder
+from stillframe.variables.getters import GETTERS
 from stillframe.variables.kinds.constants import is_literal
-from stillframe.variables.kinds.user_objects import UserDefinedObjectVariable
+from stillframe.variables.kinds.user_objects import UserDefinedObjectVariable, class_lasts
 from stillframe.variables.registry import wraps_if, wraps_object, wraps_type
 from stillframe.variables.residue import Residue
 from stillframe.variables.sourceless import makes_if, makes_type
@@ -135,8 +136,7 @@ def make_typing(tx: Translator, value: Any) -> VariableTracker:
 
 def _lasts(argument: Any) -> bool:
     if isinstance(argument, type) and not _is_typing(argument):
-        module = sys.modules.get(argument.__module__)
-        return getattr(module, argument.__name__, None) is argument
+        return class_lasts(argument)
     return is_literal(argument) or _is_typing(argument)
 
 
@@ -153,6 +153,12 @@ def wrap_version(builder: VariableBuilder, value: Any) -> VariableTracker:
     return TorchVersionVariable(value, source=builder.source)
 
 
+@makes_type(type(torch.__version__))
+def make_version(tx: Translator, value: Any) -> VariableTracker:
+    """The version, or a part of it that the program has made."""
+    return TorchVersionVariable(value)
+
+
 # -- configurations of models ----------------------------------------------------------------------
 
 
@@ -163,7 +169,11 @@ class HFPretrainedConfigVariable(UserDefinedObjectVariable):
     def var_getattr(self, tx: Translator, name: str) -> Any:
         """An attribute that the object keeps, under whatever name, is read and guarded."""
         other = type(self.value).attribute_map.get(name, name)
-        if self.source is None or other not in vars(self.value) or tx.effects.wrote(self.value, other):
+        if (
+            self.source is None
+            or other not in vars(self.value)
+            or tx.effects.wrote(self.value, other)
+        ):
             return super().var_getattr(tx, name)
         return tx.wrap(vars(self.value)[other], AttrSource(self.source, other))
 
@@ -180,3 +190,19 @@ def wrap_configuration(builder: VariableBuilder, value: Any) -> VariableTracker:
     """A configuration; its attributes are guarded when they are read."""
     builder.install_guards("TYPE_MATCH")
     return builder.track_object(value, HFPretrainedConfigVariable(value))
+
+
+# -- getters ---------------------------------------------------------------------------------------
+
+
+class GetterVariable(_LastingVariable):
+    """An ``attrgetter``, ``itemgetter`` or ``methodcaller``: it never changes."""
+
+
+@wraps_type(*GETTERS)
+def wrap_getter(builder: VariableBuilder, value: Any) -> VariableTracker:
+    """A getter, known by its identity: what it reads is inside of it."""
+    builder.install_guards("ID_MATCH")
+    made = GetterVariable(value, source=builder.source)
+    builder.tx.effects.track(value, made)
+    return made

@@ -1,4 +1,4 @@
-"""Callables around a function: partials, caches, and functions that carry another to run instead."""
+"""Callables around a function: partials, caches, functions that carry another to run instead."""
 
 from __future__ import annotations
 
