@@ -69,6 +69,7 @@ _STILLFRAME = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.s
 _INLINED = (
     os.path.join(_TORCH, "nn", "modules", ""),
     os.path.join(_TORCH, "utils", "_contextlib.py"),
+    os.path.join(_TORCH, "utils", "_pytree.py"),
     os.path.join(_STILLFRAME, "trace", "transformer.py"),
 )
 

@@ -80,7 +80,10 @@ class ComptimeVariable(VariableTracker):
             action(CaptureContext(tx))
 
     def var_getattr(self, tx: Translator, name: str) -> Any:
-        return getattr(self.value, name)
+        found = getattr(self.value, name)
+        if type(found) is Comptime:
+            tx.effects.track(found, ComptimeVariable(found))
+        return found
 
     def reconstruct(self, residue: Residue) -> None:
         residue.load_object(self.value)

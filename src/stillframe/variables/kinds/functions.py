@@ -79,9 +79,13 @@ class CellVariable(VariableTracker):
             contents = cell.cell_contents
         except ValueError:
             return
-        residue.dup()
-        residue.value(contents)
-        residue.do("{0}.cell_contents = {1}", 2)
+
+        def fill() -> None:
+            residue.value(cell)
+            residue.value(contents)
+            residue.do("{0}.cell_contents = {1}", 2)
+
+        residue.fill_later(fill)  # it may be the function that is being made
 
 
 def _make_function(code: CodeType, globals_: dict[str, Any], cells: list[CellType]) -> FunctionType:

@@ -19,9 +19,10 @@ class PythonModuleVariable(VariableTracker):
     """A module; what is read of it has its own name for a source."""
 
     def reconstruct(self, residue: Residue) -> None:
-        if sys.modules.get(self.value.__name__) is not self.value:
+        name: str = self.value.__name__
+        if sys.modules.get(name) is not self.value:
             raise NotImplementedError("no module of this name has been imported")
-        residue.load(ModuleSource(self.value.__name__))
+        residue.load(ModuleSource(name))
 
 
 #: Where a class is found whose objects stand for modules of a recorded run.
@@ -32,7 +33,8 @@ def _is_module(value: Any) -> bool:
     """A module of whatever class, or what stands for one in a record of a run."""
     if isinstance(value, ModuleType):
         return True
-    stand_in = getattr(sys.modules.get(_STAND_IN[0]), _STAND_IN[1], None)
+    place, name = _STAND_IN
+    stand_in: Any = getattr(sys.modules.get(place), name, None)
     return isinstance(stand_in, type) and type(value) is stand_in
 
 

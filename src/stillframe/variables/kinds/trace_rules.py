@@ -79,7 +79,7 @@ def _check(tx: Translator, function: Any, result: Any, inside: list[torch.fx.Nod
         getattr(getattr(node.target, "_schema", None), "is_mutable", False) for node in inside
     ):
         why = "it writes to a tensor"
-    elif tx.env.take_fresh_unbacked():
+    elif any("unbacked_bindings" in node.meta for node in inside):
         why = "a size of its result depends on data"
     elif any(node.op != "call_function" for node in inside):
         why = "it reads tensors that are no arguments"
