@@ -28,10 +28,11 @@ from stillframe.variables import (
 from stillframe.variables.kinds import (
     comptime,
     descriptors,
+    function_wrappers,
     functions,
-    lambdas,
     python_modules,
     python_objects,
+    signatures,
     trace_rules,
     user_objects,
     wrappers,
@@ -79,8 +80,8 @@ def test_sourceless_kinds() -> None:
         (re.compile("a"), python_objects.RegexPatternVariable),
         (sys, python_modules.PythonModuleVariable),
         (KEPT, user_objects.UserDefinedObjectVariable),
-        (functools.partial(plain), wrappers.FunctoolsPartialVariable),
-        (inspect.signature(plain), lambdas.InspectSignatureVariable),
+        (functools.partial(plain), function_wrappers.FunctoolsPartialVariable),
+        (inspect.signature(plain), signatures.InspectSignatureVariable),
         (sf.comptime, comptime.ComptimeVariable),
     ]
     assert SourcelessBuilder.create(tx, tracker) is tracker
@@ -114,7 +115,7 @@ def test_a_literal_is_asked_for() -> None:
 @pytest.mark.spec("5.146")
 def test_lambdas_and_attributes_not_looked_up() -> None:
     tx = translator()
-    made = lambdas.LambdaVariable(len, lambda tx, args, kwargs: (args, kwargs))
+    made = wrappers.LambdaVariable(len, lambda tx, args, kwargs: (args, kwargs))
     assert made.handles_calls and made.call_function(tx, (1,), {"a": 2}) == ((1,), {"a": 2})
 
     class Owner(VariableTracker):
@@ -122,7 +123,7 @@ def test_lambdas_and_attributes_not_looked_up() -> None:
             return name, args, kwargs
 
     try:
-        attribute = lambdas.GetAttrVariable(None, Owner(KEPT), "apply")
+        attribute = wrappers.GetAttrVariable(None, Owner(KEPT), "apply")
         assert attribute.call_function(tx, (1,), {}) == ("apply", (1,), {})
     finally:
         del VariableTrackerMeta.all_kinds["Owner"]

@@ -21,11 +21,7 @@ from stillframe.variables import (
     Translator,
     capture_frame,
 )
-from stillframe.variables.kinds import (
-    logs,
-    trace_rules,
-    wrappers,
-)
+from stillframe.variables.kinds import function_wrappers, logs, trace_rules
 from stillframe.variables.registry import order, wrapper_of, wraps_if, wraps_object, wraps_type
 from stillframe.variables.rules import (
     Rule,
@@ -77,7 +73,7 @@ def test_first_match_wins_in_the_order_of_the_list() -> None:
               "pretrained configuration", "function", "module", "method", "class"]  # fmt: skip
     assert [n for n in names if n in places] == places
     # the tables of types and of objects come before the list
-    assert wrapper_of(functools.partial(print)) is wrappers.wrap_partial
+    assert wrapper_of(functools.partial(print)) is function_wrappers.wrap_partial
     assert wrapper_of(print) is logs.wrap_debugging
     assert wrapper_of(object()) is None  # an object like any other
 
@@ -94,7 +90,7 @@ def test_a_key_twice_is_an_error() -> None:
 
 @pytest.mark.spec("5.7")
 def test_a_function_that_carries_a_replacement(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replaced, wrappers.REPLACEMENT, replacement, raising=False)
+    monkeypatch.setattr(replaced, function_wrappers.REPLACEMENT, replacement, raising=False)
 
     def step(x: torch.Tensor) -> Any:
         return replaced(x), replaced
@@ -104,8 +100,8 @@ def test_a_function_that_carries_a_replacement(monkeypatch: pytest.MonkeyPatch) 
     torch.testing.assert_close(result, X * 2)
     assert function is replaced  # what is run in its place is not what it is
     assert "FUNCTION_MATCH G['replaced']._torchdynamo_inline" in guards_of(capture)
-    monkeypatch.setattr(replaced, wrappers.REPLACEMENT, other_replacement)
-    assert wrappers.REPLACEMENT in refuses(capture, x())
+    monkeypatch.setattr(replaced, function_wrappers.REPLACEMENT, other_replacement)
+    assert function_wrappers.REPLACEMENT in refuses(capture, x())
     assert "WrapperUserFunctionVariable" in kinds_in(step, x())
 
 

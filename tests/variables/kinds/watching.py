@@ -20,13 +20,13 @@ def x() -> torch.Tensor:
 
 
 def kinds_in(function: Any, *args: Any) -> set[str]:
-    """The kinds of variables that a capture makes, by name."""
+    """The kinds of variables that a capture makes, by name, with those that they derive from."""
     seen: set[str] = set()
     plain = VariableTracker.__init__
 
     def noting(self: Any, *given: Any, **named: Any) -> None:
         plain(self, *given, **named)
-        seen.add(type(self).__name__)
+        seen.update(cls.__name__ for cls in type(self).__mro__)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(VariableTracker, "__init__", noting)

@@ -1,128 +1,89 @@
-"""Callables around a function: partials, caches, functions that carry another to run instead."""
+"""Values that stand for another one, or for something to be done when they are called."""
 
 from __future__ import annotations
 
-import functools
-from types import FunctionType
+from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
-from stillframe.source import AttrSource
+from stillframe.source import AttrSource, Source
 from stillframe.variables.base import VariableTracker
-from stillframe.variables.builder import VariableBuilder
-from stillframe.variables.registry import wraps_if, wraps_type
 from stillframe.variables.residue import Residue
-from stillframe.variables.sourceless import makes_type
 from stillframe.variables.translator import Translator
 
-_Cached: type = type(functools.lru_cache(maxsize=None)(len))
-
-#: The attribute under which a function carries what is to be run in its place.
-REPLACEMENT = "_torchdynamo_inline"
-
-#: Attributes of a wrapper that torch.jit makes: that it is one, and the function around which.
-_SCRIPTING, _ORIGINAL = "__script_if_tracing_wrapper", "__original_fn"
+Answer = Callable[[Translator, tuple[Any, ...], dict[str, Any]], Any]
 
 
-class WrapperUserFunctionVariable(VariableTracker):
-    """A callable in whose place a function is run, which it carries in an attribute.
+class LambdaVariable(VariableTracker):
+    """A function that is answered by one of ours.
 
     Args:
-        value: the callable.
-        attribute: where the function is.
+        answer: ``(tx, args, kwargs)`` -> the result.
     """
 
     handles_calls = True
 
-    def __init__(self, value: Any, attribute: str, **options: Any) -> None:
-        super().__init__(value, **options)
-        self.attribute = attribute
+    def __init__(self, value: Any, answer: Answer, *, source: Source | None = None) -> None:
+        super().__init__(value, source=source)
+        self.answer = answer
 
     def call_function(self, tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The wrapper itself is passed by: a cache is neither asked nor filled."""
-        assert self.source is not None
-        place = AttrSource(self.source, self.attribute)
-        return tx.call(tx.wrap(getattr(self.value, self.attribute), place), args, kwargs)
+        return self.answer(tx, args, kwargs)
 
-    def var_getattr(self, tx: Translator, name: str) -> Any:
-        if isinstance(self.value, _Cached) and name in ("cache_info", "cache_clear"):
-            raise tx.graph_break(
-                f"The frame asks a cache for {name}.",
-                why="the frame neither asks nor fills the cache when it is captured",
-            )
-        return super().var_getattr(tx, name)
+    def reconstruct(self, residue: Residue) -> None:
+        residue.load_object(self.value)
 
 
-class FunctoolsPartialVariable(VariableTracker):
-    """A ``functools.partial``."""
+class GetAttrVariable(VariableTracker):
+    """An attribute that means something only when it is called: that is left to its owner.
+
+    Args:
+        owner: what the attribute is read of.
+        name: of the attribute.
+    """
 
     handles_calls = True
 
+    def __init__(
+        self, value: Any, owner: VariableTracker, name: str, *, source: Source | None = None
+    ) -> None:
+        super().__init__(value, source=source)
+        self.owner = owner
+        self.name = name
+
     def call_function(self, tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The function with both arguments; those that the partial has are read now."""
-        function = tx.load_attr(self.value, "func")
-        first = tx.load_attr(self.value, "args")
-        named = tx.load_attr(self.value, "keywords")
-        given = {name: tx.load_item(named, name) for name in named}
-        return tx.call(function, (*tx.elements(first), *args), {**given, **kwargs})
+        return self.owner.call_method(tx, self.name, args, kwargs)
 
     def reconstruct(self, residue: Residue) -> None:
-        value: functools.partial[Any] = self.value
-        residue.load_object(_make_partial)
-        for part in (value.func, value.args, value.keywords):
-            residue.value(part)
-        residue.call(3)
-        residue.keep(value)
-        for name, held in vars(value).items():
-            residue.dup()
-            residue.value(held)
-            residue.do(f"setattr({{0}}, {name!r}, {{1}})", 2)
+        residue.value(self.owner.value)
+        residue.load_attr(self.name)
+
+    @staticmethod
+    def of(tx: Translator, owner: VariableTracker, method: MethodType, name: str) -> MethodType:
+        """The method, from now on known to be the attribute ``name`` of ``owner``."""
+        source = None if owner.source is None else AttrSource(owner.source, name)
+        tx.effects.track(method, GetAttrVariable(method, owner, name, source=source))
+        return method
 
 
-def _make_partial(function: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    return functools.partial(function, *args, **keywords)
+class WrapperUserFunctionVariable(VariableTracker):
+    """A callable of C around a function in Python, which is run in its place.
 
+    Args:
+        attribute: where the wrapper keeps the function.
+    """
 
-def _replacement(value: Any) -> str:
-    """The attribute under which a function carries what is run in its place; or nothing."""
-    names = value.__dict__ if type(value) is FunctionType else {}
-    if REPLACEMENT in names:
-        return REPLACEMENT
-    return _ORIGINAL if names.get(_SCRIPTING) and _ORIGINAL in names else ""
+    handles_calls = True
 
+    def __init__(self, value: Any, attribute: str, *, source: Source | None = None) -> None:
+        super().__init__(value, source=source)
+        self.attribute = attribute
 
-@wraps_if(37, "function with a replacement", lambda value: bool(_replacement(value)))
-def wrap_with_replacement(builder: VariableBuilder, value: Any) -> VariableTracker:
-    """A function that carries the one to run: the attribute joins the source."""
-    return _wrap(builder, value, _replacement(value), "CLOSURE_MATCH")
+    def call_function(self, tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        function = getattr(self.value, self.attribute)
+        if self.source is not None:
+            function = tx.wrap(function, AttrSource(self.source, self.attribute))
+        return tx.call(function, args, kwargs)
 
-
-@wraps_type(_Cached)
-def wrap_cached(builder: VariableBuilder, value: Any) -> VariableTracker:
-    """A function with a cache: the cache is passed by, for it would keep tensors without data."""
-    return _wrap(builder, value, "__wrapped__", "TYPE_MATCH")
-
-
-def _wrap(builder: VariableBuilder, value: Any, attribute: str, guard: str) -> VariableTracker:
-    builder.install_guards(guard)
-    made = WrapperUserFunctionVariable(value, attribute, source=builder.source)
-    builder.tx.effects.track(value, made)
-    return made
-
-
-@wraps_type(functools.partial)
-def wrap_partial(builder: VariableBuilder, value: Any) -> VariableTracker:
-    """A partial: how many arguments it has, and which by name."""
-    tx, source = builder.tx, builder.source
-    if not all(type(name) is str for name in value.keywords):
-        raise tx.graph_break("A functools.partial with a keyword that is no string.")
-    builder.install_guards("TYPE_MATCH")
-    made = builder.track_object(value, FunctoolsPartialVariable(value))
-    builder.at(AttrSource(source, "keywords")).install_guards("DICT_KEYS", ordered=True)
-    builder.at(AttrSource(source, "args")).install_guards("SEQUENCE_LENGTH")
-    return made
-
-
-@makes_type(functools.partial)
-def make_partial(tx: Translator, value: Any) -> VariableTracker:
-    """A partial that the program has made."""
-    return FunctoolsPartialVariable(value)
+    def reconstruct(self, residue: Residue) -> None:
+        residue.load_object(self.value)

@@ -1,10 +1,9 @@
-"""Values that stand for a way of calling: a Python function of ours, an attribute not looked up."""
+"""``inspect.signature``, and what it gives."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -13,57 +12,11 @@ from stillframe.guards.kinds.registry import kind as guard_kind
 from stillframe.source import AttrSource
 from stillframe.variables.base import VariableTracker
 from stillframe.variables.builder import VariableBuilder
+from stillframe.variables.kinds.wrappers import LambdaVariable
 from stillframe.variables.registry import wraps_object
 from stillframe.variables.residue import Residue
 from stillframe.variables.sourceless import makes_type
 from stillframe.variables.translator import Translator
-
-Call = Callable[[Translator, tuple[Any, ...], dict[str, Any]], Any]
-
-
-class LambdaVariable(VariableTracker):
-    """A callable whose calls a Python function of ours answers.
-
-    Args:
-        value: the callable as the program sees it; it lasts.
-        call: ``(tx, args, kwargs)`` -> what a call gives.
-    """
-
-    handles_calls = True
-
-    def __init__(self, value: Any, call: Call, **options: Any) -> None:
-        super().__init__(value, **options)
-        self._call = call
-
-    def call_function(self, tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return self._call(tx, args, kwargs)
-
-    def reconstruct(self, residue: Residue) -> None:
-        residue.load_object(self.value)
-
-
-class GetAttrVariable(VariableTracker):
-    """An attribute that is looked up only when it is used: ``owner.name``.
-
-    Args:
-        owner: what goes with the object.
-        name: of the attribute.
-    """
-
-    handles_calls = True
-
-    def __init__(self, value: Any, owner: VariableTracker, name: str, **options: Any) -> None:
-        super().__init__(value, **options)
-        self.owner = owner
-        self.name = name
-
-    def call_function(self, tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """``owner.name(...)``: a method."""
-        return self.owner.call_method(tx, self.name, args, kwargs)
-
-    def reconstruct(self, residue: Residue) -> None:
-        residue.value(self.owner.value)
-        residue.load_attr(self.name)
 
 
 class InspectSignatureVariable(VariableTracker):
