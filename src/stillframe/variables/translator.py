@@ -50,6 +50,7 @@ from stillframe.variables.options import Options
 from stillframe.variables.paths import (
     CONSTANTS,
     SEQUENCES,
+    instance_dict,
     is_library,
     is_plain,
     is_torch,
@@ -196,11 +197,17 @@ class Translator(Policy):
         for item, place in items(value, source):
             if self.effects.tracker(item) is None:
                 if is_plain(item):
-                    self.build(item, place)
+                    self._fix(item, place)
                 else:
                     self.effects.track(item, LazyVariableTracker(item, place))
             if type(item) in SEQUENCES or isinstance(item, dict):
                 self.expose(item)
+
+    def _fix(self, value: Any, source: Source) -> None:
+        """C code sees a constant itself: it cannot be one that varies."""
+        from stillframe.variables.builder import VariableBuilder
+
+        VariableBuilder(self, source).install_guards("CONSTANT_MATCH")
 
     # -- tensors that operators meet ----------------------------------------------------------
 
@@ -373,7 +380,7 @@ class Translator(Policy):
                 absent = functools.partial(guard_kind("HASATTR"), attr=name)
                 install_guard(source.make_guard(absent))
             raise
-        if self.effects.wrote(value, name):
+        if self.effects.wrote(value, name) or self.effects.is_written(instance_dict(value)):
             return self.here(found)
         if not lasts(value, name, found):
             if not is_library(source):
@@ -596,7 +603,11 @@ class Translator(Policy):
     def call_plainly(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call whose function has no way of its own."""
         if args and getattr(function, "__name__", "") in _TEXTS:
-            args = self._told(function, args)
+            told = self._told(args[0])
+            if told is not args[0]:
+                of_class = function.__name__.startswith("__")
+                function = getattr(type(told), function.__name__) if of_class else function
+                return function(told, *args[1:])
         kind = type(function)
         if kind in GETTERS:
             return call_getter(self, function, *args)
@@ -612,18 +623,16 @@ class Translator(Policy):
             return self._call_module(function, args, kwargs)
         return self._call_native(function, args, kwargs)
 
-    def _told(self, function: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The arguments of what makes text: numbers are fixed by guards, tensors have no data."""
-        value = self.here(args[0])
-        if isinstance(value, torch.Tensor):
+    def _told(self, value: Any) -> Any:
+        """What text is made of: a number is fixed by a guard, a tensor has no data."""
+        seen = self.here(value)
+        if isinstance(seen, torch.Tensor):
             raise self.graph_break(
                 "The frame makes text of a tensor.",
                 why="its data is not there while the frame is captured",
                 hints=["return the tensor, or print it"],
             )
-        if type(value) in _NUMBERS:
-            return _NUMBERS[type(value)](value), *args[1:]
-        return args
+        return _NUMBERS[type(seen)](seen) if type(seen) in _NUMBERS else value
 
     def _told_parts(self, values: Any) -> Any:
         """The same for ``text % values``."""
@@ -631,7 +640,7 @@ class Translator(Policy):
             return tuple(self._told_parts(item) for item in self.elements(values))
         if type(values) is dict:
             return {key: self._told_parts(self.load_item(values, key)) for key in values}
-        return self._told(repr, (values,))[0]
+        return self._told(values)
 
     def _is_run(self, function: Any) -> bool:
         """Whether what a method is made of is run by the machine, or has its own way of calls."""

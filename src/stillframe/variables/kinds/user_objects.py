@@ -54,9 +54,23 @@ def _maker(cls: type) -> Any:
         NotImplementedError: what C keeps in such an object is not known.
     """
     base = next(b for b in cls.__mro__ if type(vars(b).get("__new__")) is BuiltinFunctionType)
-    if base is not object and not issubclass(base, BaseException):
+    known = issubclass(base, BaseException) or (base is object and not _keeps_more(cls))
+    if not known:
         raise NotImplementedError(f"objects of {cls.__qualname__} are made by code of C")
     return base.__new__
+
+
+def _keeps_more(cls: type) -> bool:
+    """Whether an object of a class is larger than its slots and its ``__dict__`` make it."""
+    slots = sum(
+        type(e) is MemberDescriptorType for base in cls.__mro__ for e in vars(base).values()
+    )
+    extra = (cls.__dictoffset__ > 0) + (cls.__weakrefoffset__ > 0)
+    size = object.__basicsize__ + _POINTER * (slots + extra)
+    return bool(cls.__itemsize__) or cls.__basicsize__ > size
+
+
+_POINTER = object.__basicsize__ // 2
 
 
 def is_made_by_python(cls: type) -> bool:
