@@ -15,11 +15,14 @@ from tests.variables.checking import agrees, guards_of, refuses
 from tests.variables.kinds.watching import kept, x
 
 import stillframe as sf
+from stillframe.frames import Machine
 from stillframe.variables import (
     FrameState,
     Options,
+    Translator,
     capture_frame,
 )
+from stillframe.variables.kinds import logs
 
 
 @pytest.fixture
@@ -62,6 +65,7 @@ def test_what_cannot_be_put_off_is_refused() -> None:
 
     with pytest.raises(sf.FrameError, match="writes to it afterwards"):
         capture_frame(writes, (x(),))
+
     with pytest.raises(sf.FrameError, match="reorderable_logging_functions"):
         capture_frame(
             lambda x: print(x), (x(),), options=Options(reorderable_logging_functions=frozenset())
@@ -69,6 +73,19 @@ def test_what_cannot_be_put_off_is_refused() -> None:
 
     with pytest.raises(sf.FrameError, match="calls info"):
         capture_frame(lambda x: logging.info("a"), (x(),))
+
+
+@pytest.mark.spec("5.50")
+def test_nothing_is_put_off_from_inside_an_operator() -> None:
+    tx = Translator(seeing, FrameState(), Options())
+    Machine(tx)
+    tx.recorder.subgraph = object()  # type: ignore[assignment]
+    with pytest.raises(sf.FrameError, match="function that an operator runs"):
+        logs.DebuggingVariable(print).call_function(tx, ("taken",), {})
+
+
+def seeing() -> None:
+    """A function of the tests."""
 
 
 @pytest.mark.spec("5.50")

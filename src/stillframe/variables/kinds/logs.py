@@ -41,6 +41,11 @@ class DebuggingVariable(VariableTracker):
                 why="it is not among the functions that may be called later than they are",
                 hints=["Options(reorderable_logging_functions=...)"],
             )
+        if tx.recorder.subgraph is not None:
+            raise tx.graph_break(
+                f"A function that an operator runs calls {self.value.__qualname__}.",
+                why="it may run never, or many times, when the graph runs",
+            )
         if self.value is warnings.warn:
             tx.effects.call(_warn, _warning(tx, *args, **kwargs), {})
             return

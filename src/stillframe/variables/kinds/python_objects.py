@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from stillframe.frames.lookup import type_lookup
 from stillframe.source import AttrSource, WeakRefCallSource
 from stillframe.variables.base import VariableTracker
 from stillframe.variables.builder import VariableBuilder
@@ -168,21 +169,33 @@ class HFPretrainedConfigVariable(UserDefinedObjectVariable):
 
     def var_getattr(self, tx: Translator, name: str) -> Any:
         """An attribute that the object keeps, under whatever name, is read and guarded."""
-        other = type(self.value).attribute_map.get(name, name)
-        if (
-            self.source is None
-            or other not in vars(self.value)
-            or tx.effects.wrote(self.value, other)
-        ):
+        if self.source is None or name == "attribute_map" or name.startswith("__"):
+            return super().var_getattr(tx, name)
+        names = super().var_getattr(tx, "attribute_map")
+        other = tx.load_item(names, name) if name in names else name
+        if not self._is_kept(other) or tx.effects.is_written(self.value):
             return super().var_getattr(tx, name)
         return tx.wrap(vars(self.value)[other], AttrSource(self.source, other))
 
+    def _is_kept(self, name: str) -> bool:
+        """Whether the object itself holds an attribute, and its class leaves that alone."""
+        cls = type(self.value)
+        looks_up = type_lookup(cls, "__getattribute__")
+        return (
+            name in vars(self.value)
+            and any(looks_up is vars(known).get("__getattribute__") for known in _classes())
+            and not hasattr(type(type_lookup(cls, name)), "__set__")
+        )
 
-def _is_configuration(value: Any) -> bool:
+
+def _classes() -> tuple[type, ...]:
     module = sys.modules.get("transformers.configuration_utils")
     names = ("PretrainedConfig", "PreTrainedConfig")
-    classes = tuple(c for n in names if isinstance(c := getattr(module, n, None), type))
-    return bool(classes) and issubclass(type(value), classes)
+    return tuple(c for n in names if isinstance(c := getattr(module, n, None), type))
+
+
+def _is_configuration(value: Any) -> bool:
+    return issubclass(type(value), _classes())
 
 
 @wraps_if(67, "pretrained configuration", _is_configuration)
