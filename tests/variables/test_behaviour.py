@@ -395,3 +395,76 @@ def test_a_class_made_inside_is_used_inside() -> None:
         return Inner().more() + Dynamic().more() * Dynamic.extra, Dynamic.__module__
 
     agrees(step, lambda: (X.clone(),))
+
+
+class Asked:
+    """Looks attributes up itself, past its own way of looking up."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "table", {"k": 3})
+        object.__setattr__(self, "v", 3)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "from_table":
+            return object.__getattribute__(self, "table")["k"]
+        if name == "from_object":
+            return object.__getattribute__(self, "v") + 1
+        if name == "from_super":
+            return super().__getattribute__("v") + 2
+        return object.__getattribute__(self, name)
+
+    def method(self) -> int:
+        return 1
+
+
+class Fallback:
+    def __init__(self) -> None:
+        self.v = 3
+
+    def __getattr__(self, name: str) -> int:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self.v
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("from_table", lambda o: o.table.update(k=9)),
+        ("from_object", lambda o: object.__setattr__(o, "v", 9)),
+        ("from_super", lambda o: object.__setattr__(o, "v", 9)),
+        ("method", lambda o: object.__setattr__(o, "method", lambda: 9)),
+    ],
+)
+def test_attributes_read_past_the_hooks_of_a_class(name: str, change: Any) -> None:
+    def step(o: Any, x: torch.Tensor) -> Any:
+        found = getattr(o, name)
+        return x + (found() if callable(found) else found)
+
+    o = Asked()
+    capture = agrees(step, lambda: (Asked(), X.clone()))
+    change(o)
+    refuses(capture, o, X)
+
+
+def test_what_was_not_found_must_stay_absent() -> None:
+    def step(o: Any, x: torch.Tensor) -> Any:
+        return x + o.anything, WithMeta.something, o.__class__.__name__
+
+    capture = agrees(step, lambda: (Fallback(), X.clone()))
+    o = Fallback()
+    o.anything = 5  # type: ignore[attr-defined]
+    assert "anything" in refuses(capture, o, X)
+    with patched(Fallback, "anything", 5):
+        assert "different: anything" in refuses(capture, Fallback(), X)
+    with patched(WithMeta, "something", 5):
+        assert "different: something" in refuses(capture, Fallback(), X)
+    with patched(Fallback, "unrelated", 5):
+        assert capture.failure(Fallback(), X) is None
+
+
+def test_data_that_hides_a_method_of_a_base_is_refused() -> None:
+    capture = agrees(everything, lambda: (Derived(), X.clone()))
+    for name in ("more", "of_nobody", "scale"):
+        with patched(Derived, name, 5):
+            refuses(capture, Derived(), X)

@@ -64,6 +64,11 @@ def class_of(value: Any) -> type:
     return type(value)
 
 
+def instance_dict(value: Any) -> Any:
+    """The ``__dict__`` of an object, past any code of its class."""
+    return object.__getattribute__(value, "__dict__")
+
+
 def imported(name: str) -> Any:
     """A module that has been imported."""
     return sys.modules[name]
@@ -73,7 +78,7 @@ HELPERS: dict[str, Any] = {
     function.__name__: function
     for function in (
         dict_key, tuple_iterator_item, array_as_tensor, number_as_tensor, bool_as_int,
-        inner_tensor_names, script_class_name, flattened_script_object, class_of,
+        inner_tensor_names, script_class_name, flattened_script_object, class_of, instance_dict,
         imported,
     )
 }  # fmt: skip

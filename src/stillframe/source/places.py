@@ -390,6 +390,14 @@ class TypeSource(_HelperSource):
 
 
 @dataclass(frozen=True)
+class InstanceDictSource(_HelperSource):
+    """The ``__dict__`` of an object, past any code of its class."""
+
+    def _helper(self) -> str:
+        return "instance_dict"
+
+
+@dataclass(frozen=True)
 class ClassEntrySource(ChainedSource):
     """What a class itself has under a name: not bound, and not of a base."""
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from stillframe.frames.lookup import C_KINDS, MISSING, python_special, type_lookup
+from stillframe.frames.lookup import C_KINDS, MISSING, type_lookup
 from stillframe.guards import install_guard
 from stillframe.guards.kinds.behaviour import is_behaviour
 from stillframe.guards.kinds.registry import kind as guard_kind
@@ -23,6 +23,7 @@ from stillframe.source import (
     ClassEntrySource,
     GetItemSource,
     GlobalStateSource,
+    InstanceDictSource,
     Source,
     TypeSource,
 )
@@ -71,6 +72,7 @@ class Behaviour:
         self._classes: dict[type, Source] = {}
         self._seen: set[type] = set()
         self._exact: set[type] = set()
+        self._absent: dict[type, dict[str, None]] = {}
         self._functions: dict[int, FunctionType] = {}
 
     def rely_on_class(self, cls: type, source: Source) -> None:
@@ -113,20 +115,26 @@ class Behaviour:
         return None
 
     def rely_on_absence(self, value: Any, name: str, source: Source) -> None:
-        """An attribute was found in the class, which the object itself could have, too."""
-        if isinstance(value, type) or not self._may_hold(value, name):
+        """An attribute was found in the class, or was computed by it: the object itself has none,
+        and neither has any class that Python would have asked before."""
+        if isinstance(value, type):
+            if type_lookup(value, name) is MISSING:
+                self._rely_on_no_entry(value, name)
             return
-        absent = functools.partial(guard_kind("DICT_CONTAINS"), key=name)
-        install_guard(AttrSource(source, "__dict__").make_guard(absent))
-
-    def _may_hold(self, value: Any, name: str) -> bool:
         entry = type_lookup(type(value), name)
-        if python_special(type(value), "__getattribute__"):
-            return False  # the class itself says where it looks
-        if entry is MISSING or hasattr(type(entry), "__set__"):
-            return False
+        if entry is MISSING:
+            self._rely_on_no_entry(type(value), name)
+        elif hasattr(type(entry), "__set__"):
+            return
         has_dict = type_lookup(type(value), "__dict__") is not MISSING
-        return has_dict and name not in instance_dict(value)
+        if has_dict and name not in instance_dict(value):
+            absent = functools.partial(guard_kind("DICT_CONTAINS"), key=name)
+            install_guard(InstanceDictSource(source).make_guard(absent))
+
+    def _rely_on_no_entry(self, cls: type, name: str) -> None:
+        for base in cls.__mro__:
+            if base in self._classes:
+                self._absent.setdefault(base, {})[name] = None
 
     def _classes_of(self, value: Any) -> Iterator[type]:
         """Where an attribute of a value is looked for, beside the value itself."""
@@ -179,7 +187,7 @@ class Behaviour:
             return
         behaviour = functools.partial(
             guard_kind("BEHAVIOUR"),
-            classes=[(cls, cls in self._exact) for cls in self._classes],
+            classes=[(cls, cls in self._exact, self._absent.get(cls, ())) for cls in self._classes],
             functions=list(self._functions.values()),
         )
         install_guard(GlobalStateSource().make_guard(behaviour))

@@ -24,6 +24,7 @@ from stillframe.errors import FrameError
 from stillframe.fake.tensor import FakeTensor
 from stillframe.frames import Policy
 from stillframe.frames.frame import NULL, Frame
+from stillframe.frames.lookup import C_KINDS
 from stillframe.guards import install_guard
 from stillframe.guards.kinds.registry import kind as guard_kind
 from stillframe.shapes.env import ShapeEnv
@@ -32,6 +33,7 @@ from stillframe.source import (
     DefaultsSource,
     GetItemSource,
     GlobalSource,
+    InstanceDictSource,
     LocalSource,
     ModuleSource,
     Source,
@@ -364,6 +366,26 @@ class Translator(Policy):
                 return self.wrap(found, source)
         return self.here(found)
 
+    def _read_past_hooks(self, function: Any, args: tuple[Any, ...], value: Any, name: str) -> Any:
+        """``object.__getattribute__(value, name)`` for an object from outside."""
+        source = self.source(value)
+        assert source is not None
+        try:
+            found = self._call_native(function, args, {})
+        except AttributeError:
+            self.behaviour.rely_on_absence(value, name, source)
+            raise
+        names = instance_dict(value)
+        if self.effects.wrote(value, name) or self.effects.is_written(names):
+            return found
+        if name in names and names[name] is found:
+            return self.wrap(found, GetItemSource(InstanceDictSource(source), name))
+        if lasts(value, name, found) and self.behaviour.entry(value, name, found) is None:
+            return self.wrap(found, AttrSource(source, name))
+        self.behaviour.rely_on_absence(value, name, source)
+        entry = self.behaviour.entry(value, name, found) if is_plain(found) else None
+        return found if entry is None else self.wrap(found, entry)
+
     def read_attribute(self, variable: VariableTracker, name: str) -> Any:
         """An attribute of a value from outside; Python code behind it is run by the machine."""
         value, source = variable.value, variable.source
@@ -608,6 +630,11 @@ class Translator(Policy):
                 of_class = function.__name__.startswith("__")
                 function = getattr(type(told), function.__name__) if of_class else function
                 return function(told, *args[1:])
+        if getattr(function, "__name__", "") == "__getattribute__" and type(function) in C_KINDS:
+            owner = getattr(function, "__self__", None)
+            asked = args if owner is None else (owner, *args)
+            if len(asked) == 2 and self.source(asked[0]) is not None:
+                return self._read_past_hooks(function, args, *asked)
         kind = type(function)
         if kind in GETTERS:
             return call_getter(self, function, *args)

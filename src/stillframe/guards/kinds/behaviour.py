@@ -40,10 +40,11 @@ class ClassEntries:
 
     Args:
         exact: the names of its data count, too.
+        absent: names that were looked for and not found.
     """
 
-    def __init__(self, cls: type, exact: bool = False) -> None:
-        self.cls, self.exact = cls, exact
+    def __init__(self, cls: type, exact: bool = False, absent: Iterable[str] = ()) -> None:
+        self.cls, self.exact, self.absent = cls, exact, tuple(absent)
         self.names = vars(cls)
         self.order, self.bases = list(self.names), cls.__bases__
         self.known = dict(behaviour_of(cls))
@@ -73,9 +74,15 @@ class ClassEntries:
             name for name in {**self.known, **found}
             if name not in found or found[name] is not self.known.get(name, found)
         ]  # fmt: skip
+        new = [name for name in self.names if name not in self.order]
+        names += [name for name in new if name not in names and self._matters(name)]
         if self.exact and not names and list(self.names) != self.order:
             names = sorted(set(self.names) ^ set(self.order)) or ["the order"]
         return [*names, *(["__bases__"] if self.cls.__bases__ != self.bases else [])]
+
+    def _matters(self, name: str) -> bool:
+        """Whether a new name was looked for, or hides what a base has."""
+        return name in self.absent or any(name in vars(base) for base in self.cls.__mro__[1:])
 
 
 class FunctionParts:
@@ -107,17 +114,17 @@ _PARTS = tuple(map(operator.attrgetter, ("__code__", "__defaults__", "__kwdefaul
 def BEHAVIOUR(
     builder: Builder,
     guard: Guard,
-    classes: Iterable[tuple[type, bool]],
+    classes: Iterable[tuple[type, bool, Iterable[str]]],
     functions: Iterable[FunctionType],
 ) -> None:
     """Every class has the methods that it had, every function the code.
 
     Args:
-        classes: each with whether the names of its data count, too.
+        classes: the arguments of :class:`ClassEntries`.
         functions: those whose identity other guards tell.
     """
-    for cls, exact in classes:
-        entries = ClassEntries(cls, exact)
+    for cls, exact, absent in classes:
+        entries = ClassEntries(cls, exact, absent)
         says = f"the class {class_name(cls)} has the methods that it had"
         _require(builder, guard, f"same_{cls.__name__}", entries.are_there, entries.different, says)
     parts = FunctionParts(functions)
