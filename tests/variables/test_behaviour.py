@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -468,3 +469,19 @@ def test_data_that_hides_a_method_of_a_base_is_refused() -> None:
     for name in ("more", "of_nobody", "scale"):
         with patched(Derived, name, 5):
             refuses(capture, Derived(), X)
+
+
+def test_what_an_abstract_class_says_is_guarded() -> None:
+    class Abstract(abc.ABC):  # noqa: B024
+        pass
+
+    class Concrete:
+        pass
+
+    def step(o: Any, x: torch.Tensor) -> Any:
+        return x + 1 if isinstance(o, Abstract) else x - 1
+
+    capture = agrees(step, lambda: (Concrete(), X.clone()))
+    Abstract.register(Concrete)
+    assert "is not a subclass of" in refuses(capture, Concrete(), X)
+    agrees(step, lambda: (Concrete(), X.clone()))

@@ -73,6 +73,7 @@ class Behaviour:
         self._seen: set[type] = set()
         self._exact: set[type] = set()
         self._absent: dict[type, dict[str, None]] = {}
+        self._subclasses: dict[tuple[type, type], bool] = {}
         self._functions: dict[int, FunctionType] = {}
 
     def rely_on_class(self, cls: type, source: Source) -> None:
@@ -156,6 +157,11 @@ class Behaviour:
             if is_plain(entry):
                 self._tx.build(entry, ClassEntrySource(place, name))
 
+    def rely_on_subclass(self, cls: type, abstract: type, answer: bool) -> None:
+        """An abstract class has said whether another is one of its subclasses."""
+        if not (is_library_class(cls) and is_library_class(abstract)):
+            self._subclasses[cls, abstract] = answer
+
     def rely_on_function(self, function: FunctionType, source: Source | None) -> None:
         """A function from outside is run.
 
@@ -183,12 +189,13 @@ class Behaviour:
 
     def install(self) -> None:
         """Add the guard."""
-        if not (self._classes or self._functions):
+        if not (self._classes or self._functions or self._subclasses):
             return
         behaviour = functools.partial(
             guard_kind("BEHAVIOUR"),
             classes=[(cls, cls in self._exact, self._absent.get(cls, ())) for cls in self._classes],
             functions=list(self._functions.values()),
+            subclasses=[(*pair, answer) for pair, answer in self._subclasses.items()],
         )
         install_guard(GlobalStateSource().make_guard(behaviour))
 

@@ -695,6 +695,9 @@ class Translator(Policy):
         if function is isinstance and type(args[0]) in _NUMBERS:
             return issubclass(_NUMBERS[type(args[0])], args[1])
         result = self.here(super().call(function, args, kwargs))
+        if name in _ABSTRACT_CHECKS and getattr(function, "__module__", None) == "_abc":
+            cls = args[1] if name == "_abc_subclasscheck" else self._class_of(args[1])
+            self.behaviour.rely_on_subclass(cls, args[0], bool(result))
         if type(result) is str and "FakeTensor(" in result:  # of a container that C shows
             raise self.graph_break("The frame makes text of a tensor in a container.")
         return result
@@ -725,6 +728,9 @@ class Translator(Policy):
         """``nn.Module.__call__`` in Python; what it reads of the module is read here."""
         return self.call(type(module)._call_impl, (module, *args), kwargs)
 
+
+#: What abstract classes do for ``isinstance`` and ``issubclass``.
+_ABSTRACT_CHECKS = frozenset({"_abc_instancecheck", "_abc_subclasscheck"})
 
 #: Methods of C that hand out all that an object holds, to make another of it.
 _COPIES_STATE = frozenset({"__reduce_ex__", "__reduce__", "__getstate__"})

@@ -116,17 +116,25 @@ def BEHAVIOUR(
     guard: Guard,
     classes: Iterable[tuple[type, bool, Iterable[str]]],
     functions: Iterable[FunctionType],
+    subclasses: Iterable[tuple[type, type, bool]] = (),
 ) -> None:
     """Every class has the methods that it had, every function the code.
 
     Args:
         classes: the arguments of :class:`ClassEntries`.
         functions: those whose identity other guards tell.
+        subclasses: ``(cls, abstract, answer)``: what abstract classes say of others, which
+            changes when somebody registers one.
     """
     for cls, exact, absent in classes:
         entries = ClassEntries(cls, exact, absent)
         says = f"the class {class_name(cls)} has the methods that it had"
         _require(builder, guard, f"same_{cls.__name__}", entries.are_there, entries.different, says)
+    for cls, abstract, answer in subclasses:
+        name, other = builder.bind(cls.__name__, cls), builder.bind(abstract.__name__, abstract)
+        is_one = "is" if answer else "is not"
+        says = f"{class_name(cls)} {is_one} a subclass of {class_name(abstract)}"
+        builder.require(guard, [f"issubclass({name}, {other}) is {answer}"], says)
     parts = FunctionParts(functions)
     if parts.functions:
         says = "the functions have the code and defaults that they had"
