@@ -28,7 +28,7 @@ from stillframe.source import (
     TypeSource,
 )
 from stillframe.variables.base import LazyVariableTracker
-from stillframe.variables.paths import instance_dict, is_library_name, is_plain
+from stillframe.variables.paths import instance_dict, is_library_name, is_plain, lasts
 
 if TYPE_CHECKING:
     from stillframe.variables.translator import Translator
@@ -136,6 +136,31 @@ class Behaviour:
         for base in cls.__mro__:
             if base in self._classes:
                 self._absent.setdefault(base, {})[name] = None
+
+    def read_past_hooks(self, function: Any, args: tuple[Any, ...], value: Any, name: str) -> Any:
+        """``object.__getattribute__(value, name)`` for an object from outside.
+
+        Args:
+            function, args: the call, as the program makes it.
+        """
+        tx = self._tx
+        source = tx.source(value)
+        assert source is not None
+        try:
+            found = tx.call_c(function, *args)
+        except AttributeError:
+            self.rely_on_absence(value, name, source)
+            raise
+        names = instance_dict(value)
+        if tx.effects.wrote(value, name) or tx.effects.is_written(names):
+            return found
+        if name in names and names[name] is found:
+            return tx.wrap(found, GetItemSource(InstanceDictSource(source), name))
+        if lasts(value, name, found) and self.entry(value, name, found) is None:
+            return tx.wrap(found, AttrSource(source, name))
+        self.rely_on_absence(value, name, source)
+        entry = self.entry(value, name, found) if is_plain(found) else None
+        return found if entry is None else tx.wrap(found, entry)
 
     def _classes_of(self, value: Any) -> Iterator[type]:
         """Where an attribute of a value is looked for, beside the value itself."""

@@ -33,6 +33,7 @@ from stillframe.variables.graph_inputs import GraphArg
 from stillframe.variables.options import Options
 from stillframe.variables.residue import Residue
 from stillframe.variables.side_effects import Effect
+from stillframe.variables.texts import check_shown
 from stillframe.variables.translator import Translator
 
 _NO_ARGUMENTS: dict[str, Any] = {}
@@ -196,7 +197,7 @@ def _run(
         try:
             with deep_recursion(machine):
                 result = machine.run(frame)
-            tx.check_shown()
+            check_shown(tx)
         except BaseException:
             tx.effects.undo()
             raise

@@ -33,7 +33,6 @@ from stillframe.source import (
     DefaultsSource,
     GetItemSource,
     GlobalSource,
-    InstanceDictSource,
     LocalSource,
     ModuleSource,
     Source,
@@ -64,6 +63,7 @@ from stillframe.variables.paths import (
 )
 from stillframe.variables.registry import is_known_object
 from stillframe.variables.side_effects import CONTAINERS, SideEffects
+from stillframe.variables.texts import TEXTS, told_parts, told_value
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _STILLFRAME = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -119,6 +119,7 @@ class Translator(Policy):
         numbers: symbolic numbers, by the name of the source.
         has_user_defined_allowed_in_graph: a function of the user's is a node of the graph.
         warning_filters: the filters of warnings before the capture.
+        shown: tensors that will be printed when the graph has run, and how often each was written.
     """
 
     def __init__(self, function: FunctionType, frame_state: FrameState, options: Options) -> None:
@@ -144,7 +145,7 @@ class Translator(Policy):
         self._inlined: dict[CodeType, bool] = {}
         self.has_user_defined_allowed_in_graph = False
         self.warning_filters = list(warnings.filters)
-        self._shown: list[tuple[FakeTensor, int]] = []
+        self.shown: list[tuple[FakeTensor, int]] = []
 
     # -- sources and trackers -----------------------------------------------------------------
 
@@ -225,20 +226,6 @@ class Translator(Policy):
             why="code that was not watched has kept it, and no guard could name it",
             hints=["pass it as an argument, or keep it in a global or an attribute"],
         )
-
-    def must_stay(self, tensor: FakeTensor) -> None:
-        """A tensor will be shown when the graph has run as it is now."""
-        self._shown.append((tensor, tensor.storage_.written))
-
-    def check_shown(self) -> None:
-        """No tensor that is shown later was written since."""
-        for tensor, written in self._shown:
-            if tensor.storage_.written != written:
-                raise self.graph_break(
-                    "The frame prints a tensor and writes to it afterwards.",
-                    why="printing is put off until the graph has run",
-                    hints=["print a clone"],
-                )
 
     # -- the frame's own locals ---------------------------------------------------------------
 
@@ -365,26 +352,6 @@ class Translator(Policy):
             if source is not None:
                 return self.wrap(found, source)
         return self.here(found)
-
-    def _read_past_hooks(self, function: Any, args: tuple[Any, ...], value: Any, name: str) -> Any:
-        """``object.__getattribute__(value, name)`` for an object from outside."""
-        source = self.source(value)
-        assert source is not None
-        try:
-            found = self._call_native(function, args, {})
-        except AttributeError:
-            self.behaviour.rely_on_absence(value, name, source)
-            raise
-        names = instance_dict(value)
-        if self.effects.wrote(value, name) or self.effects.is_written(names):
-            return found
-        if name in names and names[name] is found:
-            return self.wrap(found, GetItemSource(InstanceDictSource(source), name))
-        if lasts(value, name, found) and self.behaviour.entry(value, name, found) is None:
-            return self.wrap(found, AttrSource(source, name))
-        self.behaviour.rely_on_absence(value, name, source)
-        entry = self.behaviour.entry(value, name, found) if is_plain(found) else None
-        return found if entry is None else self.wrap(found, entry)
 
     def read_attribute(self, variable: VariableTracker, name: str) -> Any:
         """An attribute of a value from outside; Python code behind it is run by the machine."""
@@ -540,7 +507,7 @@ class Translator(Policy):
     def binary(self, op: Any, left: Any, right: Any) -> Any:
         left, right = self.here(left), self.here(right)
         if isinstance(left, str) and op.native in (operator.mod, operator.imod):
-            right = self._told_parts(right)
+            right = told_parts(self, right)
         if isinstance(left, _NATIVE) or isinstance(right, _NATIVE):
             return op.native(left, right)
         self.expose(left)
@@ -624,8 +591,8 @@ class Translator(Policy):
 
     def call_plainly(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call whose function has no way of its own."""
-        if args and getattr(function, "__name__", "") in _TEXTS:
-            told = self._told(args[0])
+        if args and getattr(function, "__name__", "") in TEXTS:
+            told = told_value(self, args[0])
             if told is not args[0]:
                 of_class = function.__name__.startswith("__")
                 function = getattr(type(told), function.__name__) if of_class else function
@@ -634,7 +601,7 @@ class Translator(Policy):
             owner = getattr(function, "__self__", None)
             asked = args if owner is None else (owner, *args)
             if len(asked) == 2 and self.source(asked[0]) is not None:
-                return self._read_past_hooks(function, args, *asked)
+                return self.behaviour.read_past_hooks(function, args, *asked)
         kind = type(function)
         if kind in GETTERS:
             return call_getter(self, function, *args)
@@ -650,24 +617,9 @@ class Translator(Policy):
             return self._call_module(function, args, kwargs)
         return self._call_native(function, args, kwargs)
 
-    def _told(self, value: Any) -> Any:
-        """What text is made of: a number is fixed by a guard, a tensor has no data."""
-        seen = self.here(value)
-        if isinstance(seen, torch.Tensor):
-            raise self.graph_break(
-                "The frame makes text of a tensor.",
-                why="its data is not there while the frame is captured",
-                hints=["return the tensor, or print it"],
-            )
-        return _NUMBERS[type(seen)](seen) if type(seen) in _NUMBERS else value
-
-    def _told_parts(self, values: Any) -> Any:
-        """The same for ``text % values``."""
-        if type(values) is tuple:
-            return tuple(self._told_parts(item) for item in self.elements(values))
-        if type(values) is dict:
-            return {key: self._told_parts(self.load_item(values, key)) for key in values}
-        return self._told(values)
+    def call_c(self, function: Any, *args: Any) -> Any:
+        """A call of a function of C, whatever it reads."""
+        return self._call_native(function, args, {})
 
     def _is_run(self, function: Any) -> bool:
         """Whether what a method is made of is run by the machine, or has its own way of calls."""
@@ -734,9 +686,6 @@ _ABSTRACT_CHECKS = frozenset({"_abc_instancecheck", "_abc_subclasscheck"})
 
 #: Methods of C that hand out all that an object holds, to make another of it.
 _COPIES_STATE = frozenset({"__reduce_ex__", "__reduce__", "__getstate__"})
-
-#: Functions and methods that make text of a value.
-_TEXTS = frozenset({"repr", "str", "format", "ascii", "__repr__", "__str__", "__format__"})
 
 #: ``is`` as functions.
 _IDENTITY = (operator.is_, operator.is_not)

@@ -15,6 +15,7 @@ from stillframe.variables.builder import VariableBuilder
 from stillframe.variables.kinds.constants import is_literal
 from stillframe.variables.registry import wraps_if, wraps_object
 from stillframe.variables.residue import Residue
+from stillframe.variables.texts import must_stay
 from stillframe.variables.translator import Translator
 
 #: Functions of ``logging`` that write to the root logger.
@@ -80,7 +81,7 @@ def _snapshot(tx: Translator, value: Any) -> Any:
     """
     value = tx.here(value)
     if isinstance(value, FakeTensor):
-        tx.must_stay(value)
+        must_stay(tx, value)
         return value
     if is_literal(value) or isinstance(value, _NUMBERS):
         return value
