@@ -27,6 +27,7 @@ _HOMES = {
     "ProgramSet": "stillframe.export.several",
     "combine": "stillframe.export.several",
     "VerificationReport": "stillframe.export.verify",
+    "comptime": "stillframe.capture_time",
     "save": "stillframe.artifact",
     "load": "stillframe.artifact",
     "from_torchscript": "stillframe.interop.torchscript",
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     import torch
 
     from stillframe.artifact import load, save
+    from stillframe.capture_time import comptime
     from stillframe.errors import (
         ArtifactError,
         CallError,

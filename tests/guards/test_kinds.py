@@ -410,7 +410,7 @@ ROWS_4C = (
 def test_the_registry_is_complete_and_refuses_twins() -> None:
     for name in ROWS_4C:
         assert kind(name).__name__ == name
-    assert set(KINDS) - set(ROWS_4C) == {"DEFAULT_DTYPE", "CURRENT_STREAM"}
+    assert set(KINDS) - set(ROWS_4C) == {"DEFAULT_DTYPE", "CURRENT_STREAM", "BEHAVIOUR"}
     with pytest.raises(InternalError, match="there is a guard kind TYPE_MATCH already"):
         register(Kind("TYPE_MATCH", type, lambda *_: [], str))
     with pytest.raises(InternalError, match="no guard kind 'TYPO'"):

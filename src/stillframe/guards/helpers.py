@@ -70,6 +70,16 @@ def flattened_script_object(script_object: Any) -> Any:
     return script_object.__obj_flatten__()
 
 
+def class_of(value: Any) -> type:
+    """The class of a value, whatever the value says of it."""
+    return type(value)
+
+
+def instance_dict(value: Any) -> Any:
+    """The ``__dict__`` of an object, past any code of its class."""
+    return object.__getattribute__(value, "__dict__")
+
+
 def imported(name: str) -> Any:
     """A module that has been imported."""
     return sys.modules[name]
@@ -80,6 +90,7 @@ HELPERS: dict[str, Any] = {
     for function in (
         dict_key, tuple_iterator_item, array_as_tensor, number_as_tensor, bool_as_int,
         inner_tensor_names, inner_tensor_context, script_class_name, flattened_script_object,
+        class_of, instance_dict,
         imported,
     )
 }  # fmt: skip

@@ -390,6 +390,38 @@ class FlattenScriptObjectSource(_HelperSource):
 
 
 @dataclass(frozen=True, eq=False)
+class TypeSource(_HelperSource):
+    """The class of the value, whatever the value says of it."""
+
+    def _helper(self) -> str:
+        return "class_of"
+
+
+@dataclass(frozen=True, eq=False)
+class InstanceDictSource(_HelperSource):
+    """The ``__dict__`` of an object, past any code of its class."""
+
+    def _helper(self) -> str:
+        return "instance_dict"
+
+
+@dataclass(frozen=True, eq=False)
+class ClassEntrySource(ChainedSource):
+    """What a class itself has under a name: not bound, and not of a base."""
+
+    entry: str
+
+    def expression(self, base: str, constant: WriteConstant) -> str:
+        return f"{base}.__dict__[{constant(self.entry)}]"
+
+    def reconstruct(self, codegen: Codegen) -> None:
+        codegen.load(self.base)
+        codegen.load_attr("__dict__")
+        codegen.load_constant(self.entry)
+        codegen.load_item()
+
+
+@dataclass(frozen=True, eq=False)
 class TupleIteratorGetItemSource(ChainedSource):
     """The ``index``-th of the items that a tuple's iterator has left."""
 

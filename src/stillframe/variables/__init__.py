@@ -21,6 +21,7 @@ from stillframe.variables.dynamism import FrameState
 from stillframe.variables.graph_inputs import BackwardStateGraphArg, GraphArg, TrackedFake
 from stillframe.variables.options import Options
 from stillframe.variables.residue import Residue
+from stillframe.variables.rules import allow_in_graph, disallow_in_graph
 from stillframe.variables.side_effects import Effect, SideEffects
 from stillframe.variables.sourceless import SourcelessBuilder
 from stillframe.variables.translator import Translator
@@ -44,7 +45,9 @@ __all__ = [
     "VariableBuilder",
     "VariableTracker",
     "VariableTrackerMeta",
+    "allow_in_graph",
     "capture_frame",
+    "disallow_in_graph",
     "realize_all",
     "typestr",
 ]

@@ -146,6 +146,16 @@ class VariableTracker(metaclass=VariableTrackerMeta):
         return f"{type(self).__name__}({type(self.value).__name__}{where})"
 
 
+class LastingVariable(VariableTracker):
+    """An object that lasts and never changes: the captured frame holds it."""
+
+    def is_python_constant(self) -> bool:
+        return True
+
+    def reconstruct(self, residue: Residue) -> None:
+        residue.load_object(self.value)
+
+
 class LazyVariableTracker(VariableTracker):
     """A value and its source, not looked at yet: nothing is relied on until somebody uses it."""
 

@@ -9,7 +9,7 @@ from stillframe.context import TracingContext
 from stillframe.errors import InternalError
 from stillframe.guards import install_guard, make_dupe_guard
 from stillframe.guards.kinds.registry import kind as guard_kind
-from stillframe.source import Source, is_constant_source
+from stillframe.source import Source, TypeSource, is_constant_source
 from stillframe.source.base import GuardSource
 from stillframe.variables.base import (
     ExistingMutable,
@@ -18,11 +18,18 @@ from stillframe.variables.base import (
     MutableLocal,
     VariableTracker,
 )
+from stillframe.variables.behaviour import is_method
 from stillframe.variables.paths import is_library
 from stillframe.variables.registry import wrapper_of
 
 if TYPE_CHECKING:
     from stillframe.variables.translator import Translator
+
+
+#: Kinds that say which object or class it is.
+_IDENTITY_KINDS = frozenset(
+    {"ID_MATCH", "TYPE_MATCH", "FUNCTION_MATCH", "BUILTIN_MATCH", "CLOSURE_MATCH"}
+)
 
 
 class VariableBuilder:
@@ -43,6 +50,7 @@ class VariableBuilder:
         TracingContext.get()
         self.tx = tx
         self.source = source
+        self._is_covered = False
 
     def __call__(self, value: Any) -> VariableTracker:
         """What goes with ``value``; the object itself if it is known already."""
@@ -73,6 +81,7 @@ class VariableBuilder:
             install_guard(source.make_guard(guard_kind("ID_MATCH")))
 
     def _wrap(self, value: Any) -> VariableTracker:
+        self._is_covered = is_method(self.source, value)
         wrapper = wrapper_of(value)
         if wrapper is None:
             from stillframe.variables.kinds.user_objects import wrap_user_object
@@ -83,6 +92,7 @@ class VariableBuilder:
             made.source = self.source
         if isinstance(made.mutable, ExistingMutable | ExistingObject) or made.handles_calls:
             self.tx.effects.track(value, made)
+        self.tx.behaviour.rely_on_class(type(value), TypeSource(self.source))
         return made
 
     # -- what wrappers use --------------------------------------------------------------------
@@ -101,6 +111,8 @@ class VariableBuilder:
         """
         if not self._is_constant():
             for name in kinds:
+                if self._is_covered and name in _IDENTITY_KINDS:
+                    continue
                 make = guard_kind(name)
                 self._install(functools.partial(make, **parameters) if parameters else make)
         return {"source": self.source}

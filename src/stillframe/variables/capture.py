@@ -37,6 +37,7 @@ from stillframe.variables.graph_inputs import GraphArg
 from stillframe.variables.options import Options
 from stillframe.variables.residue import Residue
 from stillframe.variables.side_effects import Effect
+from stillframe.variables.texts import check_shown
 from stillframe.variables.translator import Translator, call_of_module
 
 _NO_ARGUMENTS: dict[str, Any] = {}
@@ -129,6 +130,7 @@ def capture_frame(
         install_guard(*ambient_guards())
         result, effects = _run(tx, root, args, kwargs, f_locals)
         residue = _residue(tx, result, effects)
+        tx.behaviour.install()
         graph = _graph(tx, residue)
         check_constraints(tx.env, tx.inputs.tracked_fakes, tx.inputs.dim_names)
         numbers = tuple(tx.inputs.number_places())
@@ -208,6 +210,7 @@ def _run(
         try:
             with deep_recursion(machine):
                 result = machine.run(frame)
+            check_shown(tx)
         except BaseException:
             tx.effects.undo()
             raise

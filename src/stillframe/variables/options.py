@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stillframe.variables.dynamism import ExportConstraint
@@ -28,6 +29,9 @@ class Options:
             same attributes; else for the very modules that it was made with.
         skip_fsdp_guards: modules that FSDP manages have no guards.
         traceable_tensor_subclasses: subclasses whose ``__torch_function__`` is run by the trace.
+        reorderable_logging_functions: those of ``print``, ``warnings.warn`` and ``logging`` that
+            may be called after the graph instead; others are refused.
+        ignored_logger_methods: methods of loggers whose calls are left out; others are refused.
         export: the capture is for an exported program: no inputs but the caller's.
         constraints: what an exported program promises of sizes.
     """
@@ -45,5 +49,7 @@ class Options:
     inline_inbuilt_nn_modules: bool = True
     skip_fsdp_guards: bool = True
     traceable_tensor_subclasses: frozenset[type] = frozenset()
+    reorderable_logging_functions: frozenset[Any] = frozenset({print, warnings.warn})
+    ignored_logger_methods: frozenset[Any] = frozenset()
     export: bool = False
     constraints: tuple[ExportConstraint, ...] = ()

@@ -6,12 +6,12 @@ import contextlib
 import operator
 import sys
 from collections.abc import Iterator
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 import torch
 
-from stillframe.frames.lookup import type_lookup
+from stillframe.frames.lookup import C_KINDS, MISSING, type_lookup
 from stillframe.source import (
     AttrSource,
     ConstDictKeySource,
@@ -50,9 +50,9 @@ def _is_set_by_users(name: str) -> bool:
     return name.startswith("_global_") or name == "WORLD"
 
 
-def is_library_class(cls: type) -> bool:
-    """Whether a class and its bases are of modules that nobody changes."""
-    return all(base.__module__.partition(".")[0] in _LIBRARIES for base in cls.__mro__)
+def is_library_name(module: str) -> bool:
+    """Whether nobody changes the module of a name."""
+    return module.partition(".")[0] in _LIBRARIES
 
 
 def is_plain(value: Any) -> bool:
@@ -89,12 +89,20 @@ def _equal(key: Any, other: Any) -> bool:
     return hash(key) == hash(other) and bool(key == other)
 
 
+def instance_dict(value: Any) -> Any:
+    """The ``__dict__`` of an object, past any code of its class; nothing if it has none."""
+    place = type_lookup(type(value), "__dict__")
+    return place.__get__(value) if hasattr(type(place), "__get__") else {}
+
+
 def lasts(holder: Any, name: str, value: Any) -> bool:
     """Whether an attribute is kept by its holder, or the same at every read by C code."""
-    names = getattr(holder, "__dict__", {})
+    names = instance_dict(holder)
     if name in names:
         return names[name] is value
     found = type_lookup(holder if isinstance(holder, type) else type(holder), name)
+    if found is MISSING and isinstance(holder, type):
+        found = type_lookup(type(holder), name)
     if found is value:
         return True
     if isinstance(holder, torch.nn.Module):
@@ -129,6 +137,18 @@ def lasting_source(value: Any) -> Source | None:
 def library_source(value: Any) -> Source:
     """The place of an object that is known by itself."""
     return AttrSource(ModuleSource("builtins"), getattr(value, "__name__", "object"))
+
+
+def name_of(function: Any) -> str:
+    """The name of a function or method; of other objects nobody is asked."""
+    return function.__name__ if type(function) in _NAMED else ""
+
+
+_NAMED = frozenset(
+    {FunctionType, MethodType, *C_KINDS}
+    - {type(None), int, str, float, bool, tuple, type(MISSING)}
+    - {operator.attrgetter, operator.itemgetter, operator.methodcaller}
+)
 
 
 def is_torch(function: Any) -> bool:

@@ -43,6 +43,8 @@ class Residue:
         self._read: dict[Source, str] = {}
         self._made: dict[int, tuple[Any, str]] = {}
         self._count = 0
+        self._depth = 0
+        self._unfilled: list[Callable[[], None]] = []
         self._results = ""
         self.outputs: dict[int, tuple[int, Any]] = {}
 
@@ -117,7 +119,13 @@ class Residue:
         else:
             self._stack.append(known[1])
 
+    def fill_later(self, fill: Callable[[], None]) -> None:
+        """Fill a value that has been made and kept when the one is done that is being made: what
+        it holds may be that very one, which is not there yet."""
+        self._unfilled.append(fill)
+
     def _make(self, value: Any, variable: VariableTracker) -> None:
+        self._depth += 1
         try:
             variable.reconstruct(self)
         except NotImplementedError as e:
@@ -128,8 +136,12 @@ class Residue:
                 why=str(e) or "only its class knows how it was made",
                 hints=["return the tensors and numbers that it was made from"],
             ) from e
+        finally:
+            self._depth -= 1
         if not variable.is_python_constant():
             self._made[id(value)] = value, self._stack[-1]
+        while self._unfilled and not self._depth:
+            self._unfilled.pop(0)()
 
     def keep(self, value: Any) -> None:
         """The value is on top now, maybe not filled yet: what it holds may refer to it."""

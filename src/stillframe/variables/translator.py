@@ -15,6 +15,7 @@ import operator
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from types import CellType, CodeType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from stillframe.errors import FrameError
 from stillframe.fake.tensor import FakeTensor
 from stillframe.frames import Policy
 from stillframe.frames.frame import NULL, Frame
-from stillframe.frames.lookup import MISSING, python_special, type_lookup
+from stillframe.frames.lookup import C_KINDS, type_lookup
 from stillframe.guards import install_guard
 from stillframe.guards.kinds.registry import kind as guard_kind
 from stillframe.shapes.env import ShapeEnv
@@ -38,13 +39,14 @@ from stillframe.source import (
     LocalSource,
     ModuleSource,
     Source,
+    TypeSource,
 )
 from stillframe.trace.recorder import Recorder
 from stillframe.variables.base import LazyVariableTracker, VariableTracker
+from stillframe.variables.behaviour import Behaviour, is_library_class, is_library_function
 from stillframe.variables.callbacks import Bodies, Callback, calls_modules, is_callback
-from stillframe.variables.dynamism import (
-    FrameState,
-)
+from stillframe.variables.dynamism import FrameState
+from stillframe.variables.getters import GETTERS, call_getter
 from stillframe.variables.identity import may_be
 from stillframe.variables.inputs import GraphInputs
 from stillframe.variables.module_stack import FrameModuleScope
@@ -55,7 +57,6 @@ from stillframe.variables.paths import (
     MODULE_TABLES,
     SEQUENCES,
     is_library,
-    is_library_class,
     is_plain,
     is_torch,
     item_source,
@@ -63,11 +64,13 @@ from stillframe.variables.paths import (
     lasting_source,
     lasts,
     library_source,
+    name_of,
 )
 from stillframe.variables.registry import is_known_object
 from stillframe.variables.side_effects import CONTAINERS, SideEffects
 from stillframe.variables.tensor_attributes import TensorAttributes
 from stillframe.variables.tensor_functions import TrackedFunctions, TrackedMode, requires_grad
+from stillframe.variables.texts import TEXTS, told_parts, told_value
 
 if TYPE_CHECKING:
     from stillframe.variables.builder import VariableBuilder
@@ -87,6 +90,7 @@ _INLINED = (
     os.path.join(_TORCH, "utils", "_contextlib.py"),
     os.path.join(_TORCH, "autograd", "function.py"),
     os.path.join(_TORCH, "random.py"),
+    os.path.join(_TORCH, "utils", "_pytree.py"),
     os.path.join(_STILLFRAME, "trace", "transformer.py"),
 )
 
@@ -158,6 +162,7 @@ class Translator(Policy):
         scope: the calls of modules in progress.
         recorder: makes the graph.
         effects: the objects that were there before, and writes to them.
+        behaviour: the classes and functions from outside that are run.
         wrapped: what goes with a value read at a source: ``(id, source)`` -> value, tracker.
         inputs: the inputs of the graph.
         numbers: symbolic numbers, by the name of the source.
@@ -166,6 +171,9 @@ class Translator(Policy):
         arrays: answers what is done with arrays of NumPy.
         tensors: attributes of tensors.
         results: what goes with tensors that the graph computes, by identity.
+        has_user_defined_allowed_in_graph: a function of the user's is a node of the graph.
+        warning_filters: the filters of warnings before the capture.
+        shown: tensors that will be printed when the graph has run, and how often each was written.
     """
 
     def __init__(self, function: FunctionType, frame_state: FrameState, options: Options) -> None:
@@ -178,6 +186,7 @@ class Translator(Policy):
         self.scope = FrameModuleScope(self.source)
         self.recorder = TrackedRecorder(self)
         self.effects = SideEffects()
+        self.behaviour = Behaviour(self)
         self.wrapped: dict[tuple[int, Source], tuple[Any, VariableTracker]] = {}
         self.inputs = GraphInputs(self.env, self.recorder, frame_state, options)
         self.numbers: dict[str, VariableTracker] = {}
@@ -196,6 +205,9 @@ class Translator(Policy):
         self._inlined: dict[CodeType, bool] = {}
         self._makes_constants = False
         self.open_streams: list[torch.fx.Node] = []
+        self.has_user_defined_allowed_in_graph = False
+        self.warning_filters = list(warnings.filters)
+        self.shown: list[tuple[FakeTensor, int]] = []
 
     # -- sources and trackers -----------------------------------------------------------------
 
@@ -280,12 +292,18 @@ class Translator(Policy):
             if known is not None:
                 self.builder(place).same_object(item, known)
             elif is_plain(item):
-                self.build(item, place)
+                self._fix(item, place)
             else:
                 self.effects.track(item, LazyVariableTracker(item, place))
             if type(item) in SEQUENCES or isinstance(item, dict):
                 self.expose(item)
             self.arrays.note_held(value, item)
+
+    def _fix(self, value: Any, source: Source) -> None:
+        """C code sees a constant itself: it cannot be one that varies."""
+        from stillframe.variables.builder import VariableBuilder
+
+        VariableBuilder(self, source).install_guards("CONSTANT_MATCH")
 
     # -- tensors that operators meet ----------------------------------------------------------
 
@@ -328,6 +346,10 @@ class Translator(Policy):
     def kept_back(self, frame: Frame, index: int) -> Any:
         lazy = self._pending.pop(index, None) if frame is self._root else None
         return NULL if lazy is None else lazy.realize(self).value
+
+    def unused_local(self, frame: Frame, index: int) -> LazyVariableTracker | None:
+        """What was kept back of a local until now."""
+        return self._pending.get(index) if frame is self._root else None
 
     def elements(self, values: Sequence[Any]) -> Sequence[Any]:
         source = self.source(values)
@@ -405,6 +427,11 @@ class Translator(Policy):
             )
         return known[1]
 
+    def place_of_cell(self, cell: CellType) -> Source | None:
+        """Where a variable from outside is read; None for one of the program's own."""
+        known = self._cells.get(id(cell))
+        return None if known is None else known[1]
+
     def store_cell(self, frame: Frame, cell: CellType, name: str, value: Any) -> None:
         self._may_change(cell)
         if id(cell) not in self._own:
@@ -431,18 +458,27 @@ class Translator(Policy):
             return self.tensors.load(value, name)
         variable = self.variable(value)
         if variable is None:
-            return self.here(super().load_attr(value, name))
+            return self._attribute_of_own(value, name)
         return variable.var_getattr(self, name)
+
+    def _attribute_of_own(self, value: Any, name: str) -> Any:
+        """An attribute of an object that the program made: its class may be from outside."""
+        found = super().load_attr(value, name)
+        if is_plain(found):
+            source = self.behaviour.entry(value, name, found)
+            if source is not None:
+                return self.wrap(found, source)
+        return self.here(found)
 
     def read_attribute(self, variable: VariableTracker, name: str) -> Any:
         """An attribute of a value from outside; Python code behind it is run by the machine."""
         value, source = variable.value, variable.source
         if source is None:
             return self.here(super().load_attr(value, name))
-        if isinstance(value, ModuleType):
+        if isinstance(value, ModuleType) and sys.modules.get(value.__name__) is value:
             source = ModuleSource(value.__name__)
-        else:
-            self._rely_on_code(value, name, source)
+        if name == "__dict__" and isinstance(value, type):
+            self.behaviour.expose(value)
         try:
             found = super().load_attr(value, name)
         except AttributeError:
@@ -452,30 +488,13 @@ class Translator(Policy):
             raise
         if isinstance(found, FakeTensor) or self.effects.wrote(value, name):
             return self.here(found)  # of the program's own
-        if is_in_written_table(self.effects, value, name) or not lasts(value, name, found):
+        if is_in_written_table(self.effects, value, name):
+            return self.here(found)
+        if not lasts(value, name, found):
+            if not is_library(source):
+                self.behaviour.rely_on_absence(value, name, source)
             return self.here(found)
         return self.wrap(found, AttrSource(source, name))
-
-    def _rely_on_code(self, value: Any, name: str, source: Source) -> None:
-        """The attribute is code of the class: no object of the user's may hide or replace it."""
-        if is_library(source) or isinstance(value, type) or self.effects.wrote(value, name):
-            return
-        cls = type(value)
-        code = type_lookup(cls, name)
-        by_hook = code is MISSING and python_special(cls, "__getattr__") is not None
-        if not by_hook and type(code) not in (FunctionType, property):
-            return
-        names = getattr(value, "__dict__", {name: None})
-        if type(code) is not property and name not in names and name != "__setattr__":
-            absent = functools.partial(guard_kind("DICT_CONTAINS"), key=name)
-            install_guard(AttrSource(source, "__dict__").make_guard(absent))
-        if by_hook:
-            return
-        place: Source = AttrSource(AttrSource(source, "__class__"), name)
-        if type(code) is property:
-            code, place = code.fget, AttrSource(place, "fget")
-        if type(code) is FunctionType and not (is_library_class(cls) and not code.__closure__):
-            self.build(code, place)
 
     def set_attribute(self, target: Any, name: str, value: Any) -> None:
         self._note_attribute(target, name)
@@ -502,9 +521,6 @@ class Translator(Policy):
         if isinstance(target, FakeTensor):
             self.tensors.store(target, name, self.here(value))
             return
-        source = self.source(target)
-        if source is not None:
-            self._rely_on_code(target, "__setattr__", source)
         if isinstance(target, _ARRAY):
             raise self.graph_break(f"The frame sets the attribute {name} of an array.")
         super().store_attr(target, name, value)
@@ -665,11 +681,13 @@ class Translator(Policy):
 
     def binary(self, op: Any, left: Any, right: Any) -> Any:
         left, right = self.here(left), self.here(right)
-        if type(left) in (str, bytes) and _has_tensor(right):
+        if type(left) is bytes and _has_tensor(right):
             raise self.graph_break(
                 "The frame makes a text of a tensor.",
                 why="its numbers are not known while it is captured",
             )
+        if isinstance(left, str) and op.native in (operator.mod, operator.imod):
+            right = told_parts(self, right)
         if isinstance(left, _NATIVE) or isinstance(right, _NATIVE):
             return op.native(left, right)
         self.expose(left)
@@ -722,6 +740,8 @@ class Translator(Policy):
             return
         self._entered[id(function)] = function
         source = self.source(function) or lasting_source(function)
+        if not is_library_function(function):
+            self.behaviour.rely_on_function(function, source)
         if source is None:
             return
         for index, cell in enumerate(function.__closure__ or ()):
@@ -733,13 +753,15 @@ class Translator(Policy):
         for key, value in found:
             place_of_default = DefaultsSource(source, key, isinstance(key, str))
             if is_plain(value):
-                self.build(value, place_of_default)
+                if isinstance(key, str) or not self.behaviour.knows_defaults(function):
+                    self.build(value, place_of_default)
             elif self.effects.tracker(value) is None:
                 self.effects.track(value, LazyVariableTracker(value, place_of_default))
 
     def note_cells(self, function: FunctionType) -> None:
         """The variables around the frame's own function are locals of the frame."""
-        self._entered[id(function)] = function
+        if not is_library_function(function):
+            self.behaviour.rely_on_function(function, None)
         for name, cell in zip(
             function.__code__.co_freevars, function.__closure__ or (), strict=True
         ):
@@ -758,18 +780,33 @@ class Translator(Policy):
 
     def call_plainly(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call whose function has no way of its own."""
+        name = name_of(function)
+        if args and name in TEXTS:
+            told = told_value(self, args[0])
+            if told is not args[0]:
+                of_class = function.__name__.startswith("__")
+                function = getattr(type(told), function.__name__) if of_class else function
+                return function(told, *args[1:])
+        if name == "__getattribute__" and type(function) in C_KINDS:
+            owner = getattr(function, "__self__", None)
+            asked = args if owner is None else (owner, *args)
+            if len(asked) == 2 and self.source(asked[0]) is not None:
+                return self.behaviour.read_past_hooks(function, args, *asked)
         kind = type(function)
+        if kind in GETTERS:
+            return call_getter(self, function, *args)
         if kind is MethodType and _is_own_apply(function):
             from stillframe.variables.kinds.autograd import apply
 
             return apply(self, function.__self__, args, kwargs)
+        if kind is MethodType and (
+            _has_own_way(function.__func__) or self._is_run(function.__func__)
+        ):
+            return self.call(function.__func__, (function.__self__, *args), kwargs)
         if kind is FunctionType or kind is MethodType:
-            code = getattr(getattr(function, "__func__", function), "__code__", None)
-            if kind is MethodType and _has_own_way(function.__func__):
-                return self.call(function.__func__, (function.__self__, *args), kwargs)
             if _is_module_call(function) and args:
                 return self._call_module(args[0], args[1:], kwargs)
-            if code is None or not self.inline(getattr(function, "__func__", function)):
+            if kind is MethodType or not self.inline(function):
                 return self._call_native(function, args, kwargs)
             return super().call(function, args, kwargs)
         if function is type and len(args) == 1:
@@ -779,6 +816,17 @@ class Translator(Policy):
                 return self.call(self.load_attr(function, "__call__"), args, kwargs)
             return self._call_module(function, args, kwargs)
         return self._call_native(function, args, kwargs)
+
+    def call_c(self, function: Any, *args: Any) -> Any:
+        """A call of a function of C, whatever it reads."""
+        return self._call_native(function, args, {})
+
+    def _is_run(self, function: Any) -> bool:
+        """Whether what a method is made of is run by the machine, or has its own way of calls."""
+        if type(function) is FunctionType:
+            return self.inline(function)
+        variable = self.variable(function)
+        return not is_torch(function) or (variable is not None and variable.handles_calls)
 
     def _call_native(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Code that is not run by the machine gets what stands for the values."""
@@ -797,7 +845,7 @@ class Translator(Policy):
         owner = getattr(function, "__self__", None)
         if owner is None or type(owner) is ModuleType:
             owner = args[0] if hasattr(function, "__objclass__") and args else None
-        name = getattr(function, "__name__", "")
+        name = name_of(function)
         by_key = self._by_key(owner) if name == "get" and not kwargs else None
         if by_key is not None:
             key, *default = args if getattr(function, "__self__", None) is owner else args[1:]
@@ -805,6 +853,8 @@ class Translator(Policy):
         if isinstance(owner, CONTAINERS) and name in _MUTATORS:
             self._note_contents(owner)
         self.expose(owner)
+        if name in _COPIES_STATE and self.source(owner) is not None:
+            self.expose(self.load_attr(owner, "__dict__"))
         of_torch = is_torch(function)
         if of_torch:
             modules = calls_modules(function)
@@ -824,7 +874,13 @@ class Translator(Policy):
             return self.arrays.unbound(function, args, kwargs)
         if function is isinstance and type(args[0]) in _NUMBERS:
             return issubclass(_NUMBERS[type(args[0])], args[1])
-        return self.here(super().call(function, args, kwargs))
+        result = self.here(super().call(function, args, kwargs))
+        if name in _ABSTRACT_CHECKS and getattr(function, "__module__", None) == "_abc":
+            cls = args[1] if name == "_abc_subclasscheck" else self._class_of(args[1])
+            self.behaviour.rely_on_subclass(cls, args[0], bool(result))
+        if type(result) is str and "FakeTensor(" in result:  # of a container that C shows
+            raise self.graph_break("The frame makes text of a tensor in a container.")
+        return result
 
     def callback(self, value: Any, modules: bool) -> Any:
         """An argument for torch's code; a function of the program's runs on the machine."""
@@ -849,7 +905,11 @@ class Translator(Policy):
             if subclass is not None:
                 return subclass
             return torch.nn.Parameter if isinstance(value, torch.nn.Parameter) else torch.Tensor
-        return _NUMBERS.get(type(value), type(value))
+        cls: type = _NUMBERS.get(type(value), type(value))
+        source = None if is_library_class(cls) else self.source(value)
+        if source is not None:
+            self.wrap(cls, TypeSource(source))
+        return cls
 
     def _call_module(
         self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -925,6 +985,12 @@ def _is_own_apply(method: MethodType) -> bool:
         return False
     return method.__name__ == "apply"
 
+
+#: What abstract classes do for ``isinstance`` and ``issubclass``.
+_ABSTRACT_CHECKS = frozenset({"_abc_instancecheck", "_abc_subclasscheck"})
+
+#: Methods of C that hand out all that an object holds, to make another of it.
+_COPIES_STATE = frozenset({"__reduce_ex__", "__reduce__", "__getstate__"})
 
 #: ``is`` as functions.
 _IDENTITY = (operator.is_, operator.is_not)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -109,6 +110,6 @@ def test_guards_of_functorch_and_fork_queries_leave_no_node() -> None:
     capture = agrees(asks, lambda: (torch.ones(2),))
     calls = [n for n in capture.graph_module.graph.nodes if n.op == "call_function"]
     assert [n.target for n in calls] == [torch.ops.aten.mul.Tensor]
-    with watched() as seen, pytest.raises(sf.FrameError, match="_DisableFuncTorch"):
+    with pytest.raises(sf.FrameError, match="_DisableFuncTorch"):
         capture_frame(keeps, (torch.ones(2),))
-    assert "UserDefinedObjectVariable" in seen.made_kinds()
+    gc.collect()  # the object switches transforms off as long as the traceback keeps it

@@ -120,6 +120,9 @@ def _type_new(machine: Machine, meta: Any, *args: Any, **kwargs: Any) -> Any:
     if len(args) != 3 or not isinstance(args[2], dict):
         return type.__new__(meta, *args, **kwargs)
     name, bases, names = args
+    if machine.current is not None and "__module__" not in names:
+        # C would take the globals of the frame that calls it, which is ours
+        names = {**names, "__module__": machine.current.globals.get("__name__", "builtins")}
     named = {
         key: value for key, value in names.items()
         if python_special(type(value), "__set_name__") is not None

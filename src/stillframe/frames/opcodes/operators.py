@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from stillframe.frames.versions import Operator
 
 _ITEMS = frozenset({list, tuple, str, bytes, range})
+#: Of these, ``%`` makes text of what is in the right operand.
+_FORMATS = frozenset({str, bytes})
 _INDICES = frozenset({int, slice})
 
 
@@ -21,7 +23,7 @@ def binary_op(frame: Frame, op: Operator) -> None:
     stack = frame.stack
     right = stack.pop()
     left = stack[-1]
-    if type(left) in IMMUTABLE and type(right) in PLAIN:
+    if type(left) in IMMUTABLE and type(right) in PLAIN and type(left) not in _FORMATS:
         stack[-1] = op[1](left, right)
     else:
         stack[-1] = frame.policy.binary(op, left, right)

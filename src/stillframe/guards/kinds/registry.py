@@ -14,7 +14,7 @@ from stillframe.source.base import shown
 # Gives the name under which generated code finds an object.
 Bind = Callable[[str, Any], str]
 
-_FILES = ("identity", "values", "containers", "tensors", "shapes", "ambient")
+_FILES = ("identity", "values", "containers", "tensors", "shapes", "ambient", "behaviour")
 
 
 class Builder(Protocol):

@@ -15,11 +15,10 @@ from typing import Any
 import torch
 
 from stillframe.source import AttrSource, ModuleSource
-from stillframe.variables.base import VariableTracker
+from stillframe.variables.base import LastingVariable, VariableTracker
 from stillframe.variables.builder import VariableBuilder
 from stillframe.variables.paths import is_plain
 from stillframe.variables.registry import wraps_if
-from stillframe.variables.residue import Residue
 from stillframe.variables.sourceless import makes_if
 from stillframe.variables.translator import Translator
 
@@ -38,20 +37,10 @@ def _is_instance(value: Any, module: str, name: str) -> bool:
     return isinstance(cls, type) and isinstance(value, cls)
 
 
-class _LastingVariable(VariableTracker):
-    """A value that does not change: the captured frame holds it."""
-
-    def is_python_constant(self) -> bool:
-        return True
-
-    def reconstruct(self, residue: Residue) -> None:
-        residue.load_object(self.value)
-
-
 # -- collectives -----------------------------------------------------------------------------------
 
 
-class CollectiveFunctionRewriteVariable(_LastingVariable):
+class CollectiveFunctionRewriteVariable(LastingVariable):
     """A collective that writes into its argument: its functional form is called, and copied."""
 
     handles_calls = True
@@ -159,7 +148,7 @@ def wrap_collective(builder: VariableBuilder, value: Any) -> VariableTracker:
     return made
 
 
-class GroupQueryVariable(_LastingVariable):
+class GroupQueryVariable(LastingVariable):
     """A question about a group: the answer is the same as long as the group is."""
 
     handles_calls = True
@@ -192,7 +181,7 @@ def wrap_group_query(builder: VariableBuilder, value: Any) -> VariableTracker:
 # -- groups ----------------------------------------------------------------------------------------
 
 
-class WorldMetaClassVariable(_LastingVariable):
+class WorldMetaClassVariable(LastingVariable):
     """``torch.distributed.group``: a class whose attribute ``WORLD`` is the default group."""
 
     def var_getattr(self, tx: Translator, name: str) -> Any:
@@ -201,7 +190,7 @@ class WorldMetaClassVariable(_LastingVariable):
         return tx.read_attribute(self, name)
 
 
-class ProcessGroupVariable(_LastingVariable):
+class ProcessGroupVariable(LastingVariable):
     """A group of processes. Its rank and size are constants of it."""
 
 
@@ -223,11 +212,11 @@ def wrap_process_group(builder: VariableBuilder, value: Any) -> VariableTracker:
 # -- meshes and placements -------------------------------------------------------------------------
 
 
-class DeviceMeshVariable(_LastingVariable):
+class DeviceMeshVariable(LastingVariable):
     """A mesh of devices: equal ones are the same to a program."""
 
 
-class PlacementClassVariable(_LastingVariable):
+class PlacementClassVariable(LastingVariable):
     """A class of placements."""
 
     handles_calls = True
@@ -242,7 +231,7 @@ class PlacementClassVariable(_LastingVariable):
         return self.value(*args, **kwargs)
 
 
-class PlacementVariable(_LastingVariable):
+class PlacementVariable(LastingVariable):
     """How a tensor lies on a mesh: equal ones are the same to a program."""
 
 

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from types import (
-    BuiltinFunctionType,
-    CellType,
-    ClassMethodDescriptorType,
-    FunctionType,
-    GetSetDescriptorType,
-    MemberDescriptorType,
-    MethodDescriptorType,
-    MethodType,
-    MethodWrapperType,
-    WrapperDescriptorType,
-)
+import sys
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
 from stillframe.source import AttrSource
 from stillframe.variables.base import MutableLocal, VariableTracker
 from stillframe.variables.builder import VariableBuilder
+from stillframe.variables.paths import lasting_source
 from stillframe.variables.registry import wraps_if
 from stillframe.variables.residue import Residue
+from stillframe.variables.rules import rule_of
 from stillframe.variables.sourceless import makes_type
 from stillframe.variables.translator import Translator
-
-_C_KINDS = (
-    BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType, MethodWrapperType,
-    ClassMethodDescriptorType, GetSetDescriptorType, MemberDescriptorType,
-)  # fmt: skip
 
 
 class UserFunctionVariable(VariableTracker):
@@ -37,14 +24,27 @@ class UserFunctionVariable(VariableTracker):
         """A function of the program's own: its code over what it holds, made again."""
         function: FunctionType = self.value
         residue.load_object(_make_function)
-        residue.load_object(function)
-        cells = list(function.__closure__ or ())
-        for cell in cells:
+        residue.load_object(function.__code__)
+        residue.load_object(_globals_of_module(function))
+        for cell in function.__closure__ or ():
             residue.value(cell)
-        residue.build("[{}]", len(cells))
-        residue.value(function.__defaults__)
-        residue.value(function.__kwdefaults__)
-        residue.call(4)
+        residue.build("[{}]", len(function.__closure__ or ()))
+        residue.call(3)
+        residue.keep(function)
+        for name in ("__defaults__", "__kwdefaults__"):
+            if getattr(function, name) is not None:
+                self._part(residue, name, getattr(function, name))
+        for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+            self._part(residue, name, getattr(function, name))
+        if function.__annotations__:
+            self._part(residue, "__annotations__", function.__annotations__)
+        for name, value in vars(function).items():
+            self._part(residue, name, value)
+
+    def _part(self, residue: Residue, name: str, value: Any) -> None:
+        residue.dup()
+        residue.value(value)
+        residue.do(f"setattr({{0}}, {name!r}, {{1}})", 2)
 
 
 class UserMethodVariable(UserFunctionVariable):
@@ -79,21 +79,26 @@ class CellVariable(VariableTracker):
             contents = cell.cell_contents
         except ValueError:
             return
-        residue.dup()
-        residue.value(contents)
-        residue.do("{0}.cell_contents = {1}", 2)
+
+        def fill() -> None:
+            residue.value(cell)
+            residue.value(contents)
+            residue.do("{0}.cell_contents = {1}", 2)
+
+        residue.fill_later(fill)  # it may be the function that is being made
 
 
-def _make_function(
-    pattern: FunctionType, cells: list[Any], defaults: Any, keyword_defaults: Any
-) -> FunctionType:
-    made = FunctionType(
-        pattern.__code__, pattern.__globals__, pattern.__name__, defaults, tuple(cells)
-    )
-    made.__kwdefaults__ = keyword_defaults
-    made.__qualname__, made.__module__ = pattern.__qualname__, pattern.__module__
-    made.__annotations__, made.__doc__ = dict(pattern.__annotations__), pattern.__doc__
-    return made
+def _make_function(code: CodeType, globals_: dict[str, Any], cells: list[CellType]) -> FunctionType:
+    return FunctionType(code, globals_, closure=tuple(cells))
+
+
+def _globals_of_module(function: FunctionType) -> dict[str, Any]:
+    """The globals of a function: those of a module, which last."""
+    name = function.__globals__.get("__name__")
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    if module is None or vars(module) is not function.__globals__:
+        raise NotImplementedError(f"{function.__qualname__} has the globals of no module")
+    return function.__globals__
 
 
 @wraps_if(88, "function", lambda value: type(value) is FunctionType)
@@ -112,17 +117,9 @@ def wrap_method(builder: VariableBuilder, value: Any) -> VariableTracker:
     builder.install_guards("TYPE_MATCH")
     for part in ("__func__", "__self__"):
         builder.at(AttrSource(builder.source, part))(getattr(value, part))
-    return UserMethodVariable(value, source=builder.source)
-
-
-@wraps_if(66, "built-in", lambda value: type(value) in _C_KINDS)
-def wrap_builtin(builder: VariableBuilder, value: Any) -> VariableTracker:
-    """A function of C."""
-    if type(value) is BuiltinFunctionType:
-        builder.install_guards("BUILTIN_MATCH")
-    else:
-        builder.install_guards("TYPE_MATCH")
-    return BuiltinVariable(value, source=builder.source)
+    made = UserMethodVariable(value, source=builder.source)
+    builder.tx.effects.track(value, made)
+    return made
 
 
 @makes_type(FunctionType)
@@ -130,6 +127,16 @@ def make_function(tx: Translator, value: Any) -> VariableTracker:
     """A function: of the program's own, or of a library, which lasts."""
     if tx.is_own_function(value):
         return UserFunctionVariable(value, mutable=MutableLocal())
+    rule = rule_of(value)
+    if rule is not None:
+        from stillframe.variables.kinds.trace_rules import make_by_rule
+
+        return make_by_rule(tx, value)
+    if lasting_source(value) is None:
+        raise tx.graph_break(
+            f"The function {value.__qualname__} is from an unknown place.",
+            why="code that was not watched has made it, or has kept it",
+        )
     return BuiltinVariable(value)
 
 
@@ -141,11 +148,10 @@ def make_method(tx: Translator, value: Any) -> VariableTracker:
 
 @makes_type(CellType)
 def make_cell(tx: Translator, value: Any) -> VariableTracker:
-    """A variable of the program's own."""
-    return CellVariable(value, mutable=MutableLocal())
-
-
-@makes_type(*_C_KINDS)
-def make_builtin(tx: Translator, value: Any) -> VariableTracker:
-    """A function of C."""
-    return BuiltinVariable(value)
+    """A variable of the program's own, or of a function from outside, which shares it."""
+    place = tx.place_of_cell(value)
+    if place is None:
+        return CellVariable(value, mutable=MutableLocal())
+    if isinstance(place, AttrSource):
+        return CellVariable(value, source=place.base)
+    return BuiltinVariable(value)  # of the frame's own function: it lasts as long as that

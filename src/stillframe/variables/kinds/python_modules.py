@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -18,10 +19,26 @@ class PythonModuleVariable(VariableTracker):
     """A module; what is read of it has its own name for a source."""
 
     def reconstruct(self, residue: Residue) -> None:
-        residue.load(ModuleSource(self.value.__name__))
+        name: str = self.value.__name__
+        if sys.modules.get(name) is not self.value:
+            raise NotImplementedError("no module of this name has been imported")
+        residue.load(ModuleSource(name))
 
 
-@wraps_if(89, "module", lambda value: isinstance(value, ModuleType))
+#: Where a class is found whose objects stand for modules of a recorded run.
+_STAND_IN = ("torch._dynamo.replay_record", "DummyModule")
+
+
+def _is_module(value: Any) -> bool:
+    """A module of whatever class, or what stands for one in a record of a run."""
+    if isinstance(value, ModuleType):
+        return True
+    place, name = _STAND_IN
+    stand_in: Any = getattr(sys.modules.get(place), name, None)
+    return isinstance(stand_in, type) and type(value) is stand_in
+
+
+@wraps_if(89, "module", _is_module)
 def wrap_module(builder: VariableBuilder, value: Any) -> VariableTracker:
     """A module, known by its identity."""
     builder.install_guards("FUNCTION_MATCH")

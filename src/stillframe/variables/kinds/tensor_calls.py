@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -12,8 +11,7 @@ from stillframe.fake.tensor import FakeTensor
 from stillframe.variables.base import VariableTracker
 from stillframe.variables.builder import VariableBuilder
 from stillframe.variables.kinds.torch_calls import TorchCallVariable
-from stillframe.variables.proxies import wrap_fx_proxy
-from stillframe.variables.registry import wraps_if, wraps_object
+from stillframe.variables.registry import wraps_object
 from stillframe.variables.translator import Translator
 
 
@@ -50,36 +48,6 @@ def wrap_parameter_class(builder: VariableBuilder, value: Any) -> VariableTracke
     return ParameterClassVariable(value)
 
 
-class SeedVariable(TorchCallVariable):
-    """``torch.manual_seed``: the graph does it, in its place among what draws numbers."""
-
-    def call_function(self, tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        (seed,) = (*args, *kwargs.values())
-        recorder = tx.recorder
-        if not isinstance(seed, (int, torch.SymInt)) or recorder.subgraph is not None:
-            raise tx.graph_break(
-                "The frame seeds the random numbers by what is no plain integer, or in the body "
-                "of a higher-order call."
-            )
-        node = recorder.create(self.value, (recorder.operand(seed),), {})
-        node.meta["val"] = None
-        wrap_fx_proxy(tx, node)
-        return torch.default_generator
-
-
-def _is_of_random(value: Any, *names: str) -> bool:
-    """By name: others put wrappers around these functions."""
-    named = getattr(value, "__module__", None) == "torch.random"
-    return type(value) is FunctionType and named and value.__name__ in names
-
-
-@wraps_if(65.1, "torch.manual_seed", lambda value: _is_of_random(value, "manual_seed"))
-def wrap_manual_seed(builder: VariableBuilder, value: Any) -> VariableTracker:
-    """The function that seeds torch's random numbers."""
-    builder.install_guards("FUNCTION_MATCH")
-    return builder.track_object(value, SeedVariable(value))
-
-
 class RefusedTensorCall(TorchCallVariable):
     """A function that asks for what a captured tensor has not."""
 
@@ -92,14 +60,6 @@ class RefusedTensorCall(TorchCallVariable):
         if self.value in _TEXTS:
             what = "The frame makes a text of a tensor."
         raise tx.graph_break(what, why=self.why)
-
-
-@wraps_if(65.2, "torch.initial_seed", lambda value: _is_of_random(value, "seed", "initial_seed"))
-def wrap_state_of_random(builder: VariableBuilder, value: Any) -> VariableTracker:
-    """A function that tells or draws the seed of torch's random numbers."""
-    builder.install_guards("FUNCTION_MATCH")
-    why = "it tells the state of torch's random numbers, another one at each call"
-    return builder.track_object(value, RefusedTensorCall(value, why))
 
 
 _TEXTS = (FakeTensor.__repr__, torch.Tensor.__repr__, torch.Tensor.__format__)

@@ -12,24 +12,17 @@ from torch.overrides import (
 )
 
 from stillframe.fake.tensor import FakeTensor
-from stillframe.variables.base import VariableTracker
+from stillframe.variables.base import LastingVariable, VariableTracker
 from stillframe.variables.builder import VariableBuilder
 from stillframe.variables.kinds.constants import is_literal
 from stillframe.variables.registry import wraps_object
-from stillframe.variables.residue import Residue
 from stillframe.variables.translator import Translator
 
 
-class TorchCallVariable(VariableTracker):
+class TorchCallVariable(LastingVariable):
     """A function of torch whose calls are looked at."""
 
     handles_calls = True
-
-    def is_python_constant(self) -> bool:
-        return True
-
-    def reconstruct(self, residue: Residue) -> None:
-        residue.load_object(self.value)
 
 
 class TensorLiteralVariable(TorchCallVariable):

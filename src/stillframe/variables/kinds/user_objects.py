@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
+from types import BuiltinFunctionType, MemberDescriptorType
 from typing import Any
 
 import torch
 
+from stillframe.frames.attributes import native_store
+from stillframe.frames.frame import NULL
 from stillframe.frames.lookup import type_lookup
 from stillframe.variables.base import ExistingObject, MutableLocal, VariableTracker
 from stillframe.variables.builder import VariableBuilder
+from stillframe.variables.paths import lasting_source
 from stillframe.variables.registry import wraps_if
 from stillframe.variables.residue import Residue
 from stillframe.variables.sourceless import makes_if
@@ -19,16 +25,21 @@ class UserDefinedObjectVariable(VariableTracker):
     """An object; what is known of it is its class, and the attributes that were read."""
 
     def reconstruct(self, residue: Residue) -> None:
-        """An object of the program's own: of the same class, with the attributes it has."""
+        """An object of the program's own: of the same class, with the attributes and slots it has.
+
+        No code of its class is run. An exception comes without the traceback of the capture.
+        """
         value = self.value
-        cls = type(value)
-        if type_lookup(cls, "__new__") is not object.__new__ or _has_slots(cls):
-            raise NotImplementedError(f"objects of {cls.__qualname__} are made by its own code")
-        residue.load_object(object.__new__)
-        residue.value(cls)
+        residue.load_object(_maker(type(value)))
+        residue.value(type(value))
         residue.call(1)
         residue.keep(value)
-        for name, held in vars(value).items():
+        store = residue.bind("store", native_store)
+        for name, held in _state_in_c(value):
+            residue.dup()
+            residue.value(held)
+            residue.do(f"{store}({{0}}, {name!r}, {{1}})", 2)
+        for name, held in getattr(value, "__dict__", {}).items():
             residue.dup()
             residue.load_attr("__dict__")
             residue.load_constant(name)
@@ -36,17 +47,83 @@ class UserDefinedObjectVariable(VariableTracker):
             residue.do("{0}[{1}] = {2}", 3)
 
 
-def _has_slots(cls: type) -> bool:
-    return any(vars(base).get("__slots__") for base in cls.__mro__)
+def _maker(cls: type) -> Any:
+    """The function of C that makes an empty object of a class, past any in Python.
+
+    Raises:
+        NotImplementedError: what C keeps in such an object is not known.
+    """
+    base = next(b for b in cls.__mro__ if type(vars(b).get("__new__")) is BuiltinFunctionType)
+    known = issubclass(base, BaseException) or (base is object and not _keeps_more(cls))
+    if not known:
+        raise NotImplementedError(f"objects of {cls.__qualname__} are made by code of C")
+    return base.__new__
+
+
+def _keeps_more(cls: type) -> bool:
+    """Whether an object of a class is larger than its slots and its ``__dict__`` make it."""
+    slots = sum(
+        type(e) is MemberDescriptorType for base in cls.__mro__ for e in vars(base).values()
+    )
+    extra = (cls.__dictoffset__ > 0) + (cls.__weakrefoffset__ > 0)
+    size = object.__basicsize__ + _POINTER * (slots + extra)
+    return bool(cls.__itemsize__) or cls.__basicsize__ > size
+
+
+_POINTER = object.__basicsize__ // 2
+
+
+def is_made_by_python(cls: type) -> bool:
+    """Whether an object of a class is its attributes and slots, or an exception."""
+    try:
+        _maker(cls)
+    except NotImplementedError:
+        return False
+    return True
+
+
+#: Of an exception, beside what its own class has.
+_OF_EXCEPTIONS = ("args", "__cause__", "__context__", "__suppress_context__")
+
+
+def _state_in_c(value: Any) -> Iterator[tuple[str, Any]]:
+    """What an object holds beside its ``__dict__``: slots; what C keeps in an exception."""
+    is_error = isinstance(value, BaseException)
+    for base in type(value).__mro__:
+        if base is BaseException or base is object:
+            break
+        for name, entry in vars(base).items():
+            if type(entry) is MemberDescriptorType:
+                held = _slot(entry, value)
+                if held is not NULL and not (is_error and held is None):
+                    yield name, held
+    for name in _OF_EXCEPTIONS if is_error else ():
+        yield name, getattr(value, name)
+
+
+def _slot(slot: Any, value: Any) -> Any:
+    try:
+        return slot.__get__(value)
+    except AttributeError:
+        return NULL
 
 
 class UserDefinedClassVariable(VariableTracker):
     """A class."""
 
     def reconstruct(self, residue: Residue) -> None:
-        if "<locals>" in self.value.__qualname__:
+        if not class_lasts(self.value):
             raise NotImplementedError("the program made this class")
         residue.load_object(self.value)
+
+
+def class_lasts(cls: type) -> bool:
+    """Whether a class is one of C's, or is found in its module under its name."""
+    is_static = not cls.__flags__ & _HEAP_TYPE
+    return is_static or lasting_source(cls) is not None
+
+
+_HEAP_TYPE = 1 << 9
 
 
 def has_ordinary_setattr(cls: type) -> bool:
@@ -69,7 +146,9 @@ def wrap_user_object(builder: VariableBuilder, value: Any) -> VariableTracker:
 def wrap_class(builder: VariableBuilder, value: Any) -> VariableTracker:
     """A class, known by its identity."""
     builder.install_guards("FUNCTION_MATCH")
-    return builder.track_object(value, UserDefinedClassVariable(value))
+    made = builder.track_object(value, UserDefinedClassVariable(value))
+    builder.tx.behaviour.rely_on_class(value, builder.source)
+    return made
 
 
 @makes_if(60, "class", lambda value: isinstance(value, type))
@@ -78,7 +157,23 @@ def make_class(tx: Translator, value: Any) -> VariableTracker:
     return UserDefinedClassVariable(value)
 
 
-@makes_if(1000, "object", lambda value: True)
+_DEFAULT_FACTORY: Any = vars(dataclasses)["_HAS_DEFAULT_FACTORY"]
+
+
+class _SentinelVariable(UserDefinedObjectVariable):
+    """An object that stands for itself: there is one of it."""
+
+    def reconstruct(self, residue: Residue) -> None:
+        residue.load_object(self.value)
+
+
+@makes_if(10, "default factory of a dataclass", lambda value: value is _DEFAULT_FACTORY)
+def make_default_factory(tx: Translator, value: Any) -> VariableTracker:
+    """What a dataclass has in place of a default that is made anew."""
+    return _SentinelVariable(value)
+
+
+@makes_if(1000, "object", lambda value: is_made_by_python(type(value)))
 def make_object(tx: Translator, value: Any) -> VariableTracker:
     """An object of the program's own."""
     return UserDefinedObjectVariable(value, mutable=MutableLocal())
