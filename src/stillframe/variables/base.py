@@ -8,6 +8,7 @@ came from, and the code that produces it again when the captured frame runs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stillframe.errors import InternalError
@@ -109,6 +110,32 @@ class VariableTracker(metaclass=VariableTrackerMeta):
     ) -> Any:
         """``value.name(*args, **kwargs)``."""
         return tx.call(tx.load_attr(self.value, name), args, kwargs)
+
+    def load_item(self, tx: Translator, key: Any) -> Any:
+        """``value[key]`` for a value from outside."""
+        tx.expose(self.value)
+        return tx.here(tx.plain_item(self.value, key))
+
+    def contents(self) -> Iterable[tuple[Any, Source]]:
+        """What a container holds, and where each item is read."""
+        return ()
+
+    def has(self, tx: Translator, value: Any) -> bool | None:
+        """``value in container`` for a container from outside; None: nothing better than to look
+        at all that it holds."""
+        return None
+
+    def rely_on_order(self, tx: Translator) -> None:
+        """The program, or C code, is about to see in which order a container holds its items."""
+
+    def iterable(self, tx: Translator) -> Any:
+        """What C code gets that iterates over the value, from outside, or copies it."""
+        tx.expose(self.value, deep=False)
+        return self.value
+
+    def iterated(self, tx: Translator) -> Any:
+        """What the program iterates over in place of the value."""
+        return self.iterable(tx)
 
     # -- making it again ----------------------------------------------------------------------
 

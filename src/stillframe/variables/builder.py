@@ -51,7 +51,7 @@ class VariableBuilder:
             known = None  # nobody has relied on it yet: this source is as good
         if known is not None:
             found = known.realize(self.tx) if isinstance(known, LazyVariableTracker) else known
-            self._same_object(value, found)
+            self.same_object(value, found)
             return found
         key = id(value), self.source
         cached = self.tx.wrapped.get(key)
@@ -59,7 +59,7 @@ class VariableBuilder:
             cached = self.tx.wrapped[key] = value, self._wrap(value)
         return cached[1]
 
-    def _same_object(self, value: Any, known: VariableTracker) -> None:
+    def same_object(self, value: Any, known: VariableTracker) -> None:
         """The program was captured under "these two are one object"."""
         if known.source is None or known.source == self.source:
             return
@@ -73,6 +73,8 @@ class VariableBuilder:
             install_guard(source.make_guard(guard_kind("ID_MATCH")))
 
     def _wrap(self, value: Any) -> VariableTracker:
+        if self.tx.is_code_constant(value):
+            self.install_guards("ID_MATCH")  # the same object comes from the program's own code
         wrapper = wrapper_of(value)
         if wrapper is None:
             from stillframe.variables.kinds.user_objects import wrap_user_object
@@ -116,9 +118,15 @@ class VariableBuilder:
         self, value: Any, made: VariableTracker, mutable: MutableLocal | None = None
     ) -> VariableTracker:
         """A container that was there before: its source is this one, and its changes are seen."""
-        made.source = self.source
         made.mutable = mutable or ExistingMutable()
+        return self.set_source_and_track(value, made)
+
+    def set_source_and_track(self, value: Any, made: VariableTracker) -> VariableTracker:
+        """A value that was there before, and cannot change: known by its identity."""
+        made.source = self.source
         self.tx.effects.track(value, made)
+        if made.value is not value:
+            self.tx.effects.track(made.value, made)
         return made
 
     def at(self, source: Source) -> VariableBuilder:

@@ -17,7 +17,7 @@ from stillframe.frames.frame import NULL
 from stillframe.guards.helpers import HELPERS
 from stillframe.source import Source
 from stillframe.variables.base import typestr
-from stillframe.variables.side_effects import Effect, fill
+from stillframe.variables.side_effects import Effect, fill, leave
 
 if TYPE_CHECKING:
     from stillframe.variables.base import VariableTracker
@@ -154,6 +154,10 @@ class Residue:
         """Push the top once more."""
         self._stack.append(self._stack[-1])
 
+    def dup_below(self) -> None:
+        """Push the value below the top once more."""
+        self._stack.append(self._stack[-2])
+
     def bind(self, wanted: str, value: Any) -> str:
         """The name under which the function finds an object."""
         name = self._bound.get(id(value))
@@ -213,6 +217,10 @@ class Residue:
         target = self._target(effect)
         items = self._new(effect.value)
         self._late.append(f"{self.bind('fill', fill)}({target}, {items})")
+
+    def _iterator(self, effect: Effect) -> None:
+        target = self._target(effect)
+        self._late.append(f"{self.bind('leave', leave)}({target}, {effect.value})")
 
     def _cell(self, effect: Effect) -> None:
         target = self._target(effect)

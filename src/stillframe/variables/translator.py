@@ -9,20 +9,33 @@ what was there before go through :class:`SideEffects`.
 
 from __future__ import annotations
 
+import collections
+import enum
 import functools
+import itertools
 import operator
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from types import CellType, CodeType, FunctionType, GeneratorType, MethodType, ModuleType
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    ModuleType,
+)
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from stillframe.errors import FrameError
 from stillframe.fake.tensor import FakeTensor
 from stillframe.frames import Policy
+from stillframe.frames.arithmetic import has_python_equality
 from stillframe.frames.frame import NULL, Frame
+from stillframe.frames.lookup import C_KINDS, python_special, type_lookup
 from stillframe.guards import install_guard
 from stillframe.guards.kinds.registry import kind as guard_kind
 from stillframe.shapes.env import ShapeEnv
@@ -49,14 +62,17 @@ from stillframe.variables.paths import (
     is_library,
     is_plain,
     is_torch,
-    item_source,
-    items,
     lasting_source,
     lasts,
     library_source,
 )
 from stillframe.variables.registry import is_known_object
-from stillframe.variables.side_effects import CONTAINERS, SideEffects
+from stillframe.variables.side_effects import CONTAINERS, SideEffects, contents_of
+
+if TYPE_CHECKING:
+    from stillframe.variables.builder import VariableBuilder
+
+TUPLE_ITERATOR: type = type(iter(()))
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _STILLFRAME = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -70,6 +86,52 @@ _INLINED = (
 
 #: Packages whose compiled functions may be called: they work on tensors, which are recorded.
 _TRUSTED = frozenset({"torch", "torchvision", "stillframe", "numpy"})
+
+#: Methods that only keep what they are given, or give what is held.
+_KEEPING = frozenset(
+    """append appendleft insert pop popleft popitem clear copy keys values items reverse rotate
+    setdefault move_to_end add discard __len__ __iter__ __reversed__ __setitem__ __delitem__
+    remove index count extend extendleft update""".split()
+)
+
+#: Methods that compare or hash what they are given.
+_COMPARING = frozenset(
+    """index count remove add discard setdefault pop update union intersection difference
+    symmetric_difference issubset issuperset isdisjoint difference_update intersection_update
+    symmetric_difference_update move_to_end __contains__ __eq__ __ne__ __setitem__ __delitem__
+    fromkeys""".split()
+)
+
+#: Methods that look for an item.
+_SEARCHING = frozenset({"index", "count", "remove"})
+
+#: Functions of C that do not look into a container, or ask the policy for each item.
+_LOOKS_AWAY = frozenset(
+    {
+        len, bool, iter, next, list, tuple, set, frozenset, dict, zip, map, filter, enumerate,
+        reversed, any, all, sum, min, max, sorted, isinstance, issubclass, id, callable, hasattr,
+        getattr, setattr, delattr, operator.getitem, operator.setitem, operator.delitem,
+        operator.contains, functools.reduce, collections.deque, *(
+            value for value in vars(itertools).values() if isinstance(value, type)
+        ),
+    }
+)  # fmt: skip
+
+#: Operators that join containers, and do not look into their items.
+_JOINING = frozenset({"+", "+=", "*", "*=", "|", "|="})
+
+_DICTS = (dict, collections.OrderedDict, collections.defaultdict, collections.Counter)
+
+#: What C code compares item by item.
+_COMPARED = (list, tuple, dict, set, frozenset, collections.deque)
+
+#: Classes of values that never change and are compared by C code.
+_VALUES = frozenset(
+    {
+        range, slice, torch.Size, torch.dtype, torch.device, torch.layout, torch.memory_format,
+        type, bytearray, type({}.keys()), type({}.items()), FunctionType, MethodType, ModuleType,
+    }
+)  # fmt: skip
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _NATIVE = (torch.Tensor, *_SYMBOLIC)
@@ -112,6 +174,9 @@ class Translator(Policy):
 
     def __init__(self, function: FunctionType, frame_state: FrameState, options: Options) -> None:
         super().__init__()
+        self.open_containers = frozenset({str, bytes})
+        self.open_iterators = False
+        self.open_operands = frozenset({int, float, complex, bool, str, bytes, type(None)})
         self.function = function
         self.frame_state = frame_state
         self.options = options
@@ -127,7 +192,8 @@ class Translator(Policy):
         self._own: dict[int, Any] = {}
         self._cells: dict[int, tuple[CellType, Source]] = {}
         self._globals: dict[int, tuple[dict[str, Any], Source | None]] = {}
-        self._exposed: dict[int, Any] = {}
+        self._exposed: dict[int, tuple[Any, bool]] = {}
+        self._code_constants: dict[int, Any] = {}
         self._entered: dict[int, Any] = {}
         self._inlined: dict[CodeType, bool] = {}
 
@@ -135,9 +201,13 @@ class Translator(Policy):
 
     def build(self, value: Any, source: Source) -> VariableTracker:
         """What goes with a value read at a source; installs its guards."""
+        return self.builder(source)(value)
+
+    def builder(self, source: Source) -> VariableBuilder:
+        """The builder for what is read at a source."""
         from stillframe.variables.builder import VariableBuilder
 
-        return VariableBuilder(self, source)(value)
+        return VariableBuilder(self, source)
 
     def wrap(self, value: Any, source: Source) -> Any:
         """What the program gets for a value that it reads at a source."""
@@ -174,21 +244,86 @@ class Translator(Policy):
         """The error for what the graph of one frame cannot hold."""
         return self.machine.refuse(what, why, hints)
 
-    def expose(self, value: Any) -> None:
+    def expose(self, value: Any, *, deep: bool = True) -> None:
         """C code sees all that a container from outside holds: what is constant is relied on, the
-        rest is known by its identity."""
-        source = self.source(value)
-        if source is None or id(value) in self._exposed:
+        rest is known by its identity.
+
+        Args:
+            deep: it looks into containers in the container, too.
+        """
+        variable = self.variable(value)
+        if variable is None or variable.source is None:
             return
-        self._exposed[id(value)] = value
-        for item, place in items(value, source):
-            if self.effects.tracker(item) is None:
-                if is_plain(item):
-                    self.build(item, place)
-                else:
-                    self.effects.track(item, LazyVariableTracker(item, place))
-            if type(item) in SEQUENCES or isinstance(item, dict):
+        exposed = self._exposed.get(id(value))
+        if exposed is not None and (exposed[1] or not deep):
+            return
+        self._exposed[id(value)] = value, deep
+        variable.rely_on_order(self)
+        if self.effects.has_other_contents(value):
+            if deep:  # what was there before is known
+                for item in contents_of(value):
+                    self.expose(item)
+            return
+        for item, place in variable.contents():
+            self.expose_item(item, place)
+            if deep:
                 self.expose(item)
+
+    def expose_item(self, item: Any, place: Source) -> None:
+        """C code sees what is read at a place."""
+        if type(item) in CONSTANTS or isinstance(item, torch.dtype | torch.device | torch.layout):
+            self.builder(place).install_guards("CONSTANT_MATCH")
+            return
+        known = self.effects.tracker(item)
+        if known is None:
+            self.effects.track(item, LazyVariableTracker(item, place))
+        else:
+            self.builder(place).same_object(item, known)
+
+    def settle(self, *values: Any) -> None:
+        """C code is about to compare or hash values: it must not meet Python code, and what it sees
+        of objects from outside is relied on.
+
+        Raises:
+            FrameError: it would run a comparison in Python.
+        """
+        met: set[int] = set()
+        pending = list(values)
+        while pending:
+            value = pending.pop()
+            is_nan = type(value) is float and value != value  # C takes one NaN for itself
+            if (type(value) in CONSTANTS and not is_nan) or isinstance(value, _NATIVE):
+                continue
+            if id(value) in met:
+                continue
+            met.add(id(value))
+            self.expose(value)
+            variable = self.variable(value)
+            cls = type(value) if variable is None else variable.python_type()
+            if isinstance(value, (*CONTAINERS, tuple, frozenset)):
+                pending += _raw_items(value)
+            if not is_nan and _is_compared_by_c(cls):
+                continue
+            raise self.graph_break(
+                f"C code compares or hashes a value of class {cls.__qualname__}.",
+                why="the class has a comparison of its own, and what it reads would not be seen",
+                hints=["compare in Python: any(item == value for item in items)"],
+            )
+
+    def is_code_constant(self, value: Any) -> bool:
+        """Whether a tuple or frozenset is one that the program's code, or a key, may give, too."""
+        return id(value) in self._code_constants
+
+    def note_constants(self, values: Iterable[Any]) -> None:
+        """The program gets these constants without reading a place."""
+        for value in values:
+            if type(value) not in (tuple, frozenset) or id(value) in self._code_constants:
+                continue
+            self._code_constants[id(value)] = value
+            self.note_constants(value)
+            known = self.effects.tracker(value)
+            if known is not None and known.source is not None:
+                self.builder(known.source).install_guards("ID_MATCH")
 
     # -- tensors that operators meet ----------------------------------------------------------
 
@@ -220,9 +355,9 @@ class Translator(Policy):
         return NULL if lazy is None else lazy.realize(self).value
 
     def elements(self, values: Sequence[Any]) -> Sequence[Any]:
-        source = self.source(values)
-        if source is None:
-            return values
+        values = self.here(values)
+        if self.source(values) is None:
+            return [self.here(value) for value in values]
         return [self.load_item(values, index) for index in range(len(values))]
 
     # -- names --------------------------------------------------------------------------------
@@ -361,46 +496,80 @@ class Translator(Policy):
     def load_item(self, container: Any, key: Any) -> Any:
         container, key = self.here(container), self.here(key)
         if isinstance(container, torch.Tensor):
-            return container[key]
-        source = self.source(container)
-        if source is None:
+            return container[self.for_torch(key)]
+        variable = self.variable(container)
+        if variable is None or variable.source is None:
+            self.hash_key(container, key)
             return self.here(super().load_item(container, key))
-        if isinstance(key, slice) or not isinstance(container, (*SEQUENCES, dict)):
-            self.expose(container)
-            return self.here(super().load_item(container, key))
-        found = super().load_item(container, key)
-        if self.effects.is_written(container):
-            return self.here(found)
-        return self.wrap(found, item_source(source, container, key))
+        return variable.load_item(self, key)
+
+    def plain_item(self, container: Any, key: Any) -> Any:
+        """``container[key]`` as Python does it; methods in Python are run by the machine."""
+        return super().load_item(container, key)
+
+    def hash_key(self, container: Any, key: Any) -> None:
+        """A key is about to be looked up in a dict or set, by C code."""
+        if not isinstance(container, (dict, set, frozenset)) or type(key) in CONSTANTS:
+            return
+        self.settle(key)
+        if isinstance(key, torch.Tensor) and any(
+            isinstance(held, torch.Tensor) and not isinstance(held, FakeTensor)
+            for held in container
+        ):
+            raise self.graph_break(
+                "A tensor is looked up among the keys of a container from outside.",
+                why="what stands for the tensor is another object",
+                hints=["use names for keys"],
+            )
 
     def store_item(self, container: Any, key: Any, value: Any) -> None:
         container, key = self.here(container), self.here(key)
         if isinstance(container, torch.Tensor):
-            container[key] = self.here(value)
+            container[self.for_torch(key)] = self.here(value)
             return
         self._note_contents(container)
+        self.hash_key(container, key)
         super().store_item(container, key, value)
 
     def delete_item(self, container: Any, key: Any) -> None:
+        container, key = self.here(container), self.here(key)
         self._note_contents(container)
+        self.hash_key(container, key)
         super().delete_item(container, key)
 
     def _note_contents(self, container: Any) -> None:
         source = self.source(container)
         if source is None:
             return
+        self.expose(container, deep=False)
         if isinstance(container, CONTAINERS):
-            self.expose(container)
             self.effects.contents(container, source)
+
+    def hashed(self, values: Sequence[Any]) -> None:
+        self.settle(*values)
 
     def contains(self, container: Any, value: Any) -> bool:
         container, value = self.here(container), self.here(value)
-        self.expose(container)
-        if isinstance(value, torch.Tensor) and type(container) in SEQUENCES:
-            held = [self.here(item) for item in container]
+        if isinstance(value, _NATIVE) and type(container) in SEQUENCES:
+            self.expose(container, deep=False)
             is_equal = super().contains
+            held = [self.here(item) for item in container]
             return any(item is value or is_equal((item,), value) for item in held)
+        variable = self.variable(container)
+        if variable is not None and variable.source is not None:
+            known = variable.has(self, value)
+            if known is not None:
+                return known
+        if python_special(type(container), "__contains__") is None:
+            self._settle_compared(container, value)
         return super().contains(container, value)
+
+    def _settle_compared(self, container: Any, *values: Any) -> None:
+        """C code compares values with the items of a container, unless their own code does."""
+        self.expose(container)
+        if isinstance(container, (*CONTAINERS, tuple, frozenset)):
+            if not (type(container) in SEQUENCES and has_python_equality(container, values[0])):
+                self.settle(container, *values)
 
     def same(self, left: Any, right: Any) -> bool:
         return self.here(left) is self.here(right)
@@ -411,45 +580,55 @@ class Translator(Policy):
         value = self.here(value)
         if isinstance(value, torch.Tensor):
             return iter(value)
-        if self.source(value) is not None and type(value) in SEQUENCES:
-            return self._each(value)
         self._refuse_iterator(value)
-        self.expose(value)
-        return super().iterate(value)
+        variable = self._iterated(value)
+        return super().iterate(value if variable is None else variable.iterated(self))
 
-    def _each(self, values: Sequence[Any]) -> Iterator[Any]:
+    def _iterated(self, value: Any) -> VariableTracker | None:
+        """What goes with a value from outside that C code iterates over."""
+        variable = self.variable(value)
+        if variable is None or variable.source is None:
+            return None
+        return None if python_special(type(value), "__iter__") else variable
+
+    def each(self, values: Sequence[Any]) -> Iterator[Any]:
+        """The items of a sequence from outside, each read when its turn comes."""
         index = 0
         while index < len(values):
             yield self.load_item(values, index)
             index += 1
 
     def advance(self, iterator: Any, default: Any) -> Any:
+        iterator = self.here(iterator)
         self._refuse_iterator(iterator)
         return self.here(super().advance(iterator, default))
 
     def next(self, iterator: Any) -> Any:
+        iterator = self.here(iterator)
         self._refuse_iterator(iterator)
         return self.here(super().next(iterator))
 
     def native_iterable(self, value: Any) -> Any:
         value = self.here(value)
-        if self.source(value) is not None and type(value) in SEQUENCES:
-            return self._each(value)
         self._refuse_iterator(value)
-        self.expose(value)
-        return super().native_iterable(value)
+        variable = self._iterated(value)
+        return super().native_iterable(value if variable is None else variable.iterable(self))
 
     def native_mapping(self, value: Any) -> Any:
-        if self.source(value) is not None and isinstance(value, dict):
-            return {self.here(key): self.load_item(value, key) for key in dict.keys(value)}
+        value = self.here(value)
+        if self.source(value) is not None and type(value) in _DICTS:
+            self.expose(value, deep=False)
+            return {self.here(key): self.load_item(value, key) for key in value}
         return super().native_mapping(value)
 
     def _refuse_iterator(self, value: Any) -> None:
         """An iterator from outside would be used up."""
         source = self.source(value)
-        if source is not None and (
-            type(value) is GeneratorType or hasattr(type(value), "__next__")
-        ):
+        if source is None or type(value) is TUPLE_ITERATOR:
+            return
+        if type(value) is GeneratorType or hasattr(type(value), "__next__"):
+            if python_special(type(value), "__next__") is not None:
+                return  # an object with a method like any other
             raise self.graph_break(
                 f"The frame takes items from the iterator {source.name()}.",
                 why="they would be gone after the capture",
@@ -462,16 +641,27 @@ class Translator(Policy):
         left, right = self.here(left), self.here(right)
         if isinstance(left, _NATIVE) or isinstance(right, _NATIVE):
             return op.native(left, right)
-        self.expose(left)
-        self.expose(right)
+        deep = op.sign not in _JOINING
+        self.expose(left, deep=deep)
+        self.expose(right, deep=deep)
         if op.in_place and isinstance(left, CONTAINERS):
             self._note_contents(left)
+        if not isinstance(left, list | tuple) and not isinstance(left, str):
+            self._settle_sets(left, right)
         return super().binary(op, left, right)
+
+    def _settle_sets(self, left: Any, right: Any) -> None:
+        hashed = (set, frozenset, dict)
+        if isinstance(left, hashed) and isinstance(right, hashed):
+            self.settle(*_keys(left), *_keys(right))
 
     def compare(self, op: Any, left: Any, right: Any) -> Any:
         left, right = self.here(left), self.here(right)
         if isinstance(left, _NATIVE) or isinstance(right, _NATIVE):
             return op.native(left, right)
+        if isinstance(left, _COMPARED) and isinstance(right, _COMPARED):
+            if python_special(type(left), op.method) is None:
+                self.settle(left, right)
         self.expose(left)
         self.expose(right)
         return super().compare(op, left, right)
@@ -491,6 +681,7 @@ class Translator(Policy):
         known = self._inlined.get(code)
         if known is None:
             name = code.co_filename
+            self.note_constants(code.co_consts)
             users = not name.startswith((_TORCH, _STILLFRAME))
             known = self._inlined[code] = users or name.startswith(_INLINED)
         if known:
@@ -521,6 +712,7 @@ class Translator(Policy):
     def note_cells(self, function: FunctionType) -> None:
         """The variables around the frame's own function are locals of the frame."""
         self._entered[id(function)] = function
+        self.note_constants(function.__code__.co_consts)
         for name, cell in zip(
             function.__code__.co_freevars, function.__closure__ or (), strict=True
         ):
@@ -555,29 +747,110 @@ class Translator(Policy):
         """Code that is not run by the machine gets what stands for the values."""
         if function in _IDENTITY and len(args) == 2:
             return self.same(*args) is (function is operator.is_)
-        owner = getattr(function, "__self__", None)
-        if owner is None or type(owner) is ModuleType:
-            owner = args[0] if hasattr(function, "__objclass__") and args else None
+        if (
+            type(function) in (type, BuiltinFunctionType) and function in _LOOKS_AWAY
+        ):  # its handler asks the policy for what it needs
+            return self._look_away(function, args, kwargs)
+        owner, given = _owner(function, args)
+        owner = self.here(owner)
         name = getattr(function, "__name__", "")
         if isinstance(owner, CONTAINERS) and name in _MUTATORS:
             self._note_contents(owner)
-        self.expose(owner)
+        if isinstance(owner, (*CONTAINERS, tuple, frozenset)) and _is_of_c(function):
+            if name == "get" and len(given) in (1, 2) and not kwargs and isinstance(owner, dict):
+                return self._get(owner, *given)
+            if name in _COMPARING:
+                self._settle_method(owner, name, given)
+            self.expose(owner, deep=False)
+            if name in _KEEPING:
+                return self.here(super().call(function, tuple(map(self.here, args)), kwargs))
+        else:
+            self.expose(owner)
         of_torch = is_torch(function)
         args = tuple(self._given(value, of_torch) for value in args)
         kwargs = {key: self._given(value, of_torch) for key, value in kwargs.items()}
+        return self.here(super().call(function, args, kwargs))
+
+    def _look_away(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A function of C that does not look into containers, or reads them by the policy."""
+        args = tuple(map(self.here, args))
+        kwargs = {key: self.here(value) for key, value in kwargs.items()}
         if function is isinstance and type(args[0]) in _NUMBERS:
             return issubclass(_NUMBERS[type(args[0])], args[1])
+        if function is reversed and args:
+            self.expose(args[0], deep=False)
+        if function in (set, frozenset) and args and self.is_iterable(args[0]):
+            found = [self.here(item) for item in self.native_iterable(args[0])]
+            self.settle(*found)
+            args = (found, *args[1:])
         return self.here(super().call(function, args, kwargs))
+
+    def _get(self, table: Any, key: Any, default: Any = None) -> Any:
+        """``dict.get``: one item is read."""
+        key = self.here(key)
+        self.hash_key(table, key)
+        if not dict.__contains__(table, key):
+            return self.here(default)
+        variable = self.variable(table)
+        if variable is None or variable.source is None:
+            return self.here(dict.__getitem__(table, key))
+        return (
+            variable.load_item(self, key)
+            if type(table) in _DICTS
+            else self.here(self._exposed_item(table, key))
+        )
+
+    def _exposed_item(self, table: Any, key: Any) -> Any:
+        self.expose(table, deep=False)
+        return dict.__getitem__(table, key)
+
+    def _settle_method(self, owner: Any, name: str, given: tuple[Any, ...]) -> None:
+        if isinstance(owner, (list, tuple, collections.deque)) and name in _SEARCHING:
+            if isinstance(self.here(given[0]) if given else None, _NATIVE):
+                raise self.graph_break(
+                    f"C code looks for a tensor or a symbolic number in a list ({name}).",
+                    why="it compares by values, which are not known",
+                    hints=["compare in Python: any(item is x for item in items)"],
+                )
+            self.settle(owner, *given[:1])
+        elif isinstance(owner, dict) and name != "update":
+            self.hash_key(owner, self.here(given[0]) if given else None)
+        elif isinstance(owner, (set, frozenset)):
+            self.settle(
+                owner, *given[:1], *(item for value in given for item in _keys(self.here(value)))
+            )
 
     def _given(self, value: Any, of_torch: bool) -> Any:
         """An argument for code that is not watched."""
         value = self.here(value)
+        if of_torch:
+            return self.for_torch(value)
         self.expose(value)
-        if of_torch and type(value) in (*SEQUENCES, dict) and self.source(value) is not None:
-            if isinstance(value, dict):
-                return {key: self._given(item, True) for key, item in value.items()}
-            return type(value)(self._given(item, True) for item in value)
         return value
+
+    def for_torch(self, value: Any) -> Any:
+        """A container for a function of torch, with what stands for the items in place of them.
+
+        One in which nothing is replaced is given as it is, which a function may fill.
+        """
+        value = self.here(value)
+        if isinstance(value, dict):
+            held = list(dict.values(value))
+        elif isinstance(value, (list, tuple)):
+            held = _raw_items(value)
+        else:
+            self.expose(value)
+            return value
+        variable = self.variable(value)
+        is_outside = variable is not None and variable.source is not None
+        if is_outside and type(value) in SEQUENCES:
+            items = [self.for_torch(item) for item in self.each(value)]
+        else:
+            self.expose(value)
+            items = [self.for_torch(item) for item in held]
+        if all(map(operator.is_, items, held)):
+            return value
+        return _with_items(value, items)
 
     def _class_of(self, value: Any) -> type:
         """The class that a value has when the frame runs."""
@@ -590,6 +863,64 @@ class Translator(Policy):
     ) -> Any:
         """``nn.Module.__call__`` in Python; what it reads of the module is read here."""
         return self.call(type(module)._call_impl, (module, *args), kwargs)
+
+
+def _owner(function: Any, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+    """The object whose method is called, None for a function, and the other arguments."""
+    owner = getattr(function, "__self__", None)
+    if owner is None or type(owner) is ModuleType:
+        if hasattr(function, "__objclass__") and args:
+            return args[0], args[1:]
+        return None, args
+    return owner, args
+
+
+def _is_of_c(function: Any) -> bool:
+    return not isinstance(function, type) and type(function) in C_KINDS
+
+
+def _raw_items(container: Any) -> list[Any]:
+    """What a container holds, keys of a dict included, whatever a subclass makes of iteration."""
+    if isinstance(container, dict):
+        return [item for pair in dict.items(container) for item in pair]
+    if isinstance(container, tuple | frozenset):
+        base: Any = tuple if isinstance(container, tuple) else frozenset
+        return list(base.__iter__(container))
+    return contents_of(container)
+
+
+def _keys(container: Any) -> list[Any]:
+    """What a set, or the keys of a dict, are compared by; nothing for what is no such thing."""
+    if isinstance(container, dict):
+        return list(dict.keys(container))
+    if isinstance(container, (set, frozenset, list, tuple, collections.deque)):
+        return _raw_items(container)
+    return []
+
+
+def _with_items(container: Any, items: list[Any]) -> Any:
+    """A container of the same class with other items."""
+    if isinstance(container, dict):
+        made = container.copy() if type(container) in _DICTS else dict(container)
+        for key, item in zip(list(made), items, strict=True):
+            made[key] = item
+        return made
+    if isinstance(container, tuple):
+        if type(container).__flags__ & (1 << 9) or type(container) is tuple:
+            return tuple.__new__(type(container), items)
+        return type(container)(items)  # a result of torch with names
+    return list(items)
+
+
+def _is_compared_by_c(cls: type) -> bool:
+    """Whether objects of a class are equal if they are one object, or by their contents."""
+    if issubclass(cls, enum.Enum | torch.Tensor):
+        return True
+    if python_special(cls, "__eq__") or python_special(cls, "__hash__"):
+        return False
+    if issubclass(cls, (*CONTAINERS, tuple, frozenset)):
+        return True
+    return type_lookup(cls, "__eq__") is object.__eq__ or cls in _VALUES
 
 
 #: ``is`` as functions.

@@ -68,9 +68,9 @@ def wrap_literal(builder: VariableBuilder, value: Any) -> VariableTracker:
 
 @wraps_if(49, "enum", lambda value: isinstance(value, enum.Enum))
 def wrap_enum(builder: VariableBuilder, value: Any) -> VariableTracker:
-    """A member of an enum."""
+    """A member of an enum. What its value holds may change, so that has a source."""
     builder.install_guards("ID_MATCH")
-    return EnumVariable(value)
+    return builder.set_source_and_track(value, EnumVariable(value))
 
 
 @makes_type(*ATOMS)
