@@ -79,7 +79,9 @@ class _Comparison:
         self.met[id(ours)] = ours, theirs
         self.met_there[id(theirs)] = theirs
         if isinstance(ours, torch.Tensor):
-            torch.testing.assert_close(ours, theirs, msg=lambda text: f"{path}: {text}")
+            torch.testing.assert_close(
+                ours, theirs, equal_nan=True, msg=lambda text: f"{path}: {text}"
+            )
             assert ours.requires_grad == theirs.requires_grad, f"{path}: requires_grad"
         elif isinstance(ours, dict):
             assert list(map(repr, ours)) == list(map(repr, theirs)), f"{path}: keys"

@@ -128,6 +128,10 @@ class VariableTracker(metaclass=VariableTrackerMeta):
     def rely_on_order(self, tx: Translator) -> None:
         """The program, or C code, is about to see in which order a container holds its items."""
 
+    def before_change(self, tx: Translator) -> None:
+        """The contents are about to change: what the program may still get of them is known."""
+        tx.expose(self.value, deep=False)
+
     def iterable(self, tx: Translator) -> Any:
         """What C code gets that iterates over the value, from outside, or copies it."""
         tx.expose(self.value, deep=False)

@@ -237,7 +237,7 @@ def _modes_kept(tx: Translator) -> Iterator[None]:
 
 def _residue(tx: Translator, result: Any, effects: list[Effect]) -> Residue:
     """The rest of the frame. The graph's inputs are read first, then it is called."""
-    residue = Residue(tx.tracker)
+    residue = Residue(tx.tracker_as_it_is)
     _drop_unused(tx, result, effects)
     residue.run_graph(tx.inputs.arguments)
     residue.value(result)

@@ -42,6 +42,9 @@ class Residue:
         self._bound: dict[int, str] = {}
         self._read: dict[Source, str] = {}
         self._made: dict[int, tuple[Any, str]] = {}
+        self._making: dict[int, Any] = {}
+        self._waiting: list[tuple[str, str, tuple[Any, ...]]] = []
+        self._incomplete: set[str] = set()
         self._count = 0
         self._results = ""
         self.outputs: dict[int, tuple[int, Any]] = {}
@@ -118,6 +121,7 @@ class Residue:
             self._stack.append(known[1])
 
     def _make(self, value: Any, variable: VariableTracker) -> None:
+        self._making[id(value)] = value
         try:
             variable.reconstruct(self)
         except NotImplementedError as e:
@@ -128,12 +132,47 @@ class Residue:
                 why=str(e) or "only its class knows how it was made",
                 hints=["return the tensors and numbers that it was made from"],
             ) from e
+        finally:
+            del self._making[id(value)]
         if not variable.is_python_constant():
             self._made[id(value)] = value, self._stack[-1]
+        if not self._making:
+            self._fill_waiting()
 
     def keep(self, value: Any) -> None:
         """The value is on top now, maybe not filled yet: what it holds may refer to it."""
         self._made[id(value)] = value, self._stack[-1]
+
+    def fill(self, template: str, *values: Any) -> None:
+        """Put values into the container on top, which stays there: ``"{0}.append({1})"``.
+
+        What belongs to a tuple that is being made waits until that is there.
+        """
+        container = self._stack[-1]
+        waits = container in self._incomplete or any(map(self._is_in_the_making, values))
+        if waits:
+            self._incomplete.add(container)
+            self._waiting.append((container, template, values))
+        else:
+            self._fill(container, template, values)
+
+    def _is_in_the_making(self, value: Any) -> bool:
+        if id(value) in self._made:
+            return False
+        if isinstance(value, tuple | frozenset):
+            return id(value) in self._making or any(map(self._is_in_the_making, value))
+        return False
+
+    def _fill(self, container: str, template: str, values: tuple[Any, ...]) -> None:
+        self._stack.append(container)
+        for value in values:
+            self.value(value)
+        self.do(template, 1 + len(values))
+
+    def _fill_waiting(self) -> None:
+        self._incomplete.clear()
+        while self._waiting:
+            self._fill(*self._waiting.pop(0))
 
     def push(self, expression: str) -> None:
         """Push the value of an expression, evaluated here."""
@@ -153,10 +192,6 @@ class Residue:
     def dup(self) -> None:
         """Push the top once more."""
         self._stack.append(self._stack[-1])
-
-    def dup_below(self) -> None:
-        """Push the value below the top once more."""
-        self._stack.append(self._stack[-2])
 
     def bind(self, wanted: str, value: Any) -> str:
         """The name under which the function finds an object."""

@@ -9,6 +9,7 @@ what was there before go through :class:`SideEffects`.
 
 from __future__ import annotations
 
+import _collections_abc
 import collections
 import enum
 import functools
@@ -226,6 +227,13 @@ class Translator(Policy):
 
         return self.variable(value) or SourcelessBuilder.create(self, value)
 
+    def tracker_as_it_is(self, value: Any) -> VariableTracker:
+        """What goes with a value that is only handed on: a lazy one stays lazy."""
+        found = None if type(value) in CONSTANTS else self.effects.tracker(value)
+        if isinstance(found, LazyVariableTracker) and not found.is_realized:
+            return found
+        return self.tracker(value)
+
     def here(self, value: Any) -> Any:
         """The value as the program sees it; C code may have handed out the real thing."""
         found = self.variable(value)
@@ -297,7 +305,8 @@ class Translator(Policy):
             if id(value) in met:
                 continue
             met.add(id(value))
-            self.expose(value)
+            if not isinstance(value, set):  # its elements are known, their order is not seen
+                self.expose(value)
             variable = self.variable(value)
             cls = type(value) if variable is None else variable.python_type()
             if isinstance(value, (*CONTAINERS, tuple, frozenset)):
@@ -366,6 +375,8 @@ class Translator(Policy):
         value = super().load_global(frame, name)
         if self.effects.wrote(frame.globals, name):
             return self.here(value)
+        if name == "_tuple_new" and str(frame.globals.get("__name__")).startswith("namedtuple_"):
+            return value  # the globals of a function that collections.namedtuple has made
         if name in frame.globals:
             return self.wrap(value, self._global_source(frame.globals, name))
         return self.wrap(value, AttrSource(ModuleSource("builtins"), name))
@@ -377,6 +388,8 @@ class Translator(Policy):
         known = self._globals.get(id(table))
         if known is None:
             name = table.get("__name__")
+            if table is vars(_collections_abc):
+                name = "_collections_abc"  # it calls itself collections.abc
             module = sys.modules.get(name) if isinstance(name, str) else None
             if module is None or vars(module) is not table:
                 raise self.graph_break(
@@ -409,6 +422,8 @@ class Translator(Policy):
             return value
         if self.effects.is_written(cell):
             return self.here(value)
+        if id(cell) not in self._cells and frame.decoded.code.co_filename == collections.__file__:
+            return value  # the methods that collections.namedtuple makes share a few built-ins
         return self.wrap(value, self._cell_source(cell, name))
 
     def _cell_source(self, cell: CellType, name: str) -> Source:
@@ -538,10 +553,11 @@ class Translator(Policy):
         super().delete_item(container, key)
 
     def _note_contents(self, container: Any) -> None:
-        source = self.source(container)
-        if source is None:
+        variable = self.variable(container)
+        source = None if variable is None else variable.source
+        if variable is None or source is None:
             return
-        self.expose(container, deep=False)
+        variable.before_change(self)
         if isinstance(container, CONTAINERS):
             self.effects.contents(container, source)
 
@@ -642,10 +658,11 @@ class Translator(Policy):
         if isinstance(left, _NATIVE) or isinstance(right, _NATIVE):
             return op.native(left, right)
         deep = op.sign not in _JOINING
-        self.expose(left, deep=deep)
-        self.expose(right, deep=deep)
         if op.in_place and isinstance(left, CONTAINERS):
             self._note_contents(left)
+        else:
+            self.expose(left, deep=deep)
+        self.expose(right, deep=deep)
         if not isinstance(left, list | tuple) and not isinstance(left, str):
             self._settle_sets(left, right)
         return super().binary(op, left, right)
@@ -747,9 +764,7 @@ class Translator(Policy):
         """Code that is not run by the machine gets what stands for the values."""
         if function in _IDENTITY and len(args) == 2:
             return self.same(*args) is (function is operator.is_)
-        if (
-            type(function) in (type, BuiltinFunctionType) and function in _LOOKS_AWAY
-        ):  # its handler asks the policy for what it needs
+        if type(function) in (type, BuiltinFunctionType) and function in _LOOKS_AWAY:
             return self._look_away(function, args, kwargs)
         owner, given = _owner(function, args)
         owner = self.here(owner)
@@ -761,7 +776,8 @@ class Translator(Policy):
                 return self._get(owner, *given)
             if name in _COMPARING:
                 self._settle_method(owner, name, given)
-            self.expose(owner, deep=False)
+            if name not in _MUTATORS:
+                self.expose(owner, deep=False)
             if name in _KEEPING:
                 return self.here(super().call(function, tuple(map(self.here, args)), kwargs))
         else:

@@ -19,7 +19,7 @@ from stillframe.variables.residue import Residue
 from stillframe.variables.sourceless import makes_if, makes_type
 from stillframe.variables.translator import TUPLE_ITERATOR, Translator
 
-_SEQUENCE_ITERATORS = (type(iter([])), TUPLE_ITERATOR, type(iter(range(0))))
+_SEQUENCE_ITERATORS: tuple[type, ...] = (type(iter([])), TUPLE_ITERATOR, type(iter(range(0))))
 
 
 class TupleIteratorVariable(VariableTracker):

@@ -59,15 +59,8 @@ def fill_attributes(residue: Residue, value: Any) -> None:
             held = object.__getattribute__(value, name)
         except AttributeError:
             continue
-        residue.load_object(object.__setattr__)
-        residue.dup_below()
-        residue.load_constant(name)
-        residue.value(held)
-        residue.do("{0}({1}, {2}, {3})", 4)
+        store = residue.bind("setattr", object.__setattr__)
+        residue.fill(f"{store}({{0}}, {name!r}, {{1}})", held)
     names = getattr(value, "__dict__", None)
     for name, held in (names or {}).items():
-        residue.dup()
-        residue.load_attr("__dict__")
-        residue.load_constant(name)
-        residue.value(held)
-        residue.do("{0}[{1}] = {2}", 3)
+        residue.fill(f"{{0}}.__dict__[{name!r}] = {{1}}", held)

@@ -38,9 +38,9 @@ class NamedTupleVariable(TupleVariable):
     def _index(self, name: str) -> int | None:
         cls = type(self.value)
         if is_struct_sequence(cls):
-            names = cls.__match_args__[: cls.n_sequence_fields]  # type: ignore[attr-defined]
+            names = cls.__match_args__[: cls.n_sequence_fields]
         else:
-            names = cls._fields  # type: ignore[attr-defined]
+            names = cls._fields
             if type(type_lookup(cls, name)) is not _FIELD:
                 return None  # a subclass means something else by it
         return names.index(name) if name in names else None

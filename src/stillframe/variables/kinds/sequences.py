@@ -100,9 +100,7 @@ class ListVariable(BaseListVariable, python_type=list):
         residue.push("[]")
         residue.keep(self.value)
         for item in self.value:
-            residue.dup()
-            residue.value(item)
-            residue.do("{0}.append({1})", 2)
+            residue.fill("{0}.append({1})", item)
 
 
 class SizeVariable(TupleVariable, python_type=torch.Size):
@@ -126,9 +124,16 @@ class DequeVariable(BaseListVariable, python_type=collections.deque):
         residue.call(2)
         residue.keep(self.value)
         for item in self.value:
-            residue.dup()
-            residue.value(item)
-            residue.do("{0}.append({1})", 2)
+            residue.fill("{0}.append({1})", item)
+
+
+class BytearrayVariable(VariableTracker):
+    """A bytearray: a small table of numbers, relied on as a whole."""
+
+    def reconstruct(self, residue: Residue) -> None:
+        residue.load_object(bytearray)
+        residue.load_constant(bytes(self.value))
+        residue.call(1)
 
 
 class RestrictedListSubclassVariable(ListVariable):
@@ -137,11 +142,9 @@ class RestrictedListSubclassVariable(ListVariable):
     def reconstruct(self, residue: Residue) -> None:
         make_empty(residue, self.value, list)
         residue.keep(self.value)
+        append = residue.bind("append", list.append)
         for item in self.items():
-            residue.load_object(list.append)
-            residue.dup_below()
-            residue.value(item)
-            residue.do("{0}({1}, {2})", 3)
+            residue.fill(f"{append}({{0}}, {{1}})", item)
         fill_attributes(residue, self.value)
 
 
@@ -204,11 +207,24 @@ def wrap_deque(builder: VariableBuilder, value: Any) -> VariableTracker:
     return builder.set_source_and_track_mutable(value, DequeVariable(value))
 
 
+@wraps_type(bytearray)
+def wrap_bytearray(builder: VariableBuilder, value: bytearray) -> VariableTracker:
+    """A bytearray."""
+    builder.install_guards("EQUALS_MATCH")
+    return builder.set_source_and_track_mutable(value, BytearrayVariable(value))
+
+
+@makes_type(bytearray)
+def make_bytearray(tx: Translator, value: bytearray) -> VariableTracker:
+    """A bytearray of the program's own."""
+    return BytearrayVariable(value, mutable=MutableLocal())
+
+
 @wraps_if(94, "list of the user's class", lambda value: isinstance(value, list))
 def wrap_list_subclass(builder: VariableBuilder, value: Any) -> VariableTracker:
     """A list of the user's class. Its methods in Python are run by the machine."""
     _refuse_cycle(builder, value)
-    builder.install_guards("SEQUENCE_LENGTH")
+    guard_length(builder, value)
     made = builder.set_source_and_track_mutable(
         value, RestrictedListSubclassVariable(value), mutable_contents(value)
     )

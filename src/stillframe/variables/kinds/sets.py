@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
+from stillframe.errors import FrameError
 from stillframe.frames.lookup import python_special
 from stillframe.guards import install_guard
 from stillframe.guards.kinds.containers import elements_of
@@ -40,21 +41,33 @@ class _Elements(VariableTracker):
         base: Any = set if isinstance(self.value, set) else frozenset
         return bool(base.__contains__(self.value, value))
 
+    _order_is_seen = False
+
     def rely_on_order(self, tx: Translator) -> None:
         """The elements are read at their places, and C code may see their order."""
         assert self.source is not None
+        self._order_is_seen = True
         if not is_library(self.source):
             elements = functools.partial(guard_kind("SET_ELEMENTS"), ordered=True)
             install_guard(self.source.make_guard(elements))
 
+    def before_change(self, tx: Translator) -> None:
+        """What is put back has its own order, so nobody may have seen the order."""
+        places_count = not all(type(item) in CONSTANTS for item in elements_of(self.value))
+        if len(self.value) > 1 and (self._order_is_seen or places_count):
+            raise self._refuse_order(tx)
+
     def iterable(self, tx: Translator) -> Any:
         if tx.effects.has_other_contents(self.value) and len(self.value) > 1:
-            raise tx.graph_break(
-                "The frame goes through a set from outside that it has changed.",
-                why="in which order a set that was changed has its elements is not known",
-                hints=["sort the elements, or use a dict"],
-            )
+            raise self._refuse_order(tx)
         return super().iterable(tx)
+
+    def _refuse_order(self, tx: Translator) -> FrameError:
+        return tx.graph_break(
+            "The frame changes a set from outside of which it sees or uses the order.",
+            why="in which order a set that was changed has its elements is not known",
+            hints=["use a dict, or make a new set"],
+        )
 
 
 class SetVariable(_Elements):
@@ -62,10 +75,10 @@ class SetVariable(_Elements):
 
     def reconstruct(self, residue: Residue) -> None:
         residue.load_object(set)
+        residue.call(0)
+        residue.keep(self.value)
         for item in self.value:
-            residue.value(item)
-        residue.build("[{}]", len(self.value))
-        residue.call(1)
+            residue.fill("{0}.add({1})", item)
 
 
 class FrozensetVariable(_Elements, ConstantVariable):
@@ -86,11 +99,9 @@ class UserDefinedSetVariable(_Elements, UserDefinedObjectVariable):
     def reconstruct(self, residue: Residue) -> None:
         make_empty(residue, self.value, set)
         residue.keep(self.value)
+        add = residue.bind("add", set.add)
         for item in elements_of(self.value):
-            residue.load_object(set.add)
-            residue.dup_below()
-            residue.value(item)
-            residue.do("{0}({1}, {2})", 3)
+            residue.fill(f"{add}({{0}}, {{1}})", item)
         fill_attributes(residue, self.value)
 
 

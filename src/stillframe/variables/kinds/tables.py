@@ -98,10 +98,7 @@ class ConstDictVariable(VariableTracker):
         self._make_empty(residue)
         residue.keep(self.value)
         for key, item in contents_of(self.value):
-            residue.dup()
-            residue.value(key)
-            residue.value(item)
-            residue.do("{0}[{1}] = {2}", 3)
+            residue.fill("{0}[{1}] = {2}", key, item)
 
     def _make_empty(self, residue: Residue) -> None:
         residue.load_object(type(self.value))
@@ -128,16 +125,11 @@ class CustomizedDictVariable(ConstDictVariable):
         )  # fmt: skip
         make_empty(residue, value, base)
         residue.keep(value)
+        store = residue.bind("setitem", base.__setitem__)
         for key, item in contents_of(value):
-            residue.load_object(base.__setitem__)
-            residue.dup_below()
-            residue.value(key)
-            residue.value(item)
-            residue.do("{0}({1}, {2}, {3})", 4)
+            residue.fill(f"{store}({{0}}, {{1}}, {{2}})", key, item)
         if isinstance(value, collections.defaultdict):
-            residue.dup()
-            residue.value(value.default_factory)
-            residue.do("{0}.default_factory = {1}", 2)
+            residue.fill("{0}.default_factory = {1}", value.default_factory)
         fill_attributes(residue, value)
 
 

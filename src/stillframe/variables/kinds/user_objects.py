@@ -29,11 +29,7 @@ class UserDefinedObjectVariable(VariableTracker):
         residue.call(1)
         residue.keep(value)
         for name, held in vars(value).items():
-            residue.dup()
-            residue.load_attr("__dict__")
-            residue.load_constant(name)
-            residue.value(held)
-            residue.do("{0}[{1}] = {2}", 3)
+            residue.fill(f"{{0}}.__dict__[{name!r}] = {{1}}", held)
 
 
 def _has_slots(cls: type) -> bool:

@@ -1,0 +1,28 @@
+"""What goes with one value from outside, as it is when the program first reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stillframe.context import TracingContext, tracing
+from stillframe.source import LocalSource
+from stillframe.variables import FrameState, Options, SourcelessBuilder, VariableTracker
+from stillframe.variables.translator import Translator
+
+
+def _program() -> None:
+    """Stands for a frame."""
+
+
+def built(value: Any, options: Options | None = None) -> VariableTracker:
+    """The tracker of a value that is read at a local."""
+    tx = Translator(_program, FrameState(), options or Options())
+    with tracing(TracingContext(tx.recorder.fake_mode)):
+        return tx.build(value, LocalSource("value"))
+
+
+def made(value: Any) -> VariableTracker:
+    """The tracker of a value that the program made."""
+    tx = Translator(_program, FrameState(), Options())
+    with tracing(TracingContext(tx.recorder.fake_mode)):
+        return SourcelessBuilder.create(tx, value)
