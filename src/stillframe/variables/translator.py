@@ -48,6 +48,7 @@ from stillframe.source import (
     LocalSource,
     ModuleSource,
     Source,
+    has_exact_form,
 )
 from stillframe.trace.recorder import Recorder
 from stillframe.trace.scope import ModuleScope
@@ -527,6 +528,8 @@ class Translator(Policy):
         if not isinstance(container, (dict, set, frozenset)) or type(key) in CONSTANTS:
             return
         self.settle(key)
+        if self.source(container) is not None and not all(map(has_exact_form, container)):
+            self._pin(key)
         if isinstance(key, torch.Tensor) and any(
             isinstance(held, torch.Tensor) and not isinstance(held, FakeTensor)
             for held in container
@@ -536,6 +539,15 @@ class Translator(Policy):
                 why="what stands for the tensor is another object",
                 hints=["use names for keys"],
             )
+
+    def _pin(self, key: Any) -> None:
+        """The key is compared with objects that are known by their identity: so is the key."""
+        if type(key) is tuple:
+            for part in key:
+                self._pin(part)
+        source = None if has_exact_form(key) else self.source(key)
+        if source is not None:
+            self.builder(source).install_guards("ID_MATCH")
 
     def store_item(self, container: Any, key: Any, value: Any) -> None:
         container, key = self.here(container), self.here(key)
@@ -832,9 +844,10 @@ class Translator(Policy):
         elif isinstance(owner, dict) and name != "update":
             self.hash_key(owner, self.here(given[0]) if given else None)
         elif isinstance(owner, (set, frozenset)):
-            self.settle(
-                owner, *given[:1], *(item for value in given for item in _keys(self.here(value)))
-            )
+            for value in given:
+                for item in (value, *_keys(self.here(value))):
+                    if type(item) not in _COMPARED:
+                        self.hash_key(owner, self.here(item))
 
     def _given(self, value: Any, of_torch: bool) -> Any:
         """An argument for code that is not watched."""

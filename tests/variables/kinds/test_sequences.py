@@ -440,7 +440,7 @@ def test_the_programs_own_containers_have_kinds_and_no_guards() -> None:
 
     def make(x: torch.Tensor) -> Any:
         held: list[Any] = [1, (x, [2]), {"k": {3}}, torch.Size([4])]
-        return held, collections.OrderedDict(b=x, a=held), {held[0], (1, 2)}, dict(z=held)
+        return held, collections.OrderedDict(b=x, a=held), {held[0], (1, 2)}, {"z": held}
 
     found = guards_of(agrees(make, lambda: (ones(),)))
     assert [guard for guard in found if "L[" in guard] == ["TENSOR_MATCH L['x']"]
