@@ -56,7 +56,7 @@ def binary(policy: Policy, op: Operator, left: Any, right: Any) -> Any:
             if result is not NotImplemented:
                 return result
         elif type(left) is list and op.sign == "+=" and policy.is_iterable(right):
-            left.extend(policy.native_iterable(right))
+            left.extend(left if right is left else policy.native_iterable(right))
             return left
     own = python_special(type(left), op.method)
     other = python_special(type(right), op.reflected)

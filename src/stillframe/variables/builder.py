@@ -47,8 +47,8 @@ class VariableBuilder:
     def __call__(self, value: Any) -> VariableTracker:
         """What goes with ``value``; the object itself if it is known already."""
         known = self.tx.effects.tracker(value)
-        if isinstance(known, LazyVariableTracker) and not known.is_realized:
-            known = None  # nobody has relied on it yet: this source is as good
+        if isinstance(known, LazyVariableTracker) and known.source == self.source:
+            known = None if not known.is_realized else known
         if known is not None:
             found = known.realize(self.tx) if isinstance(known, LazyVariableTracker) else known
             self.same_object(value, found)

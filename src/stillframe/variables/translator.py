@@ -805,6 +805,8 @@ class Translator(Policy):
         kwargs = {key: self.here(value) for key, value in kwargs.items()}
         if function is isinstance and type(args[0]) in _NUMBERS:
             return issubclass(_NUMBERS[type(args[0])], args[1])
+        if function in (tuple, frozenset) and len(args) == 1 and type(args[0]) is function:
+            return args[0]
         if function is reversed and args:
             self.expose(args[0], deep=False)
         if function in (set, frozenset) and args and self.is_iterable(args[0]):

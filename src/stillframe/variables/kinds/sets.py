@@ -46,6 +46,8 @@ class _Elements(VariableTracker):
     def rely_on_order(self, tx: Translator) -> None:
         """The elements are read at their places, and C code may see their order."""
         assert self.source is not None
+        if tx.effects.has_other_contents(self.value) and len(self.value) > 1:
+            raise self._refuse_order(tx)
         self._order_is_seen = True
         if not is_library(self.source):
             elements = functools.partial(guard_kind("SET_ELEMENTS"), ordered=True)
@@ -58,8 +60,7 @@ class _Elements(VariableTracker):
             raise self._refuse_order(tx)
 
     def iterable(self, tx: Translator) -> Any:
-        if tx.effects.has_other_contents(self.value) and len(self.value) > 1:
-            raise self._refuse_order(tx)
+        self.rely_on_order(tx)
         return super().iterable(tx)
 
     def _refuse_order(self, tx: Translator) -> FrameError:
