@@ -119,6 +119,10 @@ _LOOKS_AWAY = frozenset(
     }
 )  # fmt: skip
 
+#: Functions and methods that make text of values.
+_TEXT = (str, repr, format, ascii, str.__mod__)
+_FORMATTING = frozenset({"format", "format_map", "__mod__", "__rmod__"})
+
 #: Operators that join containers, and do not look into their items.
 _JOINING = frozenset({"+", "+=", "*", "*=", "|", "|="})
 
@@ -178,7 +182,7 @@ class Translator(Policy):
         super().__init__()
         self.open_containers = frozenset({str, bytes})
         self.open_iterators = False
-        self.open_operands = frozenset({int, float, complex, bool, str, bytes, type(None)})
+        self.open_operands = frozenset({int, float, complex, bool, type(None)})
         self.function = function
         self.frame_state = frame_state
         self.options = options
@@ -667,6 +671,8 @@ class Translator(Policy):
 
     def binary(self, op: Any, left: Any, right: Any) -> Any:
         left, right = self.here(left), self.here(right)
+        if op.sign in ("%", "%=") and isinstance(left, str | bytes):
+            right = self.definite(right)
         if isinstance(left, _NATIVE) or isinstance(right, _NATIVE):
             return op.native(left, right)
         deep = op.sign not in _JOINING
@@ -781,6 +787,9 @@ class Translator(Policy):
         owner, given = _owner(function, args)
         owner = self.here(owner)
         name = getattr(function, "__name__", "")
+        if function in _TEXT or (isinstance(owner, str) and name in _FORMATTING):
+            args = tuple(self.definite(value) for value in args)
+            kwargs = {key: self.definite(value) for key, value in kwargs.items()}
         if isinstance(owner, CONTAINERS) and name in _MUTATORS:
             self._note_contents(owner)
         if isinstance(owner, (*CONTAINERS, tuple, frozenset)) and _is_of_c(function):
@@ -798,6 +807,35 @@ class Translator(Policy):
         args = tuple(self._given(value, of_torch) for value in args)
         kwargs = {key: self._given(value, of_torch) for key, value in kwargs.items()}
         return self.here(super().call(function, args, kwargs))
+
+    def definite(self, value: Any, inside: tuple[Any, ...] = ()) -> Any:
+        """A value of which C code makes text: symbolic numbers are fixed.
+
+        Args:
+            inside: the containers that it is in, one of which it may be.
+
+        Raises:
+            FrameError: the text would show what is in a tensor.
+        """
+        value = self.here(value)
+        if isinstance(value, torch.Tensor):
+            raise self.graph_break(
+                "The frame makes text of a tensor.",
+                why="what is in it is not known",
+                hints=["use its shape or dtype"],
+            )
+        if type(value) in _NUMBERS:
+            return _NUMBERS[type(value)](value)
+        variable = self.variable(value)
+        if variable is not None and variable.source is not None:
+            self.expose(value)
+        if isinstance(value, _COMPARED) and not any(value is outer for outer in inside):
+            inside = (*inside, value)
+            held = list(dict.values(value)) if isinstance(value, dict) else _raw_items(value)
+            items = [self.definite(item, inside) for item in held]
+            same = all(map(operator.is_, items, held))
+            return value if same else _with_items(value, items)
+        return value
 
     def _look_away(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A function of C that does not look into containers, or reads them by the policy."""

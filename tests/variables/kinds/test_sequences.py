@@ -515,3 +515,27 @@ def test_kinds_of_the_results_of_operators() -> None:
         symbolic, lambda: (torch.ones(6, 2),), lambda: (torch.ones(9, 2),), frame_state=state
     )
     assert type(capture(torch.ones(7, 2))[0]) is torch.Size
+
+
+# -- text ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda number, x: (x, f"{number:03d} {x.shape}", str([number]), repr({"a": (number,)})),
+        lambda number, x: (x, "%s %d" % (number, x.shape[0]), f"{x.shape[0]}"),
+        lambda number, x: (x, "-".join(map(str, x.shape)), "%(a)s" % {"a": number}),
+    ],
+)
+def test_text_of_numbers_that_vary_fixes_them(write: Any) -> None:
+    state = FrameState()
+    capture_frame(write, (3, ones(3)), frame_state=state)
+    capture = agrees(write, lambda: (4, ones(4)), frame_state=state)
+    refuses(capture, 4, ones(5))
+
+
+@pytest.mark.parametrize("write", [lambda x: f"{x}", lambda x: str([x]), lambda x: "%s" % (x,)])
+def test_text_of_a_tensor_is_refused(write: Any) -> None:
+    with pytest.raises(sf.FrameError, match="makes text of a tensor"):
+        capture_frame(lambda x: (write(x), x), (ones(),))
