@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import _collections_abc
 import collections
-import enum
 import functools
-import itertools
 import operator
 import os
 import sys
@@ -36,7 +34,7 @@ from stillframe.fake.tensor import FakeTensor
 from stillframe.frames import Policy
 from stillframe.frames.arithmetic import has_python_equality
 from stillframe.frames.frame import NULL, Frame
-from stillframe.frames.lookup import C_KINDS, python_special, type_lookup
+from stillframe.frames.lookup import python_special
 from stillframe.guards import install_guard
 from stillframe.guards.kinds.registry import kind as guard_kind
 from stillframe.shapes.env import ShapeEnv
@@ -53,6 +51,24 @@ from stillframe.source import (
 from stillframe.trace.recorder import Recorder
 from stillframe.trace.scope import ModuleScope
 from stillframe.variables.base import LazyVariableTracker, VariableTracker
+from stillframe.variables.c_code import (
+    COMPARED,
+    COMPARING,
+    DICTS,
+    FORMATTING,
+    JOINING,
+    KEEPING,
+    LOOKS_AWAY,
+    MUTATORS,
+    SEARCHING,
+    TEXT,
+    hashed_items,
+    is_compared_by_c,
+    is_of_c,
+    owner_of,
+    raw_items,
+    with_items,
+)
 from stillframe.variables.dynamism import (
     FrameState,
 )
@@ -62,7 +78,6 @@ from stillframe.variables.paths import (
     CONSTANTS,
     SEQUENCES,
     is_library,
-    is_plain,
     is_torch,
     lasting_source,
     lasts,
@@ -89,65 +104,9 @@ _INLINED = (
 #: Packages whose compiled functions may be called: they work on tensors, which are recorded.
 _TRUSTED = frozenset({"torch", "torchvision", "stillframe", "numpy"})
 
-#: Methods that only keep what they are given, or give what is held.
-_KEEPING = frozenset(
-    """append appendleft insert pop popleft popitem clear copy keys values items reverse rotate
-    setdefault move_to_end add discard __len__ __iter__ __reversed__ __setitem__ __delitem__
-    remove index count extend extendleft update""".split()
-)
-
-#: Methods that compare or hash what they are given.
-_COMPARING = frozenset(
-    """index count remove add discard setdefault pop update union intersection difference
-    symmetric_difference issubset issuperset isdisjoint difference_update intersection_update
-    symmetric_difference_update move_to_end __contains__ __eq__ __ne__ __setitem__ __delitem__
-    fromkeys""".split()
-)
-
-#: Methods that look for an item.
-_SEARCHING = frozenset({"index", "count", "remove"})
-
-#: Functions of C that do not look into a container, or ask the policy for each item.
-_LOOKS_AWAY = frozenset(
-    {
-        len, bool, iter, next, list, tuple, set, frozenset, dict, zip, map, filter, enumerate,
-        reversed, any, all, sum, min, max, sorted, isinstance, issubclass, id, callable, hasattr,
-        getattr, setattr, delattr, operator.getitem, operator.setitem, operator.delitem,
-        operator.contains, functools.reduce, collections.deque, *(
-            value for value in vars(itertools).values() if isinstance(value, type)
-        ),
-    }
-)  # fmt: skip
-
-#: Functions and methods that make text of values.
-_TEXT = (str, repr, format, ascii, str.__mod__)
-_FORMATTING = frozenset({"format", "format_map", "__mod__", "__rmod__"})
-
-#: Operators that join containers, and do not look into their items.
-_JOINING = frozenset({"+", "+=", "*", "*=", "|", "|="})
-
-_DICTS = (dict, collections.OrderedDict, collections.defaultdict, collections.Counter)
-
-#: What C code compares item by item.
-_COMPARED = (list, tuple, dict, set, frozenset, collections.deque)
-
-#: Classes of values that never change and are compared by C code.
-_VALUES = frozenset(
-    {
-        range, slice, torch.Size, torch.dtype, torch.device, torch.layout, torch.memory_format,
-        type, bytearray, type({}.keys()), type({}.items()), FunctionType, MethodType, ModuleType,
-    }
-)  # fmt: skip
-
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _NATIVE = (torch.Tensor, *_SYMBOLIC)
 _NUMBERS: dict[type, type] = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
-
-_MUTATORS = frozenset(
-    """append extend insert pop remove clear sort reverse update setdefault popitem add discard
-    appendleft extendleft popleft rotate move_to_end difference_update intersection_update
-    symmetric_difference_update __setitem__ __delitem__ __iadd__ __ior__""".split()
-)
 
 
 class TrackedRecorder(Recorder):
@@ -315,8 +274,8 @@ class Translator(Policy):
             variable = self.variable(value)
             cls = type(value) if variable is None else variable.python_type()
             if isinstance(value, (*CONTAINERS, tuple, frozenset)):
-                pending += _raw_items(value)
-            if not is_nan and _is_compared_by_c(cls):
+                pending += raw_items(value)
+            if not is_nan and is_compared_by_c(cls):
                 continue
             raise self.graph_break(
                 f"C code compares or hashes a value of class {cls.__qualname__}.",
@@ -648,7 +607,7 @@ class Translator(Policy):
 
     def native_mapping(self, value: Any) -> Any:
         value = self.here(value)
-        if self.source(value) is not None and type(value) in _DICTS:
+        if self.source(value) is not None and type(value) in DICTS:
             self.expose(value, deep=False)
             return {self.here(key): self.load_item(value, key) for key in value}
         return super().native_mapping(value)
@@ -675,7 +634,7 @@ class Translator(Policy):
             right = self.definite(right)
         if isinstance(left, _NATIVE) or isinstance(right, _NATIVE):
             return op.native(left, right)
-        deep = op.sign not in _JOINING
+        deep = op.sign not in JOINING
         if op.in_place and isinstance(left, CONTAINERS):
             self._note_contents(left)
         else:
@@ -688,13 +647,13 @@ class Translator(Policy):
     def _settle_sets(self, left: Any, right: Any) -> None:
         hashed = (set, frozenset, dict)
         if isinstance(left, hashed) and isinstance(right, hashed):
-            self.settle(*_keys(left), *_keys(right))
+            self.settle(*hashed_items(left), *hashed_items(right))
 
     def compare(self, op: Any, left: Any, right: Any) -> Any:
         left, right = self.here(left), self.here(right)
         if isinstance(left, _NATIVE) or isinstance(right, _NATIVE):
             return op.native(left, right)
-        if isinstance(left, _COMPARED) and isinstance(right, _COMPARED):
+        if isinstance(left, COMPARED) and isinstance(right, COMPARED):
             if python_special(type(left), op.method) is None:
                 self.settle(left, right)
         self.expose(left)
@@ -739,10 +698,7 @@ class Translator(Policy):
         found: list[tuple[Any, Any]] = [*defaults, *named]
         for key, value in found:
             place_of_default = DefaultsSource(source, key, isinstance(key, str))
-            if is_plain(value):
-                self.build(value, place_of_default)
-            elif self.effects.tracker(value) is None:
-                self.effects.track(value, LazyVariableTracker(value, place_of_default))
+            self.expose_item(value, place_of_default)
 
     def note_cells(self, function: FunctionType) -> None:
         """The variables around the frame's own function are locals of the frame."""
@@ -782,24 +738,24 @@ class Translator(Policy):
         """Code that is not run by the machine gets what stands for the values."""
         if function in _IDENTITY and len(args) == 2:
             return self.same(*args) is (function is operator.is_)
-        if type(function) in (type, BuiltinFunctionType) and function in _LOOKS_AWAY:
+        if type(function) in (type, BuiltinFunctionType) and function in LOOKS_AWAY:
             return self._look_away(function, args, kwargs)
-        owner, given = _owner(function, args)
+        owner, given = owner_of(function, args)
         owner = self.here(owner)
         name = getattr(function, "__name__", "")
-        if function in _TEXT or (isinstance(owner, str) and name in _FORMATTING):
+        if function in TEXT or (isinstance(owner, str) and name in FORMATTING):
             args = tuple(self.definite(value) for value in args)
             kwargs = {key: self.definite(value) for key, value in kwargs.items()}
-        if isinstance(owner, CONTAINERS) and name in _MUTATORS:
+        if isinstance(owner, CONTAINERS) and name in MUTATORS:
             self._note_contents(owner)
-        if isinstance(owner, (*CONTAINERS, tuple, frozenset)) and _is_of_c(function):
+        if isinstance(owner, (*CONTAINERS, tuple, frozenset)) and is_of_c(function):
             if name == "get" and len(given) in (1, 2) and not kwargs and isinstance(owner, dict):
                 return self._get(owner, *given)
-            if name in _COMPARING:
+            if name in COMPARING:
                 self._settle_method(owner, name, given)
-            if name not in _MUTATORS:
+            if name not in MUTATORS:
                 self.expose(owner, deep=False)
-            if name in _KEEPING:
+            if name in KEEPING:
                 return self.here(super().call(function, tuple(map(self.here, args)), kwargs))
         else:
             self.expose(owner)
@@ -829,12 +785,12 @@ class Translator(Policy):
         variable = self.variable(value)
         if variable is not None and variable.source is not None:
             self.expose(value)
-        if isinstance(value, _COMPARED) and not any(value is outer for outer in inside):
+        if isinstance(value, COMPARED) and not any(value is outer for outer in inside):
             inside = (*inside, value)
-            held = list(dict.values(value)) if isinstance(value, dict) else _raw_items(value)
+            held = list(dict.values(value)) if isinstance(value, dict) else raw_items(value)
             items = [self.definite(item, inside) for item in held]
             same = all(map(operator.is_, items, held))
-            return value if same else _with_items(value, items)
+            return value if same else with_items(value, items)
         return value
 
     def _look_away(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -864,7 +820,7 @@ class Translator(Policy):
             return self.here(dict.__getitem__(table, key))
         return (
             variable.load_item(self, key)
-            if type(table) in _DICTS
+            if type(table) in DICTS
             else self.here(self._exposed_item(table, key))
         )
 
@@ -873,7 +829,7 @@ class Translator(Policy):
         return dict.__getitem__(table, key)
 
     def _settle_method(self, owner: Any, name: str, given: tuple[Any, ...]) -> None:
-        if isinstance(owner, (list, tuple, collections.deque)) and name in _SEARCHING:
+        if isinstance(owner, (list, tuple, collections.deque)) and name in SEARCHING:
             if isinstance(self.here(given[0]) if given else None, _NATIVE):
                 raise self.graph_break(
                     f"C code looks for a tensor or a symbolic number in a list ({name}).",
@@ -885,8 +841,8 @@ class Translator(Policy):
             self.hash_key(owner, self.here(given[0]) if given else None)
         elif isinstance(owner, (set, frozenset)):
             for value in given:
-                for item in (value, *_keys(self.here(value))):
-                    if type(item) not in _COMPARED:
+                for item in (value, *hashed_items(self.here(value))):
+                    if type(item) not in COMPARED:
                         self.hash_key(owner, self.here(item))
 
     def _given(self, value: Any, of_torch: bool) -> Any:
@@ -906,7 +862,7 @@ class Translator(Policy):
         if isinstance(value, dict):
             held = list(dict.values(value))
         elif isinstance(value, (list, tuple)):
-            held = _raw_items(value)
+            held = raw_items(value)
         else:
             self.expose(value)
             return value
@@ -919,7 +875,7 @@ class Translator(Policy):
             items = [self.for_torch(item) for item in held]
         if all(map(operator.is_, items, held)):
             return value
-        return _with_items(value, items)
+        return with_items(value, items)
 
     def _class_of(self, value: Any) -> type:
         """The class that a value has when the frame runs."""
@@ -932,64 +888,6 @@ class Translator(Policy):
     ) -> Any:
         """``nn.Module.__call__`` in Python; what it reads of the module is read here."""
         return self.call(type(module)._call_impl, (module, *args), kwargs)
-
-
-def _owner(function: Any, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-    """The object whose method is called, None for a function, and the other arguments."""
-    owner = getattr(function, "__self__", None)
-    if owner is None or type(owner) is ModuleType:
-        if hasattr(function, "__objclass__") and args:
-            return args[0], args[1:]
-        return None, args
-    return owner, args
-
-
-def _is_of_c(function: Any) -> bool:
-    return not isinstance(function, type) and type(function) in C_KINDS
-
-
-def _raw_items(container: Any) -> list[Any]:
-    """What a container holds, keys of a dict included, whatever a subclass makes of iteration."""
-    if isinstance(container, dict):
-        return [item for pair in dict.items(container) for item in pair]
-    if isinstance(container, tuple | frozenset):
-        base: Any = tuple if isinstance(container, tuple) else frozenset
-        return list(base.__iter__(container))
-    return contents_of(container)
-
-
-def _keys(container: Any) -> list[Any]:
-    """What a set, or the keys of a dict, are compared by; nothing for what is no such thing."""
-    if isinstance(container, dict):
-        return list(dict.keys(container))
-    if isinstance(container, (set, frozenset, list, tuple, collections.deque)):
-        return _raw_items(container)
-    return []
-
-
-def _with_items(container: Any, items: list[Any]) -> Any:
-    """A container of the same class with other items."""
-    if isinstance(container, dict):
-        made = container.copy() if type(container) in _DICTS else dict(container)
-        for key, item in zip(list(made), items, strict=True):
-            made[key] = item
-        return made
-    if isinstance(container, tuple):
-        if type(container).__flags__ & (1 << 9) or type(container) is tuple:
-            return tuple.__new__(type(container), items)
-        return type(container)(items)  # a result of torch with names
-    return list(items)
-
-
-def _is_compared_by_c(cls: type) -> bool:
-    """Whether objects of a class are equal if they are one object, or by their contents."""
-    if issubclass(cls, enum.Enum | torch.Tensor):
-        return True
-    if python_special(cls, "__eq__") or python_special(cls, "__hash__"):
-        return False
-    if issubclass(cls, (*CONTAINERS, tuple, frozenset)):
-        return True
-    return type_lookup(cls, "__eq__") is object.__eq__ or cls in _VALUES
 
 
 #: ``is`` as functions.
