@@ -73,6 +73,7 @@ _VALUES = frozenset(
     {
         range, slice, torch.Size, torch.dtype, torch.device, torch.layout, torch.memory_format,
         type, bytearray, type({}.keys()), type({}.items()), FunctionType, MethodType, ModuleType,
+        *C_KINDS - {type(None)},
     }
 )  # fmt: skip
 

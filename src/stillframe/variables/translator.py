@@ -555,12 +555,14 @@ class Translator(Policy):
             self._settle_compared(container, value)
         return super().contains(container, value)
 
-    def _settle_compared(self, container: Any, *values: Any) -> None:
+    def _settle_compared(self, container: Any, value: Any) -> None:
         """C code compares values with the items of a container, unless their own code does."""
         self.expose(container)
-        if isinstance(container, (*CONTAINERS, tuple, frozenset)):
-            if not (type(container) in SEQUENCES and has_python_equality(container, values[0])):
-                self.settle(container, *values)
+        if isinstance(container, dict | set | frozenset):
+            self.hash_key(container, value)
+        elif isinstance(container, (*CONTAINERS, tuple)):
+            if not (type(container) in SEQUENCES and has_python_equality(container, value)):
+                self.settle(container, value)
 
     def same(self, left: Any, right: Any) -> bool:
         return self.here(left) is self.here(right)
