@@ -25,6 +25,7 @@ from stillframe.source import (
     AttrSource,
     CallMethodItemSource,
     ConstDictKeySource,
+    ContentSource,
     DefaultsSource,
     DuplicateInputs,
     FloatTensorSource,
@@ -40,6 +41,7 @@ from stillframe.source import (
     RandomValueSource,
     SyntheticLocalSource,
     TupleIteratorGetItemSource,
+    ViewedDictSource,
     WeakRefCallSource,
 )
 
@@ -230,6 +232,10 @@ def with_default(value: Any) -> Any:
         (GetItemSource(X, ConstDictKeySource(X, 0)), lambda v: {object(): v}),
         (ConstDictKeySource(X, 0), lambda v: {v: 0}),
         (TupleIteratorGetItemSource(X, 1), second),
+        (ContentSource(X, 0), lambda v: {v}),
+        (ContentSource(X, 1), lambda v: {"a": 0, "b": v}),
+        (ContentSource(X, 1), lambda v: [0, v]),
+        (GetItemSource(ViewedDictSource(X), "a"), lambda v: {"a": v}.items()),
         (DefaultsSource(X, 0), with_default),
         (DefaultsSource(X, "b", is_kw=True), with_default),
         (WeakRefCallSource(GetItemSource(X, 0)), lambda v: [lambda: v]),
@@ -306,3 +312,16 @@ def test_a_guard_that_cannot_be_made_is_logged(caplog: pytest.LogCaptureFixture)
     with pytest.raises(TypeError):
         compile_checks([guard], {"x": 1}, {})
     assert "no check could be made of this guard" in caplog.text and "HASATTR" in caplog.text
+
+
+def test_objects_that_were_different_are_different_in_every_call() -> None:
+    places = tuple(GetItemSource(X, index) for index in range(3))
+    distinct = functools.partial(kind("DISTINCT"), sources=places)
+    a, b, c = [1], [1], [1]
+    checks = compile_checks([places[0].make_guard(distinct)], {"x": [a, b, c]}, {})
+    assert holds(checks, x=[[2], [2], [2]])
+    assert not holds(checks, x=[a, b, a])
+    failure = checks.failure({"x": [a, a, b]}, {})
+    assert "two of them are one object" in str(failure)
+    with pytest.raises(InternalError, match="two places hold one object"):
+        compile_checks([places[0].make_guard(distinct)], {"x": [a, a, b]}, {})

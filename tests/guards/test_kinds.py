@@ -269,6 +269,26 @@ def test_only_iterators_of_tuples() -> None:
         checks_of(iter([1]), "TUPLE_ITERATOR_LEN")
 
 
+def test_the_elements_of_a_set_are_met_again() -> None:
+    held = Thing()
+    checks = checks_of({1, "a", held}, "SET_ELEMENTS")
+    assert holds(checks, x={held, "a", 1})
+    for other in ({1, "a", Thing()}, {True, "a", held}, {1, "a"}, frozenset([1, "a", held]), [1]):
+        assert not holds(checks, x=other)
+    checks = checks_of(frozenset([8, 16]), "SET_ELEMENTS", ordered=True)
+    assert holds(checks, x=frozenset([8, 16]))
+    assert not holds(checks, x=frozenset([16, 8])), "these two collide in a table of eight"
+
+
+def test_an_element_that_died_fails() -> None:
+    values = {Thing()}
+    checks = checks_of(values, "SET_ELEMENTS")
+    values.clear()
+    gc.collect()
+    for _ in range(50):  # one of these may get the address of the dead element
+        assert not holds(checks, x={Thing()})
+
+
 @pytest.mark.spec("4.29")
 def test_an_object_key_that_died_fails() -> None:
     key = Thing()
@@ -410,7 +430,8 @@ ROWS_4C = (
 def test_the_registry_is_complete_and_refuses_twins() -> None:
     for name in ROWS_4C:
         assert kind(name).__name__ == name
-    assert set(KINDS) - set(ROWS_4C) == {"DEFAULT_DTYPE", "CURRENT_STREAM", "BEHAVIOUR"}
+    own = {"DEFAULT_DTYPE", "CURRENT_STREAM", "BEHAVIOUR", "DISTINCT", "SET_ELEMENTS"}
+    assert set(KINDS) - set(ROWS_4C) == own
     with pytest.raises(InternalError, match="there is a guard kind TYPE_MATCH already"):
         register(Kind("TYPE_MATCH", type, lambda *_: [], str))
     with pytest.raises(InternalError, match="no guard kind 'TYPO'"):

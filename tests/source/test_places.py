@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import types
 import weakref
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +23,7 @@ from stillframe.source import (
     ClassEntrySource,
     ConstantSource,
     ConstDictKeySource,
+    ContentSource,
     ConvertIntSource,
     DefaultsSource,
     EphemeralSource,
@@ -47,6 +50,7 @@ from stillframe.source import (
     TensorPropertySource,
     TupleIteratorGetItemSource,
     TypeSource,
+    ViewedDictSource,
     WeakRefCallSource,
     chain,
     is_cell_contents,
@@ -301,6 +305,34 @@ def test_tuple_iterator_item_counts_what_is_left() -> None:
     assert list(iterator) == []
     with pytest.raises(IndexError):  # an exhausted iterator has let its tuple go
         reads(TupleIteratorGetItemSource(X, 0), iterator)
+
+
+def test_content_is_read_past_the_class_of_the_container() -> None:
+    class Odd(list):  # type: ignore[type-arg]
+        def __getitem__(self, index: Any) -> Any:
+            return None
+
+        def __iter__(self) -> Any:
+            return iter(())
+
+    ordered = collections.OrderedDict(a=1, b=2)
+    ordered.move_to_end("a")
+    for container, expected in (
+        (Odd([1, 2]), 2), ((1, 2), 2), ({"a": 1, "b": 2}, 2), (ordered, 1), ({5}, None),
+        (collections.deque([1, 2]), 2), (frozenset([8]), None),
+    ):  # fmt: skip
+        if expected is None:
+            with pytest.raises(IndexError):
+                reads(ContentSource(X, 1), container)
+        else:
+            assert reads(ContentSource(X, 1), container) == expected
+    assert ContentSource(X, 1).name() == f"content({X.name()}, 1)"
+
+
+def test_a_view_leads_to_its_dict() -> None:
+    for table in ({"a": 1}, collections.OrderedDict(a=1)):
+        for view in (table.keys(), table.values(), table.items(), types.MappingProxyType(table)):
+            assert reads(ViewedDictSource(X), view) is table
 
 
 @pytest.mark.spec("4.75")

@@ -93,7 +93,9 @@ class _Comparison:
         if isinstance(ours, np.ndarray):
             self.compare_arrays(ours, theirs, path)
         elif isinstance(ours, torch.Tensor):
-            torch.testing.assert_close(ours, theirs, msg=lambda text: f"{path}: {text}")
+            torch.testing.assert_close(
+                ours, theirs, equal_nan=True, msg=lambda text: f"{path}: {text}"
+            )
             assert ours.requires_grad == theirs.requires_grad, f"{path}: requires_grad"
         elif isinstance(ours, dict):
             assert list(map(repr, ours)) == list(map(repr, theirs)), f"{path}: keys"

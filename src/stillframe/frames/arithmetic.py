@@ -56,7 +56,7 @@ def binary(policy: Policy, op: Operator, left: Any, right: Any) -> Any:
             if result is not NotImplemented:
                 return result
         elif type(left) is list and op.sign == "+=" and policy.is_iterable(right):
-            left.extend(policy.native_iterable(right))
+            left.extend(left if right is left else policy.native_iterable(right))
             return left
     own = python_special(type(left), op.method)
     other = python_special(type(right), op.reflected)
@@ -154,14 +154,14 @@ def contains(policy: Policy, container: Any, value: Any) -> bool:
         python_special(kind, "__iter__") or python_special(kind, "__getitem__")
     ):
         return _search(policy, policy.iterate(container), value)
-    if (kind is list or kind is tuple) and _has_python_equality(container, value):
+    if (kind is list or kind is tuple) and has_python_equality(container, value):
         return _search(policy, iter(container), value)
     if kind is GeneratorType:
         return _search(policy, container, value)
     return value in container
 
 
-def _has_python_equality(container: Any, value: Any) -> bool:
+def has_python_equality(container: Any, value: Any) -> bool:
     if python_special(type(value), "__eq__"):
         return True
     return any(python_special(kind, "__eq__") for kind in set(map(type, container)))

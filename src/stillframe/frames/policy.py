@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from stillframe.frames.machine import Machine
     from stillframe.frames.versions import Operator
 
+#: Built-in classes of values that ``+=`` does not change.
+IMMUTABLE: frozenset[type] = frozenset(
+    {int, float, complex, bool, str, bytes, type(None), tuple, frozenset}
+)
+
 #: C modules of the standard library whose functions do no harm: what they do is seen in their
 #: results, or is output that the program asked for. Those that call back into Python are handled
 #: in ``natives/``.
@@ -42,12 +47,18 @@ class Policy:
     Attributes:
         machine: set by the machine that the policy is given to.
         allowed: C modules whose functions may be called.
+        open_containers: exact classes whose items handlers take themselves.
+        open_operands: exact classes of left operands to which handlers apply operators themselves.
+        open_iterators: whether loops take items from C's iterators over built-ins themselves.
     """
 
     machine: Machine
 
     def __init__(self) -> None:
         self.allowed: frozenset[str] = HARMLESS
+        self.open_containers: frozenset[type] = frozenset({list, tuple, str, bytes, range})
+        self.open_operands: frozenset[type] = IMMUTABLE
+        self.open_iterators = True
 
     # -- branches and identity ----------------------------------------------------------------
 
@@ -147,6 +158,9 @@ class Policy:
     def special(self, value: Any, name: str) -> Any:
         """A special method, which is looked up on the type, bound to ``value``."""
         return attributes.special(self, value, name)
+
+    def hashed(self, values: Sequence[Any]) -> None:
+        """Values are about to be elements of a set or keys of a dict, which C code compares."""
 
     # -- iteration ----------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import gc
 import sys
 from typing import Any
 
@@ -23,6 +25,25 @@ def tuple_iterator_item(iterator: Any, index: int) -> Any:
     """
     _, arguments, *position = iterator.__reduce__()
     return arguments[0][(position[0] if position else 0) + index]
+
+
+def content(container: Any, index: int) -> Any:
+    """The ``index``-th of what a container holds, values of a dict, in the order of iteration.
+
+    The container's own class may answer ``[]`` in its own way, or not at all.
+    """
+    if isinstance(container, collections.OrderedDict):
+        return list(collections.OrderedDict.values(container))[index]
+    if isinstance(container, dict):
+        return list(dict.values(container))[index]
+    base = next(c for c in (list, tuple, collections.deque, set, frozenset, object)
+                if isinstance(container, c))  # fmt: skip
+    return list(base.__iter__(container))[index]  # type: ignore[attr-defined]
+
+
+def viewed_dict(view: Any) -> Any:
+    """The dict that a view of keys, values or items shows, or a read-only mapping."""
+    return gc.get_referents(view)[0]
 
 
 def array_as_tensor(array: Any) -> torch.Tensor:
@@ -88,9 +109,8 @@ def imported(name: str) -> Any:
 HELPERS: dict[str, Any] = {
     function.__name__: function
     for function in (
-        dict_key, tuple_iterator_item, array_as_tensor, number_as_tensor, bool_as_int,
-        inner_tensor_names, inner_tensor_context, script_class_name, flattened_script_object,
-        class_of, instance_dict,
-        imported,
+        dict_key, tuple_iterator_item, content, viewed_dict, array_as_tensor, number_as_tensor,
+        bool_as_int, inner_tensor_names, inner_tensor_context, script_class_name,
+        flattened_script_object, class_of, instance_dict, imported,
     )
 }  # fmt: skip

@@ -48,6 +48,7 @@ _FORMS: dict[type, Callable[[Any], Hashable]] = {
     int: _itself,
     str: _itself,
     bytes: _itself,
+    bytearray: bytes,
     type(Ellipsis): _itself,
     float: _bits,
     complex: lambda value: (_bits(value.real), _bits(value.imag)),

@@ -437,6 +437,31 @@ class TupleIteratorGetItemSource(ChainedSource):
         codegen.call(2)
 
 
+@dataclass(frozen=True)
+class ContentSource(ChainedSource):
+    """The ``index``-th of what a container holds, in the order of iteration: the element of a set,
+    the item of a container whose class has its own ``[]``."""
+
+    index: int
+
+    def expression(self, base: str, constant: WriteConstant) -> str:
+        return f"content({base}, {self.index})"
+
+    def reconstruct(self, codegen: Codegen) -> None:
+        codegen.load_helper("content")
+        codegen.load(self.base)
+        codegen.load_constant(self.index)
+        codegen.call(2)
+
+
+@dataclass(frozen=True)
+class ViewedDictSource(_HelperSource):
+    """The dict that a view shows."""
+
+    def _helper(self) -> str:
+        return "viewed_dict"
+
+
 class TensorProperty(enum.Enum):
     """A number that a tensor's layout tells."""
 

@@ -8,6 +8,7 @@ came from, and the code that produces it again when the captured frame runs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stillframe.errors import InternalError
@@ -114,12 +115,18 @@ class VariableTracker(metaclass=VariableTrackerMeta):
         return tx.call(tx.load_attr(self.value, name), args, kwargs)
 
     def load_item(self, tx: Translator, key: Any) -> Any:
-        """``value[key]``, where :attr:`handles_items`."""
-        raise NotImplementedError(f"{self!r} has no items of its own kind")
+        """``value[key]`` for a value from outside."""
+        tx.expose(self.value)
+        return tx.here(tx.plain_item(self.value, key))
 
-    def has(self, tx: Translator, value: Any) -> bool:
-        """``value in container``, where :attr:`handles_items`."""
-        raise NotImplementedError(f"{self!r} has no items of its own kind")
+    def contents(self) -> Iterable[tuple[Any, Source]]:
+        """What a container holds, and where each item is read."""
+        return ()
+
+    def has(self, tx: Translator, value: Any) -> bool | None:
+        """``value in container`` for a container from outside; None: nothing better than to look
+        at all that it holds."""
+        return None
 
     def note_item(self, tx: Translator, key: Any) -> None:
         """``value[key]`` is about to be set or deleted, where :attr:`handles_items`."""
@@ -128,6 +135,22 @@ class VariableTracker(metaclass=VariableTrackerMeta):
     def is_own(self, tx: Translator, place: Source) -> bool:
         """Whether the program has set the item of a place, where :attr:`handles_items`."""
         raise NotImplementedError(f"{self!r} has no items of its own kind")
+
+    def rely_on_order(self, tx: Translator) -> None:
+        """The program, or C code, is about to see in which order a container holds its items."""
+
+    def before_change(self, tx: Translator) -> None:
+        """The contents are about to change: what the program may still get of them is known."""
+        tx.expose(self.value, deep=False)
+
+    def iterable(self, tx: Translator) -> Any:
+        """What C code gets that iterates over the value, from outside, or copies it."""
+        tx.expose(self.value, deep=False)
+        return self.value
+
+    def iterated(self, tx: Translator) -> Any:
+        """What the program iterates over in place of the value."""
+        return self.iterable(tx)
 
     # -- making it again ----------------------------------------------------------------------
 

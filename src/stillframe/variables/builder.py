@@ -55,8 +55,8 @@ class VariableBuilder:
     def __call__(self, value: Any) -> VariableTracker:
         """What goes with ``value``; the object itself if it is known already."""
         known = self.tx.effects.tracker(value)
-        if isinstance(known, LazyVariableTracker) and not known.is_realized:
-            known = None  # nobody has relied on it yet: this source is as good
+        if isinstance(known, LazyVariableTracker) and known.source == self.source:
+            known = None if not known.is_realized else known
         if known is not None:
             found = known.realize(self.tx) if isinstance(known, LazyVariableTracker) else known
             self.same_object(value, found)
@@ -82,6 +82,8 @@ class VariableBuilder:
 
     def _wrap(self, value: Any) -> VariableTracker:
         self._is_covered = is_method(self.source, value)
+        if self.tx.is_code_constant(value):
+            self.install_guards("ID_MATCH")  # the same object comes from the program's own code
         wrapper = wrapper_of(value)
         if wrapper is None:
             from stillframe.variables.kinds.user_objects import wrap_user_object
@@ -134,9 +136,15 @@ class VariableBuilder:
         self, value: Any, made: VariableTracker, mutable: MutableLocal | None = None
     ) -> VariableTracker:
         """A container that was there before: its source is this one, and its changes are seen."""
-        made.source = self.source
         made.mutable = mutable or ExistingMutable()
+        return self.set_source_and_track(value, made)
+
+    def set_source_and_track(self, value: Any, made: VariableTracker) -> VariableTracker:
+        """A value that was there before, and cannot change: known by its identity."""
+        made.source = self.source
         self.tx.effects.track(value, made)
+        if made.value is not value:
+            self.tx.effects.track(made.value, made)
         return made
 
     def at(self, source: Source) -> VariableBuilder:

@@ -28,15 +28,17 @@ from stillframe.guards.checks import Checks, compile_checks
 from stillframe.guards.failure import GuardFailure
 from stillframe.guards.kinds.ambient import ambient_guards
 from stillframe.guards.kinds.registry import kind as guard_kind
-from stillframe.source import ShapeEnvSource
+from stillframe.source import Guard, ShapeEnvSource, Source, is_constant_source
 from stillframe.trace.grad_regions import OF_CALLER
 from stillframe.variables import kinds as _kinds  # noqa: F401  (they register themselves)
+from stillframe.variables.base import LazyVariableTracker
 from stillframe.variables.constraints import check_constraints
 from stillframe.variables.dynamism import FrameState
 from stillframe.variables.graph_inputs import GraphArg
 from stillframe.variables.options import Options
+from stillframe.variables.paths import is_library, is_pinned
 from stillframe.variables.residue import Residue
-from stillframe.variables.side_effects import Effect
+from stillframe.variables.side_effects import Effect, SideEffects
 from stillframe.variables.texts import check_shown
 from stillframe.variables.translator import Translator, call_of_module
 
@@ -129,6 +131,7 @@ def capture_frame(
     with tracing(context):
         install_guard(*ambient_guards())
         result, effects = _run(tx, root, args, kwargs, f_locals)
+        install_guard(*distinct_guards(tx.effects))
         residue = _residue(tx, result, effects)
         tx.behaviour.install()
         graph = _graph(tx, residue)
@@ -148,6 +151,24 @@ def capture_frame(
     return FrameCapture(
         root, owner, graph, tx.inputs.arguments, guards.dynamo_guards, checks, residue
     )
+
+
+def distinct_guards(effects: SideEffects) -> Iterator[Guard]:
+    """Objects from outside that were met as different ones are different in every call: what is
+    written to one is not read from another, and neither identity nor hashing changes."""
+    groups: dict[type, dict[int, Source]] = {}
+    for value, variable in effects:
+        source = variable.source
+        if isinstance(variable, LazyVariableTracker) or source is None:
+            continue
+        if isinstance(value, torch.Tensor) or is_pinned(value) or value is not variable.value:
+            continue
+        if not is_library(source) and not is_constant_source(source):
+            groups.setdefault(type(value), {})[id(value)] = source
+    for places in groups.values():
+        if len(places) > 1:
+            first, *_ = sources = tuple(places.values())
+            yield first.make_guard(functools.partial(guard_kind("DISTINCT"), sources=sources))
 
 
 def _root(function: Any) -> tuple[FunctionType, tuple[Any, ...]]:
@@ -232,7 +253,7 @@ def _modes_kept(tx: Translator) -> Iterator[None]:
 
 def _residue(tx: Translator, result: Any, effects: list[Effect]) -> Residue:
     """The rest of the frame. The graph's inputs are read first, then it is called."""
-    residue = Residue(tx.tracker)
+    residue = Residue(tx.tracker_as_it_is)
     _drop_unused(tx, result, effects)
     tx.tensors.check_untouched(one for one in _fakes(tx) if isinstance(one, FakeTensor))
     residue.run_graph(tx.inputs.arguments)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import operator
 import sys
-from collections.abc import Iterator
-from types import CodeType, FunctionType, MethodType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
@@ -14,8 +14,6 @@ import torch
 from stillframe.frames.lookup import C_KINDS, MISSING, type_lookup
 from stillframe.source import (
     AttrSource,
-    ConstDictKeySource,
-    GetItemSource,
     ModuleSource,
     Source,
     chain,
@@ -62,24 +60,9 @@ def is_plain(value: Any) -> bool:
     return type(value) in (tuple, frozenset) and all(map(is_plain, value))
 
 
-def items(container: Any, source: Source) -> Iterator[tuple[Any, Source]]:
-    """What a container holds, and where."""
-    if isinstance(container, dict):
-        for key in dict.keys(container):
-            yield dict.__getitem__(container, key), item_source(source, container, key)
-    elif type(container) in SEQUENCES:
-        for index, item in enumerate(container):
-            yield item, GetItemSource(source, index)
-
-
-def item_source(source: Source, container: Any, key: Any) -> Source:
-    """The place of the item of a key."""
-    if not isinstance(container, dict):
-        return GetItemSource(source, operator.index(key))
-    if is_plain(key):
-        return GetItemSource(source, key)
-    position = next(i for i, k in enumerate(dict.keys(container)) if k is key or _equal(k, key))
-    return GetItemSource(source, ConstDictKeySource(source, position))
+def is_pinned(value: Any) -> bool:
+    """Whether the guards on a value know it by its identity."""
+    return isinstance(value, type | ModuleType | FunctionType | BuiltinFunctionType | enum.Enum)
 
 
 def _equal(key: Any, other: Any) -> bool:

@@ -17,7 +17,7 @@ from stillframe.frames.frame import NULL
 from stillframe.guards.helpers import HELPERS
 from stillframe.source import Source
 from stillframe.variables.base import typestr
-from stillframe.variables.side_effects import DELETED, Effect, fill
+from stillframe.variables.side_effects import DELETED, Effect, fill, leave
 
 if TYPE_CHECKING:
     from stillframe.variables.base import VariableTracker
@@ -42,9 +42,10 @@ class Residue:
         self._bound: dict[int, str] = {}
         self._read: dict[Source, str] = {}
         self._made: dict[int, tuple[Any, str]] = {}
+        self._making: dict[int, Any] = {}
+        self._waiting: list[tuple[str, str, tuple[Any, ...]]] = []
+        self._incomplete: set[str] = set()
         self._count = 0
-        self._depth = 0
-        self._unfilled: list[Callable[[], None]] = []
         self._results = ""
         self.outputs: dict[int, tuple[int, Any]] = {}
 
@@ -119,13 +120,8 @@ class Residue:
         else:
             self._stack.append(known[1])
 
-    def fill_later(self, fill: Callable[[], None]) -> None:
-        """Fill a value that has been made and kept when the one is done that is being made: what
-        it holds may be that very one, which is not there yet."""
-        self._unfilled.append(fill)
-
     def _make(self, value: Any, variable: VariableTracker) -> None:
-        self._depth += 1
+        self._making[id(value)] = value
         try:
             variable.reconstruct(self)
         except NotImplementedError as e:
@@ -137,15 +133,46 @@ class Residue:
                 hints=["return the tensors and numbers that it was made from"],
             ) from e
         finally:
-            self._depth -= 1
+            del self._making[id(value)]
         if not variable.is_python_constant():
             self._made[id(value)] = value, self._stack[-1]
-        while self._unfilled and not self._depth:
-            self._unfilled.pop(0)()
+        if not self._making:
+            self._fill_waiting()
 
     def keep(self, value: Any) -> None:
         """The value is on top now, maybe not filled yet: what it holds may refer to it."""
         self._made[id(value)] = value, self._stack[-1]
+
+    def fill(self, template: str, *values: Any) -> None:
+        """Put values into the container on top, which stays there: ``"{0}.append({1})"``.
+
+        What belongs to a tuple or function that is being made waits until that is there.
+        """
+        container = self._stack[-1]
+        waits = container in self._incomplete or any(map(self._is_in_the_making, values))
+        if waits:
+            self._incomplete.add(container)
+            self._waiting.append((container, template, values))
+        else:
+            self._fill(container, template, values)
+
+    def _is_in_the_making(self, value: Any) -> bool:
+        if id(value) in self._made:
+            return False
+        if id(value) in self._making:
+            return True
+        return isinstance(value, tuple | frozenset) and any(map(self._is_in_the_making, value))
+
+    def _fill(self, container: str, template: str, values: tuple[Any, ...]) -> None:
+        self._stack.append(container)
+        for value in values:
+            self.value(value)
+        self.do(template, 1 + len(values))
+
+    def _fill_waiting(self) -> None:
+        self._incomplete.clear()
+        while self._waiting:
+            self._fill(*self._waiting.pop(0))
 
     def push(self, expression: str) -> None:
         """Push the value of an expression, evaluated here."""
@@ -227,6 +254,10 @@ class Residue:
         target = self._target(effect)
         items = self._new(effect.value)
         self._late.append(f"{self.bind('fill', fill)}({target}, {items})")
+
+    def _iterator(self, effect: Effect) -> None:
+        target = self._target(effect)
+        self._late.append(f"{self.bind('leave', leave)}({target}, {effect.value})")
 
     def _cell(self, effect: Effect) -> None:
         target = self._target(effect)

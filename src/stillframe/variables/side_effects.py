@@ -11,6 +11,7 @@ identity, and everything that is not in the table was made by the program.
 from __future__ import annotations
 
 import collections
+import operator
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from types import CellType
@@ -42,11 +43,13 @@ class Effect:
     """A change that the captured frame makes when it has run.
 
     Attributes:
-        kind: ``"attribute"``, ``"contents"``, ``"cell"``, ``"global"`` or ``"call"``.
+        kind: ``"attribute"``, ``"contents"``, ``"iterator"``, ``"cell"``, ``"global"`` or
+            ``"call"``.
         target: where the changed object is read; for a call, None.
         name: of the attribute or the global.
         value: the new value, ``NULL`` for a deletion; the contents of a container as a list, of a
-            dict as a list of pairs; for a call ``(function, args, kwargs)``.
+            dict as a list of pairs; of an iterator, how many items are left; for a call
+            ``(function, args, kwargs)``.
     """
 
     kind: str
@@ -65,6 +68,7 @@ class _Place:
     before: Any
     read: Callable[[], Any]
     write: Callable[[Any], None]
+    target_object: Any = None
 
 
 class SideEffects:
@@ -141,12 +145,27 @@ class SideEffects:
             raise InternalError(f"not a container: {type(target).__name__}")
 
         def read() -> Any:
-            return list(dict.items(target) if isinstance(target, dict) else target)
+            return contents_of(target)
 
         def write(items: Any) -> None:
             fill(target, items)
 
-        self._note(id(target), target, _Place("contents", source, "", read(), read, write))
+        self._note(id(target), target, _Place("contents", source, "", read(), read, write, target))
+
+    def iterator(self, stand_in: Any, source: Source) -> None:
+        """Items may be taken from the stand-in of a tuple's iterator.
+
+        One that is exhausted stays so; it is dropped when the capture ends.
+        """
+        total = operator.length_hint(stand_in)
+
+        def read() -> Any:
+            return operator.length_hint(stand_in)
+
+        def write(left: Any) -> None:
+            stand_in.__setstate__(total - left)
+
+        self._note(id(stand_in), stand_in, _Place("iterator", source, "", total, read, write))
 
     def cell(self, cell: CellType, source: Source) -> None:
         """A variable of an enclosing function is about to change."""
@@ -183,6 +202,10 @@ class SideEffects:
         if key not in self._places:
             self._places[key] = place
             self._kept[id(target)] = target
+
+    def has_other_contents(self, container: Any) -> bool:
+        """Whether the contents of a container were written."""
+        return id(container) in self._places
 
     def is_written(self, target: Any) -> bool:
         """Whether the contents or an attribute of an object were written."""
@@ -226,7 +249,7 @@ class SideEffects:
         found = [
             Effect(place.kind, place.target, place.name, after)
             for place in self._places.values()
-            if not _same(place.before, after := place.read())
+            if not _same(place, after := place.read())
         ]
         for place in reversed(self._places.values()):
             place.write(place.before)
@@ -246,26 +269,49 @@ class Checkpoint:
     calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]]
 
 
+def contents_of(container: Any) -> list[Any]:
+    """The items of a container, pairs of a dict, whatever a subclass makes of iteration."""
+    if isinstance(container, collections.OrderedDict):
+        return list(collections.OrderedDict.items(container))
+    if isinstance(container, dict):
+        return list(dict.items(container))
+    base = next(cls for cls in CONTAINERS if isinstance(container, cls))
+    return list(base.__iter__(container))
+
+
+def leave(iterator: Any, left: int) -> None:
+    """Take items from the iterator of a tuple until so many are left."""
+    while operator.length_hint(iterator) > left:
+        next(iterator)
+
+
 def fill(container: Any, items: Any) -> None:
     """Give a container other contents: items, or pairs for a dict."""
     if isinstance(container, dict):
-        dict.clear(container)
+        ordered = isinstance(container, collections.OrderedDict)
+        base: Any = collections.OrderedDict if ordered else dict
+        base.clear(container)
         for key, value in items:
-            dict.__setitem__(container, key, value)
+            base.__setitem__(container, key, value)
     elif isinstance(container, set):
-        container.clear()
-        container.update(items)
+        set.clear(container)
+        set.update(container, items)
     elif isinstance(container, collections.deque):
         collections.deque.clear(container)
         collections.deque.extend(container, items)
     else:
-        container[:] = items
+        base = list if isinstance(container, list) else bytearray
+        base.__setitem__(container, slice(None), items)
 
 
-def _same(before: Any, after: Any) -> bool:
-    """Whether a place holds what it did: by identity, items and pairs too."""
-    if before is after:
-        return True
-    if type(before) is not type(after) or type(before) not in (list, tuple):
-        return False
-    return len(before) == len(after) and all(map(_same, before, after))
+def _same(place: _Place, after: Any) -> bool:
+    """Whether a place holds what it did, by identity: an equal copy is another object."""
+    before = place.before
+    if place.kind != "contents" or len(before) != len(after):
+        return before is after
+    if isinstance(place.target_object, dict):
+        return all(
+            old_key is key and old is new
+            for (old_key, old), (key, new) in zip(before, after, strict=True)
+        )
+    return all(map(operator.is_, before, after))

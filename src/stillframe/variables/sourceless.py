@@ -59,6 +59,8 @@ class SourcelessBuilder:
         """
         if isinstance(value, VariableTracker):
             return value
+        if tx.is_code_constant(value):
+            return SourcelessBuilder.wrap_constant_literal(value)
         maker = _BY_TYPE.get(type(value))
         if maker is None:
             ordered = (_IN_ORDER[place] for place in sorted(_IN_ORDER))

@@ -9,6 +9,8 @@ what was there before go through :class:`SideEffects`.
 
 from __future__ import annotations
 
+import _collections_abc
+import collections
 import contextlib
 import functools
 import operator
@@ -16,8 +18,16 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from types import CellType, CodeType, FunctionType, GeneratorType, MethodType, ModuleType
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    ModuleType,
+)
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,8 +36,9 @@ from stillframe.context import TracingContext
 from stillframe.errors import FrameError
 from stillframe.fake.tensor import FakeTensor
 from stillframe.frames import Policy
+from stillframe.frames.arithmetic import has_python_equality
 from stillframe.frames.frame import NULL, Frame
-from stillframe.frames.lookup import C_KINDS, type_lookup
+from stillframe.frames.lookup import C_KINDS, python_special, type_lookup
 from stillframe.guards import install_guard
 from stillframe.guards.kinds.registry import kind as guard_kind
 from stillframe.shapes.env import ShapeEnv
@@ -40,12 +51,33 @@ from stillframe.source import (
     ModuleSource,
     Source,
     TypeSource,
+    has_exact_form,
 )
 from stillframe.trace.recorder import Recorder
 from stillframe.variables.base import LazyVariableTracker, VariableTracker
 from stillframe.variables.behaviour import Behaviour, is_library_class, is_library_function
+from stillframe.variables.c_code import (
+    COMPARED,
+    COMPARING,
+    DICTS,
+    FORMATTING,
+    JOINING,
+    KEEPING,
+    LOOKS_AWAY,
+    MUTATORS,
+    SEARCHING,
+    TEXT,
+    hashed_items,
+    is_compared_by_c,
+    is_of_c,
+    owner_of,
+    raw_items,
+    with_items,
+)
 from stillframe.variables.callbacks import Bodies, Callback, calls_modules, is_callback
-from stillframe.variables.dynamism import FrameState
+from stillframe.variables.dynamism import (
+    FrameState,
+)
 from stillframe.variables.getters import GETTERS, call_getter
 from stillframe.variables.identity import may_be
 from stillframe.variables.inputs import GraphInputs
@@ -59,21 +91,21 @@ from stillframe.variables.paths import (
     is_library,
     is_plain,
     is_torch,
-    item_source,
-    items,
     lasting_source,
     lasts,
     library_source,
     name_of,
 )
 from stillframe.variables.registry import is_known_object
-from stillframe.variables.side_effects import CONTAINERS, SideEffects
+from stillframe.variables.side_effects import CONTAINERS, SideEffects, contents_of
 from stillframe.variables.tensor_attributes import TensorAttributes
 from stillframe.variables.tensor_functions import TrackedFunctions, TrackedMode, requires_grad
 from stillframe.variables.texts import TEXTS, told_parts, told_value
 
 if TYPE_CHECKING:
     from stillframe.variables.builder import VariableBuilder
+
+TUPLE_ITERATOR: type = type(iter(()))
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _STILLFRAME = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -106,12 +138,6 @@ _ARRAY: Any = array_class()
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _NATIVE = (torch.Tensor, *_SYMBOLIC)
 _NUMBERS: dict[type, type] = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
-
-_MUTATORS = frozenset(
-    """append extend insert pop remove clear sort reverse update setdefault popitem add discard
-    appendleft extendleft popleft rotate move_to_end difference_update intersection_update
-    symmetric_difference_update __setitem__ __delitem__ __iadd__ __ior__""".split()
-)
 
 
 #: Methods of a dict that take a key. (The default that some take, too, comes back as it is here.)
@@ -178,6 +204,9 @@ class Translator(Policy):
 
     def __init__(self, function: FunctionType, frame_state: FrameState, options: Options) -> None:
         super().__init__()
+        self.open_containers = frozenset({str, bytes})
+        self.open_iterators = False
+        self.open_operands = frozenset({int, float, complex, bool, type(None)})
         self.function = function
         self.frame_state = frame_state
         self.options = options
@@ -200,7 +229,8 @@ class Translator(Policy):
         self._own: dict[int, Any] = {}
         self._cells: dict[int, tuple[CellType, Source]] = {}
         self._globals: dict[int, tuple[dict[str, Any], Source | None]] = {}
-        self._exposed: dict[int, Any] = {}
+        self._exposed: dict[int, tuple[Any, bool]] = {}
+        self._code_constants: dict[int, Any] = {}
         self._entered: dict[int, Any] = {}
         self._inlined: dict[CodeType, bool] = {}
         self._makes_constants = False
@@ -237,6 +267,13 @@ class Translator(Policy):
         from stillframe.variables.sourceless import SourcelessBuilder
 
         return self.variable(value) or SourcelessBuilder.create(self, value)
+
+    def tracker_as_it_is(self, value: Any) -> VariableTracker:
+        """What goes with a value that is only handed on: a lazy one stays lazy."""
+        found = None if type(value) in CONSTANTS else self.effects.tracker(value)
+        if isinstance(found, LazyVariableTracker) and not found.is_realized:
+            return found
+        return self.tracker(value)
 
     def here(self, value: Any) -> Any:
         """The value as the program sees it; C code may have handed out the real thing."""
@@ -277,25 +314,31 @@ class Translator(Policy):
             frame = frame.back
         context.frame_summary_stack = frames[::-1]
 
-    def expose(self, value: Any) -> None:
+    def expose(self, value: Any, *, deep: bool = True) -> None:
         """C code sees all that a container from outside holds: what is constant is relied on, the
-        rest is known by its identity."""
-        source = self.source(value)
-        if source is None or id(value) in self._exposed:
+        rest is known by its identity.
+
+        Args:
+            deep: it looks into containers in the container, too.
+        """
+        variable = self.variable(value)
+        if variable is None or variable.source is None:
             return
-        self._exposed[id(value)] = value
-        by_key = self._by_key(value)
-        for item, place in items(value, source):
-            if by_key is not None and by_key.is_own(self, place):
+        exposed = self._exposed.get(id(value))
+        if exposed is not None and (exposed[1] or not deep):
+            return
+        self._exposed[id(value)] = value, deep
+        variable.rely_on_order(self)
+        if self.effects.has_other_contents(value):
+            if deep:  # what was there before is known
+                for item in contents_of(value):
+                    self.expose(item)
+            return
+        for item, place in variable.contents():
+            if variable.handles_items and variable.is_own(self, place):
                 continue
-            known = self.effects.tracker(item)
-            if known is not None:
-                self.builder(place).same_object(item, known)
-            elif is_plain(item):
-                self._fix(item, place)
-            else:
-                self.effects.track(item, LazyVariableTracker(item, place))
-            if type(item) in SEQUENCES or isinstance(item, dict):
+            self.expose_item(item, place)
+            if deep:
                 self.expose(item)
             self.arrays.note_held(value, item)
 
@@ -304,6 +347,63 @@ class Translator(Policy):
         from stillframe.variables.builder import VariableBuilder
 
         VariableBuilder(self, source).install_guards("CONSTANT_MATCH")
+
+    def expose_item(self, item: Any, place: Source) -> None:
+        """C code sees what is read at a place."""
+        if type(item) in CONSTANTS or isinstance(item, torch.dtype | torch.device | torch.layout):
+            self.builder(place).install_guards("CONSTANT_MATCH")
+            return
+        known = self.effects.tracker(item)
+        if known is None:
+            self.effects.track(item, LazyVariableTracker(item, place))
+        else:
+            self.builder(place).same_object(item, known)
+
+    def settle(self, *values: Any) -> None:
+        """C code is about to compare or hash values: it must not meet Python code, and what it sees
+        of objects from outside is relied on.
+
+        Raises:
+            FrameError: it would run a comparison in Python.
+        """
+        met: set[int] = set()
+        pending = list(values)
+        while pending:
+            value = pending.pop()
+            is_nan = type(value) is float and value != value  # C takes one NaN for itself
+            if (type(value) in CONSTANTS and not is_nan) or isinstance(value, _NATIVE):
+                continue
+            if id(value) in met:
+                continue
+            met.add(id(value))
+            if not isinstance(value, set):  # its elements are known, their order is not seen
+                self.expose(value)
+            variable = self.variable(value)
+            cls = type(value) if variable is None else variable.python_type()
+            if isinstance(value, (*CONTAINERS, tuple, frozenset)):
+                pending += raw_items(value)
+            if not is_nan and is_compared_by_c(cls):
+                continue
+            raise self.graph_break(
+                f"C code compares or hashes a value of class {cls.__qualname__}.",
+                why="the class has a comparison of its own, and what it reads would not be seen",
+                hints=["compare in Python: any(item == value for item in items)"],
+            )
+
+    def is_code_constant(self, value: Any) -> bool:
+        """Whether a tuple or frozenset is one that the program's code, or a key, may give, too."""
+        return id(value) in self._code_constants
+
+    def note_constants(self, values: Iterable[Any]) -> None:
+        """The program gets these constants without reading a place."""
+        for value in values:
+            if type(value) not in (tuple, frozenset) or id(value) in self._code_constants:
+                continue
+            self._code_constants[id(value)] = value
+            self.note_constants(value)
+            known = self.effects.tracker(value)
+            if known is not None and known.source is not None:
+                self.builder(known.source).install_guards("ID_MATCH")
 
     # -- tensors that operators meet ----------------------------------------------------------
 
@@ -352,9 +452,9 @@ class Translator(Policy):
         return self._pending.get(index) if frame is self._root else None
 
     def elements(self, values: Sequence[Any]) -> Sequence[Any]:
-        source = self.source(values)
-        if source is None:
-            return values
+        values = self.here(values)
+        if self.source(values) is None:
+            return [self.here(value) for value in values]
         return [self.load_item(values, index) for index in range(len(values))]
 
     # -- names --------------------------------------------------------------------------------
@@ -363,6 +463,8 @@ class Translator(Policy):
         value = super().load_global(frame, name)
         if self.effects.wrote(frame.globals, name) or _is_of_namedtuple(frame.globals):
             return self.here(value)
+        if name == "_tuple_new" and str(frame.globals.get("__name__")).startswith("namedtuple_"):
+            return value  # the globals of a function that collections.namedtuple has made
         if name in frame.globals:
             return self.wrap(value, self._global_source(frame.globals, name))
         return self.wrap(value, AttrSource(ModuleSource("builtins"), name))
@@ -374,6 +476,8 @@ class Translator(Policy):
         known = self._globals.get(id(table))
         if known is None:
             name = table.get("__name__")
+            if table is vars(_collections_abc):
+                name = "_collections_abc"  # it calls itself collections.abc
             module = sys.modules.get(name) if isinstance(name, str) else None
             if module is None or vars(module) is not table:
                 raise self.graph_break(
@@ -416,6 +520,8 @@ class Translator(Policy):
             return value
         if self.effects.is_written(cell):
             return self.here(value)
+        if id(cell) not in self._cells and frame.decoded.code.co_filename == collections.__file__:
+            return value  # the methods that collections.namedtuple makes share a few built-ins
         return self.wrap(value, self._cell_source(cell, name))
 
     def _cell_source(self, cell: CellType, name: str) -> Source:
@@ -537,20 +643,42 @@ class Translator(Policy):
     def load_item(self, container: Any, key: Any) -> Any:
         container, key = self.here(container), self.here(key)
         if isinstance(container, torch.Tensor):
-            return container[key]
+            return container[self.for_torch(key)]
         variable = self.variable(container)
         if variable is None or variable.source is None:
+            self.hash_key(container, key)
             return self.here(super().load_item(container, key))
-        key, source = self._key(container, key), variable.source
-        if variable.handles_items:
-            return variable.load_item(self, key)
-        if isinstance(key, slice) or not isinstance(container, (*SEQUENCES, dict)):
-            self.expose(container)
-            return self.here(super().load_item(container, key))
-        found = super().load_item(container, key)
-        if self.effects.is_written(container):
-            return self.here(found)
-        return self.wrap(found, item_source(source, container, key))
+        return variable.load_item(self, self._key(container, key))
+
+    def plain_item(self, container: Any, key: Any) -> Any:
+        """``container[key]`` as Python does it; methods in Python are run by the machine."""
+        return super().load_item(container, key)
+
+    def hash_key(self, container: Any, key: Any) -> None:
+        """A key is about to be looked up in a dict or set, by C code."""
+        if not isinstance(container, (dict, set, frozenset)) or type(key) in CONSTANTS:
+            return
+        self.settle(key)
+        if self.source(container) is not None and not all(map(has_exact_form, container)):
+            self._pin(key)
+        if isinstance(key, FakeTensor) and any(
+            isinstance(held, torch.Tensor) and not isinstance(held, FakeTensor)
+            for held in container
+        ):
+            raise self.graph_break(
+                "A tensor is looked up among the keys of a container from outside.",
+                why="what stands for the tensor is another object",
+                hints=["use names for keys"],
+            )
+
+    def _pin(self, key: Any) -> None:
+        """The key is compared with objects that are known by their identity: so is the key."""
+        if type(key) is tuple:
+            for part in key:
+                self._pin(part)
+        source = None if has_exact_form(key) else self.source(key)
+        if source is not None:
+            self.builder(source).install_guards("ID_MATCH")
 
     def store_item(self, container: Any, key: Any, value: Any) -> None:
         container, key = self.here(container), self.here(key)
@@ -558,16 +686,18 @@ class Translator(Policy):
             value = self.here(value)
             if type(value) in (int, float, bool, complex):  # torch would make a real tensor of it
                 value = torch.full((), value, dtype=container.dtype, device=container.device)
-            container[key] = value
+            container[self.for_torch(key)] = value
             return
         key = self._key(container, key)
         self._note_item(container, key)
+        self.hash_key(container, key)
         super().store_item(container, key, value)
 
     def delete_item(self, container: Any, key: Any) -> None:
         container = self.here(container)
-        key = self._key(container, key)
+        key = self._key(container, self.here(key))
         self._note_item(container, key)
+        self.hash_key(container, key)
         super().delete_item(container, key)
 
     def _by_key(self, container: Any) -> VariableTracker | None:
@@ -590,31 +720,49 @@ class Translator(Policy):
 
     def _note_contents(self, container: Any) -> None:
         self._may_change(container)
-        source = self.source(container)
-        if source is None:
+        variable = self.variable(container)
+        source = None if variable is None else variable.source
+        if variable is None or source is None:
             return
-        if self._by_key(container) is not None:
+        if variable.handles_items:
             raise self.graph_break(
                 f"The frame changes all of {source.name()} at once.",
                 why="its items are attributes, which are relied on one by one",
                 hints=["set the attributes: setattr(object, name, value)"],
             )
+        variable.before_change(self)
         if isinstance(container, CONTAINERS):
-            self.expose(container)
             self.effects.contents(container, source)
+
+    def hashed(self, values: Sequence[Any]) -> None:
+        self.settle(*values)
 
     def contains(self, container: Any, value: Any) -> bool:
         container, value = self.here(container), self.here(value)
-        by_key = self._by_key(container)
-        if by_key is not None:
-            return by_key.has(self, value)
-        self.expose(container)
         self.arrays.refuse_reader("in", (container, value))
-        if isinstance(value, torch.Tensor) and type(container) in SEQUENCES:
-            held = [self.here(item) for item in container]
+        if isinstance(value, _NATIVE) and type(container) in SEQUENCES:
+            self.expose(container, deep=False)
             is_equal = super().contains
+            held = [self.here(item) for item in container]
             return any(self.same(item, value) or is_equal((item,), value) for item in held)
-        return super().contains(container, self._key(container, value))
+        value = self._key(container, value)
+        variable = self.variable(container)
+        if variable is not None and variable.source is not None:
+            known = variable.has(self, value)
+            if known is not None:
+                return known
+        if python_special(type(container), "__contains__") is None:
+            self._settle_compared(container, value)
+        return super().contains(container, value)
+
+    def _settle_compared(self, container: Any, value: Any) -> None:
+        """C code compares values with the items of a container, unless their own code does."""
+        self.expose(container)
+        if isinstance(container, dict | set | frozenset):
+            self.hash_key(container, value)
+        elif isinstance(container, (*CONTAINERS, tuple)):
+            if not (type(container) in SEQUENCES and has_python_equality(container, value)):
+                self.settle(container, value)
 
     def same(self, left: Any, right: Any) -> bool:
         left, right = self.here(left), self.here(right)
@@ -632,45 +780,55 @@ class Translator(Policy):
         value = self.here(value)
         if isinstance(value, torch.Tensor):
             return iter(value)
-        if self.source(value) is not None and type(value) in SEQUENCES:
-            return self._each(value)
         self._refuse_iterator(value)
-        self.expose(value)
-        return super().iterate(value)
+        variable = self._iterated(value)
+        return super().iterate(value if variable is None else variable.iterated(self))
 
-    def _each(self, values: Sequence[Any]) -> Iterator[Any]:
+    def _iterated(self, value: Any) -> VariableTracker | None:
+        """What goes with a value from outside that C code iterates over."""
+        variable = self.variable(value)
+        if variable is None or variable.source is None:
+            return None
+        return None if python_special(type(value), "__iter__") else variable
+
+    def each(self, values: Sequence[Any]) -> Iterator[Any]:
+        """The items of a sequence from outside, each read when its turn comes."""
         index = 0
         while index < len(values):
             yield self.load_item(values, index)
             index += 1
 
     def advance(self, iterator: Any, default: Any) -> Any:
+        iterator = self.here(iterator)
         self._refuse_iterator(iterator)
         return self.here(super().advance(iterator, default))
 
     def next(self, iterator: Any) -> Any:
+        iterator = self.here(iterator)
         self._refuse_iterator(iterator)
         return self.here(super().next(iterator))
 
     def native_iterable(self, value: Any) -> Any:
         value = self.here(value)
-        if self.source(value) is not None and type(value) in SEQUENCES:
-            return self._each(value)
         self._refuse_iterator(value)
-        self.expose(value)
-        return super().native_iterable(value)
+        variable = self._iterated(value)
+        return super().native_iterable(value if variable is None else variable.iterable(self))
 
     def native_mapping(self, value: Any) -> Any:
-        if self.source(value) is not None and isinstance(value, dict):
-            return {self.here(key): self.load_item(value, key) for key in dict.keys(value)}
+        value = self.here(value)
+        if self.source(value) is not None and type(value) in DICTS:
+            self.expose(value, deep=False)
+            return {self.here(key): self.load_item(value, key) for key in value}
         return super().native_mapping(value)
 
     def _refuse_iterator(self, value: Any) -> None:
         """An iterator from outside would be used up."""
         source = self.source(value)
-        if source is not None and (
-            type(value) is GeneratorType or hasattr(type(value), "__next__")
-        ):
+        if source is None or type(value) is TUPLE_ITERATOR:
+            return
+        if type(value) is GeneratorType or hasattr(type(value), "__next__"):
+            if python_special(type(value), "__next__") is not None:
+                return  # an object with a method like any other
             raise self.graph_break(
                 f"The frame takes items from the iterator {source.name()}.",
                 why="they would be gone after the capture",
@@ -690,16 +848,28 @@ class Translator(Policy):
             right = told_parts(self, right)
         if isinstance(left, _NATIVE) or isinstance(right, _NATIVE):
             return op.native(left, right)
-        self.expose(left)
-        self.expose(right)
+        deep = op.sign not in JOINING
         if op.in_place and isinstance(left, CONTAINERS):
             self._note_contents(left)
+        else:
+            self.expose(left, deep=deep)
+        self.expose(right, deep=deep)
+        if not isinstance(left, list | tuple) and not isinstance(left, str):
+            self._settle_sets(left, right)
         return super().binary(op, left, right)
+
+    def _settle_sets(self, left: Any, right: Any) -> None:
+        hashed = (set, frozenset, dict)
+        if isinstance(left, hashed) and isinstance(right, hashed):
+            self.settle(*hashed_items(left), *hashed_items(right))
 
     def compare(self, op: Any, left: Any, right: Any) -> Any:
         left, right = self.here(left), self.here(right)
         if isinstance(left, _NATIVE) or isinstance(right, _NATIVE):
             return op.native(left, right)
+        if isinstance(left, COMPARED) and isinstance(right, COMPARED):
+            if python_special(type(left), op.method) is None:
+                self.settle(left, right)
         self.expose(left)
         self.expose(right)
         self.arrays.refuse_reader("a comparison", (left, right))
@@ -727,6 +897,7 @@ class Translator(Policy):
         known = self._inlined.get(code)
         if known is None:
             name = code.co_filename
+            self.note_constants(code.co_consts)
             users = not name.startswith(_LIBRARIES)
             runs = users or name.startswith(_INLINED) or _is_of_compiled_module(function)
             known = self._inlined[code] = runs and code not in _COUNTS
@@ -752,16 +923,16 @@ class Translator(Policy):
         found: list[tuple[Any, Any]] = [*defaults, *named]
         for key, value in found:
             place_of_default = DefaultsSource(source, key, isinstance(key, str))
-            if is_plain(value):
-                if isinstance(key, str) or not self.behaviour.knows_defaults(function):
-                    self.build(value, place_of_default)
-            elif self.effects.tracker(value) is None:
-                self.effects.track(value, LazyVariableTracker(value, place_of_default))
+            if not is_plain(value):
+                self.expose_item(value, place_of_default)
+            elif isinstance(key, str) or not self.behaviour.knows_defaults(function):
+                self.build(value, place_of_default)
 
     def note_cells(self, function: FunctionType) -> None:
         """The variables around the frame's own function are locals of the frame."""
         if not is_library_function(function):
             self.behaviour.rely_on_function(function, None)
+        self.note_constants(function.__code__.co_consts)
         for name, cell in zip(
             function.__code__.co_freevars, function.__closure__ or (), strict=True
         ):
@@ -842,17 +1013,27 @@ class Translator(Policy):
             return self.tensors.base_torch_function(function.__self__, *_operands(*args, **kwargs))
         if function in _IDENTITY and len(args) == 2:
             return self.same(*args) is (function is operator.is_)
-        owner = getattr(function, "__self__", None)
-        if owner is None or type(owner) is ModuleType:
-            owner = args[0] if hasattr(function, "__objclass__") and args else None
+        if type(function) in (type, BuiltinFunctionType) and function in LOOKS_AWAY:
+            return self._look_away(function, args, kwargs)
+        owner, given = owner_of(function, args)
+        owner = self.here(owner)
         name = name_of(function)
-        by_key = self._by_key(owner) if name == "get" and not kwargs else None
-        if by_key is not None:
-            key, *default = args if getattr(function, "__self__", None) is owner else args[1:]
-            return by_key.load_item(self, key) if self.contains(owner, key) else (*default, None)[0]
-        if isinstance(owner, CONTAINERS) and name in _MUTATORS:
+        if function in TEXT or (isinstance(owner, str) and name in FORMATTING):
+            args = tuple(self.definite(value) for value in args)
+            kwargs = {key: self.definite(value) for key, value in kwargs.items()}
+        if isinstance(owner, CONTAINERS) and name in MUTATORS:
             self._note_contents(owner)
-        self.expose(owner)
+        if isinstance(owner, (*CONTAINERS, tuple, frozenset)) and is_of_c(function):
+            if name == "get" and len(given) in (1, 2) and not kwargs and isinstance(owner, dict):
+                return self._get(owner, *given)
+            if name in COMPARING:
+                self._settle_method(owner, name, given)
+            if name not in MUTATORS:
+                self.expose(owner, deep=False)
+            if name in KEEPING:
+                return self.here(super().call(function, tuple(map(self.here, args)), kwargs))
+        else:
+            self.expose(owner)
         if name in _COPIES_STATE and self.source(owner) is not None:
             self.expose(self.load_attr(owner, "__dict__"))
         of_torch = is_torch(function)
@@ -864,16 +1045,12 @@ class Translator(Policy):
         if isinstance(owner, dict) and name in _BY_KEY:
             args = tuple(self._key(owner, value) for value in args)
         kwargs = {key: self._given(value, of_torch) for key, value in kwargs.items()}
-        if function is isinstance and self.tensors.subclass_of(args[0]) is not None:
-            return issubclass(self._class_of(args[0]), args[1])
         if not of_torch:
             self.arrays.refuse_reader(name, (owner, *args, *kwargs.values()))
         if of_torch and any(isinstance(value, _ARRAY) for value in args):
             return self.arrays.torch_call(function, args, kwargs)
         if args and isinstance(args[0], _ARRAY) and hasattr(function, "__objclass__"):
             return self.arrays.unbound(function, args, kwargs)
-        if function is isinstance and type(args[0]) in _NUMBERS:
-            return issubclass(_NUMBERS[type(args[0])], args[1])
         result = self.here(super().call(function, args, kwargs))
         if name in _ABSTRACT_CHECKS and getattr(function, "__module__", None) == "_abc":
             cls = args[1] if name == "_abc_subclasscheck" else self._class_of(args[1])
@@ -886,15 +1063,122 @@ class Translator(Policy):
         """An argument for torch's code; a function of the program's runs on the machine."""
         return Callback(self, value) if is_callback(self, value, modules) else value
 
+    def definite(self, value: Any, inside: tuple[Any, ...] = ()) -> Any:
+        """A value of which C code makes text: symbolic numbers are fixed.
+
+        Args:
+            inside: the containers that it is in, one of which it may be.
+
+        Raises:
+            FrameError: the text would show what is in a tensor.
+        """
+        value = self.here(value)
+        if isinstance(value, torch.Tensor):
+            raise self.graph_break(
+                "The frame makes text of a tensor.",
+                why="what is in it is not known",
+                hints=["use its shape or dtype"],
+            )
+        if type(value) in _NUMBERS:
+            return _NUMBERS[type(value)](value)
+        variable = self.variable(value)
+        if variable is not None and variable.source is not None:
+            self.expose(value)
+        if isinstance(value, COMPARED) and not any(value is outer for outer in inside):
+            inside = (*inside, value)
+            held = list(dict.values(value)) if isinstance(value, dict) else raw_items(value)
+            items = [self.definite(item, inside) for item in held]
+            same = all(map(operator.is_, items, held))
+            return value if same else with_items(value, items)
+        return value
+
+    def _look_away(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A function of C that does not look into containers, or reads them by the policy."""
+        args = tuple(map(self.here, args))
+        kwargs = {key: self.here(value) for key, value in kwargs.items()}
+        if function is isinstance and type(args[0]) in _NUMBERS:
+            return issubclass(_NUMBERS[type(args[0])], args[1])
+        if function is isinstance and self.tensors.subclass_of(args[0]) is not None:
+            return issubclass(self._class_of(args[0]), args[1])
+        if function in (tuple, frozenset) and len(args) == 1 and type(args[0]) is function:
+            return args[0]
+        if function is reversed and args:
+            self.expose(args[0], deep=False)
+        if function in (set, frozenset) and args and self.is_iterable(args[0]):
+            found = [self.here(item) for item in self.native_iterable(args[0])]
+            self.settle(*found)
+            args = (found, *args[1:])
+        return self.here(super().call(function, args, kwargs))
+
+    def _get(self, table: Any, key: Any, default: Any = None) -> Any:
+        """``dict.get``: one item is read."""
+        key = self._key(table, self.here(key))
+        self.hash_key(table, key)
+        variable = self.variable(table)
+        if variable is not None and variable.handles_items:
+            return variable.load_item(self, key) if variable.has(self, key) else self.here(default)
+        if not dict.__contains__(table, key):
+            return self.here(default)
+        if variable is None or variable.source is None:
+            return self.here(dict.__getitem__(table, key))
+        return (
+            variable.load_item(self, key)
+            if type(table) in DICTS
+            else self.here(self._exposed_item(table, key))
+        )
+
+    def _exposed_item(self, table: Any, key: Any) -> Any:
+        self.expose(table, deep=False)
+        return dict.__getitem__(table, key)
+
+    def _settle_method(self, owner: Any, name: str, given: tuple[Any, ...]) -> None:
+        if isinstance(owner, (list, tuple, collections.deque)) and name in SEARCHING:
+            if isinstance(self.here(given[0]) if given else None, _NATIVE):
+                raise self.graph_break(
+                    f"C code looks for a tensor or a symbolic number in a list ({name}).",
+                    why="it compares by values, which are not known",
+                    hints=["compare in Python: any(item is x for item in items)"],
+                )
+            self.settle(owner, *given[:1])
+        elif isinstance(owner, dict) and name != "update":
+            self.hash_key(owner, self.here(given[0]) if given else None)
+        elif isinstance(owner, (set, frozenset)):
+            for value in given:
+                for item in (value, *hashed_items(self.here(value))):
+                    if type(item) not in COMPARED:
+                        self.hash_key(owner, self.here(item))
+
     def _given(self, value: Any, of_torch: bool) -> Any:
         """An argument for code that is not watched."""
         value = self.here(value)
+        if of_torch:
+            return self.for_torch(value)
         self.expose(value)
-        if of_torch and type(value) in (*SEQUENCES, dict) and self.source(value) is not None:
-            if isinstance(value, dict):
-                return {key: self._given(item, True) for key, item in value.items()}
-            return type(value)(self._given(item, True) for item in value)
         return value
+
+    def for_torch(self, value: Any) -> Any:
+        """A container for a function of torch, with what stands for the items in place of them.
+
+        One in which nothing is replaced is given as it is, which a function may fill.
+        """
+        value = self.here(value)
+        if isinstance(value, dict):
+            held = list(dict.values(value))
+        elif isinstance(value, (list, tuple)):
+            held = raw_items(value)
+        else:
+            self.expose(value)
+            return value
+        variable = self.variable(value)
+        is_outside = variable is not None and variable.source is not None
+        if is_outside and type(value) in SEQUENCES:
+            items = [self.for_torch(item) for item in self.each(value)]
+        else:
+            self.expose(value)
+            items = [self.for_torch(item) for item in held]
+        if all(map(operator.is_, items, held)):
+            return value
+        return with_items(value, items)
 
     def _class_of(self, value: Any) -> type:
         """The class that a value has when the frame runs."""

@@ -450,7 +450,7 @@ REFUSED = {
     "str(a)": "__str__",
     "f'{a}'": "__format__",
     "2.0 in a": "__contains__",
-    "{a[0, 0]: 1}": "key",
+    "{a[0, 0]: 1}": "compares or hashes",
     "a.ctypes": "ctypes",
     "np.ndarray.tobytes(a)": "ndarray.tobytes",
     "np.zeros(3, dtype='datetime64[s]')": "datetime64",

@@ -11,13 +11,13 @@ from stillframe.frames.arithmetic import default_item
 from stillframe.frames.frame import NULL
 from stillframe.frames.lookup import MISSING, python_special
 from stillframe.frames.natives.registry import CONTAINER_ARGUMENTS, native
-from stillframe.frames.opcodes.registry import PLAIN
 from stillframe.frames.versions import BINARY, COMPARE
 
 if TYPE_CHECKING:
     from stillframe.frames.machine import Machine
 
 _function: Any
+_NUMBERS = frozenset({int, float, complex, bool})
 _ADD, _LESS, _GREATER = BINARY[0], COMPARE["<"], COMPARE[">"]
 
 
@@ -162,8 +162,8 @@ def _sum(machine: Machine, values: Any, /, start: Any = 0) -> Any:
     iterator = policy.iterate(values)
     plain: list[Any] = []
     item: Any = NULL
-    if type(start) in PLAIN:
-        while (item := policy.advance(iterator, NULL)) is not NULL and type(item) in PLAIN:
+    if type(start) in _NUMBERS:
+        while (item := policy.advance(iterator, NULL)) is not NULL and type(item) in _NUMBERS:
             plain.append(item)
         start = sum(plain, start)
         if item is NULL:
@@ -208,7 +208,8 @@ def sort_items(machine: Machine, items: list[Any], key: Any, reverse: Any) -> li
     """``sorted``: keys are computed first, all of them, as C does."""
     policy = machine.policy
     keys = items if key is None else [policy.call(key, (item,), {}) for item in items]
-    if any(python_special(kind, "__lt__") for kind in set(map(type, keys))):
+    kinds = set(map(type, keys))
+    if not kinds <= policy.open_operands or any(python_special(k, "__lt__") for k in kinds):
         keys = [Ordered(machine, k) for k in keys]
     elif key is None:
         return sorted(items, reverse=reverse)

@@ -20,7 +20,9 @@ def _register(method: Any) -> None:
     """A method all whose arguments are iterables."""
 
     def handler(machine: Machine, target: Any, /, *args: Any, **kwargs: Any) -> Any:
-        ready = [machine.policy.native_iterable(value) for value in args]
+        ready = [
+            value if value is target else machine.policy.native_iterable(value) for value in args
+        ]
         return method(target, *ready, **kwargs)
 
     native(method)(handler)

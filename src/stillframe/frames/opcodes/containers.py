@@ -32,12 +32,15 @@ def build_list(frame: Frame, count: int) -> None:
 
 @opcode("BUILD_SET")
 def build_set(frame: Frame, count: int) -> None:
-    frame.stack.append(set(pop_many(frame.stack, count)))
+    values = pop_many(frame.stack, count)
+    frame.policy.hashed(values)
+    frame.stack.append(set(values))
 
 
 @opcode("BUILD_MAP")
 def build_map(frame: Frame, count: int) -> None:
     flat = pop_many(frame.stack, 2 * count)
+    frame.policy.hashed(flat[::2])
     frame.stack.append(dict(zip(flat[::2], flat[1::2], strict=True)))
 
 
@@ -61,12 +64,14 @@ def list_append(frame: Frame, depth: int) -> None:
 @opcode("SET_ADD")
 def set_add(frame: Frame, depth: int) -> None:
     value = frame.stack.pop()
+    frame.policy.hashed((value,))
     frame.stack[-depth].add(value)
 
 
 @opcode("MAP_ADD")
 def map_add(frame: Frame, depth: int) -> None:
     value, key = frame.stack.pop(), frame.stack.pop()
+    frame.policy.hashed((key,))
     frame.stack[-depth][key] = value
 
 
@@ -85,8 +90,9 @@ def list_to_tuple(frame: Frame, _: int) -> None:
 
 @opcode("SET_UPDATE")
 def set_update(frame: Frame, depth: int) -> None:
-    values = frame.stack.pop()
-    frame.stack[-depth].update(frame.policy.native_iterable(values))
+    values = list(frame.policy.native_iterable(frame.stack.pop()))
+    frame.policy.hashed(values)
+    frame.stack[-depth].update(values)
 
 
 @opcode("DICT_UPDATE")

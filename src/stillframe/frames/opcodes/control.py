@@ -73,7 +73,7 @@ def get_iter(frame: Frame, _: int) -> None:
 def for_iter(frame: Frame, target: int) -> int | None:
     stack = frame.stack
     iterator = stack[-1]
-    if type(iterator) not in _C_ITERATORS:
+    if type(iterator) not in _C_ITERATORS or not frame.policy.open_iterators:
         return frame.policy.step(frame, target)
     value = next(iterator, NULL)
     if value is NULL:

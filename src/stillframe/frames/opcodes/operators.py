@@ -6,13 +6,12 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from stillframe.frames.frame import NULL
-from stillframe.frames.opcodes.registry import IMMUTABLE, PLAIN, opcode
+from stillframe.frames.opcodes.registry import PLAIN, opcode
 
 if TYPE_CHECKING:
     from stillframe.frames.frame import Frame
     from stillframe.frames.versions import Operator
 
-_ITEMS = frozenset({list, tuple, str, bytes, range})
 #: Of these, ``%`` makes text of what is in the right operand.
 _FORMATS = frozenset({str, bytes})
 _INDICES = frozenset({int, slice})
@@ -23,7 +22,9 @@ def binary_op(frame: Frame, op: Operator) -> None:
     stack = frame.stack
     right = stack.pop()
     left = stack[-1]
-    if type(left) in IMMUTABLE and type(right) in PLAIN and type(left) not in _FORMATS:
+    left_type = type(left)
+    is_open = left_type in frame.policy.open_operands and left_type not in _FORMATS
+    if is_open and type(right) in PLAIN:
         stack[-1] = op[1](left, right)
     else:
         stack[-1] = frame.policy.binary(op, left, right)
@@ -94,7 +95,7 @@ def binary_subscr(frame: Frame, _: int) -> None:
     stack = frame.stack
     key = stack.pop()
     container = stack[-1]
-    if type(container) in _ITEMS and type(key) in _INDICES:
+    if type(container) in frame.policy.open_containers and type(key) in _INDICES:
         stack[-1] = container[key]
     else:
         stack[-1] = frame.policy.load_item(container, key)

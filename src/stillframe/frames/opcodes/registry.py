@@ -37,8 +37,3 @@ PLAIN: frozenset[type] = frozenset(
         frozenset, range, slice, type(...), type(NotImplemented),
     }
 )  # fmt: skip
-
-#: Of these, the ones that ``+=`` does not change.
-IMMUTABLE: frozenset[type] = frozenset(
-    {int, float, complex, bool, str, bytes, type(None), tuple, frozenset}
-)

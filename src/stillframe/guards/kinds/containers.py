@@ -149,6 +149,58 @@ DICT_CONST_KEYS = register(
 )
 
 
+# -- which elements --------------------------------------------------------------------------------
+
+
+class Elements:
+    """The elements of a set, to be met again: constants by value, other objects by identity.
+
+    Attributes:
+        cls: the exact class of the set.
+        text: the elements as text.
+    """
+
+    def __init__(self, values: Any, *, ordered: bool) -> None:
+        self.cls, self._ordered = type(values), ordered
+        held = elements_of(values)
+        self.text = f"[{', '.join(shown(value) for value in held)}]"
+        self._tokens = [_token(value) for value in held]
+        self._others = [Reference.to(value) for value in held if not has_exact_form(value)]
+
+    def are_of(self, values: Any) -> bool:
+        """Whether a set of the class has these elements."""
+        if len(values) != len(self._tokens) or not all(map(_is_alive, self._others)):
+            return False
+        tokens = [_token(value) for value in elements_of(values)]
+        return tokens == self._tokens if self._ordered else set(tokens) == set(self._tokens)
+
+
+def elements_of(values: Any) -> list[Any]:
+    """The elements of a set in the order of iteration, whatever a subclass makes of it."""
+    base = set if isinstance(values, set) else frozenset
+    return list(base.__iter__(values))
+
+
+def _elements(values: Any, ordered: bool = False) -> Elements:
+    return Elements(values, ordered=ordered)
+
+
+def _has_elements(variable: str, memory: Elements, bind: Bind) -> list[str]:
+    cls = bind(memory.cls.__name__, memory.cls)
+    return [f"type({variable}) is {cls}", f"{bind('same_elements', memory.are_of)}({variable})"]
+
+
+SET_ELEMENTS = register(
+    Kind(
+        "SET_ELEMENTS",
+        _elements,
+        _has_elements,
+        lambda memory: f"is a {class_name(memory.cls)} of {memory.text}",
+        lambda value, memory: f"a {class_name(type(value))} of {shown(value)}",
+    )
+)
+
+
 class Untouched:
     """A dictionary that nobody has written to, as far as its keys, their order and values tell.
 

@@ -170,6 +170,24 @@ def DUPLICATE_INPUT(builder: Builder, guard: Guard, source_b: Source) -> None:
 
 register(DUPLICATE_INPUT)
 
+
+def DISTINCT(builder: Builder, guard: Guard, sources: tuple[Source, ...]) -> None:
+    """No two of these places hold one object."""
+    values = [builder.value(source) for source in sources]
+    if len({*map(id, values)}) != len(values):
+        raise _fails("DISTINCT", "two places hold one object")
+    variables = ", ".join(f"id({builder.read(source)})" for source in sources)
+    builder.require(
+        guard,
+        [f"len({{{variables}}}) == {len(sources)}"],
+        f"and {len(sources) - 1} more places hold different objects",
+        lambda *found: "two of them are one object",
+        sources,
+    )
+
+
+register(DISTINCT)
+
 # -- the class, the name ---------------------------------------------------------------------------
 
 TYPE_MATCH = register(

@@ -61,16 +61,16 @@ def wrap_atom(builder: VariableBuilder, value: Any) -> VariableTracker:
 
 @wraps_if(46, "literal", is_literal)
 def wrap_literal(builder: VariableBuilder, value: Any) -> VariableTracker:
-    """A frozenset of constants, and the like."""
+    """A frozenset of constants, and the like: equal, but maybe another object."""
     builder.install_guards("CONSTANT_MATCH")
-    return ConstantVariable(value)
+    return builder.set_source_and_track(value, ConstantVariable(value))
 
 
 @wraps_if(49, "enum", lambda value: isinstance(value, enum.Enum))
 def wrap_enum(builder: VariableBuilder, value: Any) -> VariableTracker:
-    """A member of an enum."""
+    """A member of an enum. What its value holds may change, so that has a source."""
     builder.install_guards("ID_MATCH")
-    return EnumVariable(value)
+    return builder.set_source_and_track(value, EnumVariable(value))
 
 
 @makes_type(*ATOMS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
@@ -75,17 +76,8 @@ class CellVariable(VariableTracker):
         residue.load_object(type(cell))
         residue.call(0)
         residue.keep(cell)
-        try:
-            contents = cell.cell_contents
-        except ValueError:
-            return
-
-        def fill() -> None:
-            residue.value(cell)
-            residue.value(contents)
-            residue.do("{0}.cell_contents = {1}", 2)
-
-        residue.fill_later(fill)  # it may be the function that is being made
+        with contextlib.suppress(ValueError):  # it is empty
+            residue.fill("{0}.cell_contents = {1}", cell.cell_contents)
 
 
 def _make_function(code: CodeType, globals_: dict[str, Any], cells: list[CellType]) -> FunctionType:

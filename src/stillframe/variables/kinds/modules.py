@@ -74,7 +74,7 @@ class InstanceDictVariable(ConstDictVariable):
     def __init__(self, value: dict[str, Any], owner: Any, place: Source) -> None:
         super().__init__(value, source=AttrSource(place, "__dict__"), mutable=ExistingMutable())
         self.owner = owner
-        self.place = place
+        self.owner_place = place
 
     def load_item(self, tx: Translator, key: Any) -> Any:
         if not self.has(tx, key):
@@ -93,7 +93,7 @@ class InstanceDictVariable(ConstDictVariable):
         return present
 
     def note_item(self, tx: Translator, key: Any) -> None:
-        tx.effects.attribute(self.owner, key, self.place)
+        tx.effects.attribute(self.owner, key, self.owner_place)
 
     def is_own(self, tx: Translator, place: Source) -> bool:
         return isinstance(place, GetItemSource) and tx.effects.wrote(self.owner, place.index)
@@ -104,7 +104,7 @@ class InstanceDictVariable(ConstDictVariable):
         if hidden or python_special(cls, "__getattribute__") is not None:
             assert self.source is not None
             return GetItemSource(self.source, key)
-        return AttrSource(self.place, key)
+        return AttrSource(self.owner_place, key)
 
 
 def _attributes_of(tx: Translator, module: torch.nn.Module, place: Source) -> dict[str, Any]:

@@ -36,15 +36,9 @@ class UserDefinedObjectVariable(VariableTracker):
         residue.keep(value)
         store = residue.bind("store", native_store)
         for name, held in _state_in_c(value):
-            residue.dup()
-            residue.value(held)
-            residue.do(f"{store}({{0}}, {name!r}, {{1}})", 2)
+            residue.fill(f"{store}({{0}}, {name!r}, {{1}})", held)
         for name, held in getattr(value, "__dict__", {}).items():
-            residue.dup()
-            residue.load_attr("__dict__")
-            residue.load_constant(name)
-            residue.value(held)
-            residue.do("{0}[{1}] = {2}", 3)
+            residue.fill(f"{{0}}.__dict__[{name!r}] = {{1}}", held)
 
 
 def _maker(cls: type) -> Any:
