@@ -47,6 +47,17 @@ def is_native(function: Any) -> bool:
     return type(function.__self__) is ModuleType
 
 
+def is_handled(function: Any) -> bool:
+    """Whether a C function has a handler of ours, by itself or as a method that is bound."""
+    from stillframe.frames.natives import METHOD_NAMES, find
+
+    if find(function) is not None:
+        return True
+    if type(function) not in _C_FUNCTIONS or function.__name__ not in METHOD_NAMES:
+        return False
+    return find(_descriptor(function)) is not None
+
+
 def call(machine: Machine, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call anything but a Python function or a bound method."""
     kind = type(function)

@@ -60,6 +60,12 @@ class VariableTracker(metaclass=VariableTrackerMeta):
     #: Whether a call of such a value goes to :meth:`call_function`.
     handles_calls = False
 
+    #: Whether nothing is known of the value but its class, and the attributes that were read.
+    is_plain_object = False
+
+    #: Whether there is state in C, which no guard sees and nobody is asked for.
+    is_opaque = False
+
     #: Whether single items are read, tested and written by the methods for items.
     handles_items = False
 

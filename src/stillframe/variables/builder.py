@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,9 @@ _IDENTITY_KINDS = frozenset(
 )
 
 
+_DATA = (int, float, str, bytes, list, dict, set, collections.deque)
+
+
 class VariableBuilder:
     """Wraps values from one source.
 
@@ -51,6 +55,7 @@ class VariableBuilder:
         self.tx = tx
         self.source = source
         self._is_covered = False
+        self._is_data = False  # also of a library, where somebody may change it
 
     def __call__(self, value: Any) -> VariableTracker:
         """What goes with ``value``; the object itself if it is known already."""
@@ -82,6 +87,7 @@ class VariableBuilder:
 
     def _wrap(self, value: Any) -> VariableTracker:
         self._is_covered = is_method(self.source, value)
+        self._is_data = isinstance(value, _DATA)
         if self.tx.is_code_constant(value):
             self.install_guards("ID_MATCH")  # the same object comes from the program's own code
         wrapper = wrapper_of(value)
@@ -100,7 +106,9 @@ class VariableBuilder:
     # -- what wrappers use --------------------------------------------------------------------
 
     def _is_constant(self) -> bool:
-        return self.source.guard_source() is GuardSource.CONSTANT or is_library(self.source)
+        if self.source.guard_source() is GuardSource.CONSTANT:
+            return True
+        return is_library(self.source) and not self._is_data
 
     def install_guards(self, *kinds: str, **parameters: Any) -> dict[str, Any]:
         """Rely on what the source reads, in these ways.

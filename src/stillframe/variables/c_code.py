@@ -126,6 +126,10 @@ def with_items(container: Any, items: list[Any]) -> Any:
     return list(items)
 
 
+#: C modules with functions that change a container they are given.
+CHANGE_ARGUMENTS = frozenset({"_heapq", "_bisect", "_random", "_struct", "_collections"})
+
+
 def is_compared_by_c(cls: type) -> bool:
     """Whether objects of a class are equal if they are one object, or by their contents."""
     if issubclass(cls, enum.Enum | torch.Tensor):

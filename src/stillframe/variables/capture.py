@@ -74,7 +74,7 @@ class FrameCapture:
         self.guards = guards
         self.checks = checks
         # a call of the graph module itself would run the hooks that users have for all modules
-        self.text, self._run = residue.finish(graph_module.forward)
+        self.text, self._run = residue.finish(_outside_of_autocast(graph_module.forward))
 
     def failure(self, *args: Any, **kwargs: Any) -> GuardFailure | None:
         """The first guard that does not hold for a call, and why; None if all do."""
@@ -240,15 +240,56 @@ def _run(
 
 @contextlib.contextmanager
 def _modes_kept(tx: Translator) -> Iterator[None]:
-    """What the program switches in torch and does not switch back is an effect of no graph."""
-    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    """What the program switches in torch and does not switch back is an effect of no graph. An
+    error of the capture passes the program's own blocks by, so all is put back here."""
+    before = [read() for read, _ in _MODES]
     try:
         yield
-        if torch.is_grad_enabled() is not grad or torch.get_default_dtype() is not dtype:
+        if [read() for read, _ in _MODES] != before:
             raise tx.graph_break("The frame switches a mode of torch and does not switch it back.")
     finally:
-        torch.set_grad_enabled(grad)
-        torch.set_default_dtype(dtype)
+        for (_, write), value in zip(_MODES, before, strict=True):
+            write(value)
+
+
+_Mode = tuple[Callable[[], Any], Callable[[Any], Any]]
+
+
+def _autocast_modes(device: str) -> list[_Mode]:
+    return [
+        (
+            functools.partial(torch.is_autocast_enabled, device),
+            functools.partial(torch.set_autocast_enabled, device),
+        ),
+        (
+            functools.partial(torch.get_autocast_dtype, device),
+            functools.partial(torch.set_autocast_dtype, device),
+        ),
+    ]
+
+
+#: The modes of torch that a program can switch: how to read and to write them.
+_MODES: list[_Mode] = [
+    (torch.is_grad_enabled, torch.set_grad_enabled),
+    (torch.get_default_dtype, torch.set_default_dtype),
+    *_autocast_modes("cpu"),
+    *_autocast_modes("cuda"),
+]
+
+
+def _outside_of_autocast(graph: Callable[..., Any]) -> Callable[..., Any]:
+    """What a graph is called as. Casts of an autocast around the capture are operators of it."""
+    devices = [device for device in ("cpu", "cuda") if torch.is_autocast_enabled(device)]
+    if not devices:
+        return graph
+
+    def run(*args: Any) -> Any:
+        with contextlib.ExitStack() as regions:
+            for device in devices:
+                regions.enter_context(torch.autocast(device, enabled=False))
+            return graph(*args)
+
+    return run
 
 
 def _residue(tx: Translator, result: Any, effects: list[Effect]) -> Residue:

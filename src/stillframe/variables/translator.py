@@ -57,6 +57,7 @@ from stillframe.trace.recorder import Recorder
 from stillframe.variables.base import LazyVariableTracker, VariableTracker
 from stillframe.variables.behaviour import Behaviour, is_library_class, is_library_function
 from stillframe.variables.c_code import (
+    CHANGE_ARGUMENTS,
     COMPARED,
     COMPARING,
     DICTS,
@@ -78,6 +79,7 @@ from stillframe.variables.callbacks import Bodies, Callback, calls_modules, is_c
 from stillframe.variables.dynamism import (
     FrameState,
 )
+from stillframe.variables.foreign import ALONE, check, check_result, refuse_opaque
 from stillframe.variables.getters import GETTERS, call_getter
 from stillframe.variables.identity import may_be
 from stillframe.variables.inputs import GraphInputs
@@ -952,6 +954,7 @@ class Translator(Policy):
     def call_plainly(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call whose function has no way of its own."""
         name = name_of(function)
+        refuse_opaque(self, function, "A call")
         if args and name in TEXTS:
             told = told_value(self, args[0])
             if told is not args[0]:
@@ -1013,16 +1016,23 @@ class Translator(Policy):
             return self.tensors.base_torch_function(function.__self__, *_operands(*args, **kwargs))
         if function in _IDENTITY and len(args) == 2:
             return self.same(*args) is (function is operator.is_)
+        if function is globals:
+            return self._table_of_globals()
         if type(function) in (type, BuiltinFunctionType) and function in LOOKS_AWAY:
             return self._look_away(function, args, kwargs)
         owner, given = owner_of(function, args)
         owner = self.here(owner)
         name = name_of(function)
+        check(self, function, owner, args, kwargs)
         if function in TEXT or (isinstance(owner, str) and name in FORMATTING):
             args = tuple(self.definite(value) for value in args)
             kwargs = {key: self.definite(value) for key, value in kwargs.items()}
         if isinstance(owner, CONTAINERS) and name in MUTATORS:
             self._note_contents(owner)
+        if getattr(function, "__module__", None) in CHANGE_ARGUMENTS and is_of_c(function):
+            for value in args:
+                if isinstance(value, CONTAINERS):
+                    self._note_contents(value)
         if isinstance(owner, (*CONTAINERS, tuple, frozenset)) and is_of_c(function):
             if name == "get" and len(given) in (1, 2) and not kwargs and isinstance(owner, dict):
                 return self._get(owner, *given)
@@ -1051,13 +1061,26 @@ class Translator(Policy):
             return self.arrays.torch_call(function, args, kwargs)
         if args and isinstance(args[0], _ARRAY) and hasattr(function, "__objclass__"):
             return self.arrays.unbound(function, args, kwargs)
-        result = self.here(super().call(function, args, kwargs))
+        found = super().call(function, args, kwargs)
+        is_alone = sys.getrefcount(found) <= ALONE
+        check_result(self, function, (owner, *args, *kwargs.values()), found, is_alone)
+        result = self.here(found)
         if name in _ABSTRACT_CHECKS and getattr(function, "__module__", None) == "_abc":
             cls = args[1] if name == "_abc_subclasscheck" else self._class_of(args[1])
             self.behaviour.rely_on_subclass(cls, args[0], bool(result))
         if type(result) is str and "FakeTensor(" in result:  # of a container that C shows
             raise self.graph_break("The frame makes text of a tensor in a container.")
         return result
+
+    def _table_of_globals(self) -> Any:
+        """``globals()``: the names of the module, known by the module."""
+        assert self.machine.current is not None
+        table = self.machine.current.globals
+        name = table.get("__name__")
+        module = sys.modules.get(name) if isinstance(name, str) else None
+        if module is None or vars(module) is not table:
+            raise self.graph_break("globals() of a function that belongs to no imported module.")
+        return self.wrap(table, AttrSource(ModuleSource(module.__name__), "__dict__"))
 
     def callback(self, value: Any, modules: bool) -> Any:
         """An argument for torch's code; a function of the program's runs on the machine."""

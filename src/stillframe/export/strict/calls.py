@@ -19,11 +19,12 @@ import torch
 
 from stillframe import stack
 from stillframe.errors import NotSupported
-from stillframe.export.outside import is_library, is_warm, unrepeatable
+from stillframe.export.outside import is_library, is_warm
 from stillframe.export.strict.tensors import NUMBERS
 from stillframe.export.strict.users import has_hooks, is_users
 from stillframe.frames import Policy, places
 from stillframe.frames.frame import NULL
+from stillframe.frames.unrepeatable import unrepeatable
 from stillframe.shapes import ranges
 from stillframe.trace.scope import in_scope
 

@@ -167,7 +167,8 @@ def expanded(ctx: RuleContext, x: FakeTensor, target: Sequence[Size]) -> FakeTen
             continue
         own = x.sizes[d - lead]
         if isinstance(want, Expr) and ctx.env.may_be_negative((want,)):
-            ctx.env.expect_true(ge(want, 0))  # -1 would not be a size
+            if not ctx.env.expect_true(ge(want, 0)):  # -1 would not be a size
+                raise ctx.unsupported("a symbolic size that is negative")
         keeps = own == want or (type(want) is int and want == -1)
         sizes[d] = own if keeps else want
         if keeps or _keeps_size(ctx, own, want, d, x.sizes, target):

@@ -14,6 +14,7 @@ from stillframe.frames.frame import NULL
 from stillframe.frames.lookup import type_lookup
 from stillframe.variables.base import ExistingObject, MutableLocal, VariableTracker
 from stillframe.variables.builder import VariableBuilder
+from stillframe.variables.foreign import has_hidden_state, is_immutable
 from stillframe.variables.paths import lasting_source
 from stillframe.variables.registry import wraps_if
 from stillframe.variables.residue import Residue
@@ -23,6 +24,8 @@ from stillframe.variables.translator import Translator
 
 class UserDefinedObjectVariable(VariableTracker):
     """An object; what is known of it is its class, and the attributes that were read."""
+
+    is_plain_object = True
 
     def reconstruct(self, residue: Residue) -> None:
         """An object of the program's own: of the same class, with the attributes and slots it has.
@@ -130,6 +133,10 @@ def wrap_user_object(builder: VariableBuilder, value: Any) -> VariableTracker:
     """An object of which nothing else is known."""
     builder.install_guards("TYPE_MATCH")
     made = UserDefinedObjectVariable(value)
+    if is_immutable(value):
+        builder.install_guards("ID_MATCH")  # what it is cannot be compared, but does not change
+    else:
+        made.is_opaque = has_hidden_state(type(value))
     mutable = ExistingObject() if has_ordinary_setattr(type(value)) else None
     made.source, made.mutable = builder.source, mutable
     builder.tx.effects.track(value, made)
