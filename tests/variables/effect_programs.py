@@ -229,7 +229,9 @@ def two_objects_behind_two(a: Any, b: Any, t: Any) -> Any:
     return t * b.value.value
 
 
-@program(lambda: ((box := Box()), vars(box), x()), lambda: (Box(), vars(Box()), x()))
+@program(
+    lambda: ((box := Box()), vars(box), x()), lambda: (Box(), vars(Box()), x()), refused="__dict__"
+)
 def written_and_read_in_its_dict(box: Any, table: Any, t: Any) -> Any:
     box.value = 3
     return t * table["value"]
@@ -332,7 +334,7 @@ def attribute_deleted(box: Any, t: Any) -> Any:
     return t * 2 if hasattr(box, "value") else t * 3
 
 
-@program(lambda: (Box(), x()))
+@program(lambda: (Box(), x()), refused="__dict__")
 def attributes_all_deleted(box: Any, t: Any) -> Any:
     for name in list(vars(box)):
         delattr(box, name)
@@ -358,7 +360,7 @@ def written_by_its_dict(box: Any, t: Any) -> Any:
     return t * box.more * box.value
 
 
-@program(lambda: (Box(), x()))
+@program(lambda: (Box(), x()), refused="__dict__")
 def read_by_its_dict(box: Any, t: Any) -> Any:
     box.more = 7
     return t * vars(box)["more"], list(vars(box))

@@ -19,8 +19,8 @@ from stillframe.variables.base import (
     MutableLocal,
     VariableTracker,
 )
-from stillframe.variables.behaviour import is_method
-from stillframe.variables.paths import is_library
+from stillframe.variables.behaviour import is_library_class, is_method
+from stillframe.variables.paths import is_library, is_private
 from stillframe.variables.registry import wrapper_of
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ class VariableBuilder:
 
     def __call__(self, value: Any) -> VariableTracker:
         """What goes with ``value``; the object itself if it is known already."""
+        self._is_data = not is_private(self.source) and (
+            isinstance(value, _DATA) or not is_library_class(type(value))
+        )
         known = self.tx.effects.tracker(value)
         if isinstance(known, LazyVariableTracker) and known.source == self.source:
             known = None if not known.is_realized else known
@@ -74,20 +77,22 @@ class VariableBuilder:
 
     def same_object(self, value: Any, known: VariableTracker) -> None:
         """The program was captured under "these two are one object"."""
-        if known.source is None or known.source == self.source:
+        if known.source is not None and not self._is_constant():
+            self.one_object(known.source)
+
+    def one_object(self, other: Source) -> None:
+        """The object here is the one that is read at another source."""
+        if other == self.source or is_constant_source(other):
             return
-        if self._is_constant() or is_constant_source(known.source):
-            return
-        duplicate = make_dupe_guard(self.source, known.source)
+        duplicate = make_dupe_guard(self.source, other)
         if duplicate is not None:
             self._install(duplicate)
             return
-        for source in (self.source, known.source):  # no check sees both: each is this very object
+        for source in (self.source, other):  # no check sees both: each is this very object
             install_guard(source.make_guard(guard_kind("ID_MATCH")))
 
     def _wrap(self, value: Any) -> VariableTracker:
         self._is_covered = is_method(self.source, value)
-        self._is_data = isinstance(value, _DATA)
         if self.tx.is_code_constant(value):
             self.install_guards("ID_MATCH")  # the same object comes from the program's own code
         wrapper = wrapper_of(value)

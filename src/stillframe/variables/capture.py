@@ -9,7 +9,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from types import CodeType, FrameType, FunctionType, MethodType
+from types import CellType, CodeType, FrameType, FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -22,23 +22,25 @@ from stillframe.frames import Machine
 from stillframe.frames.binding import bind
 from stillframe.frames.decode import decode
 from stillframe.frames.frame import Frame
+from stillframe.frames.lookup import python_special
 from stillframe.frames.machine import deep_recursion, frame_of_loop, loop_code
 from stillframe.guards import GuardsContext, GuardsSet, install_guard
 from stillframe.guards.checks import Checks, compile_checks
 from stillframe.guards.failure import GuardFailure
 from stillframe.guards.kinds.ambient import ambient_guards
 from stillframe.guards.kinds.registry import kind as guard_kind
-from stillframe.source import Guard, ShapeEnvSource, Source, is_constant_source
+from stillframe.source import AttrSource, Guard, ShapeEnvSource, Source, is_constant_source
 from stillframe.trace.grad_regions import OF_CALLER
 from stillframe.variables import kinds as _kinds  # noqa: F401  (they register themselves)
 from stillframe.variables.base import LazyVariableTracker
+from stillframe.variables.behaviour import is_library_class
 from stillframe.variables.constraints import check_constraints
 from stillframe.variables.dynamism import FrameState
 from stillframe.variables.graph_inputs import GraphArg
 from stillframe.variables.options import Options
-from stillframe.variables.paths import is_library, is_pinned
+from stillframe.variables.paths import instance_dict, is_library, is_pinned
 from stillframe.variables.residue import Residue
-from stillframe.variables.side_effects import Effect, SideEffects
+from stillframe.variables.side_effects import Effect
 from stillframe.variables.texts import check_shown
 from stillframe.variables.translator import Translator, call_of_module
 
@@ -131,7 +133,7 @@ def capture_frame(
     with tracing(context):
         install_guard(*ambient_guards())
         result, effects = _run(tx, root, args, kwargs, f_locals)
-        install_guard(*distinct_guards(tx.effects))
+        install_guard(*distinct_guards(tx))
         residue = _residue(tx, result, effects)
         tx.behaviour.install()
         graph = _graph(tx, residue)
@@ -153,11 +155,11 @@ def capture_frame(
     )
 
 
-def distinct_guards(effects: SideEffects) -> Iterator[Guard]:
+def distinct_guards(tx: Translator) -> Iterator[Guard]:
     """Objects from outside that were met as different ones are different in every call: what is
     written to one is not read from another, and neither identity nor hashing changes."""
     groups: dict[type, dict[int, Source]] = {}
-    for value, variable in effects:
+    for value, variable in tx.effects:
         source = variable.source
         if isinstance(variable, LazyVariableTracker) or source is None:
             continue
@@ -165,10 +167,28 @@ def distinct_guards(effects: SideEffects) -> Iterator[Guard]:
             continue
         if not is_library(source) and not is_constant_source(source):
             groups.setdefault(type(value), {})[id(value)] = source
+    _add_hidden(tx, groups)
     for places in groups.values():
         if len(places) > 1:
             first, *_ = sources = tuple(places.values())
             yield first.make_guard(functools.partial(guard_kind("DISTINCT"), sources=sources))
+
+
+def _add_hidden(tx: Translator, groups: dict[type, dict[int, Source]]) -> None:
+    """What is written unseen: the dict of an object by its attributes, a cell by its variable."""
+    for owner in tx.written_objects if dict in groups else ():
+        source = tx.source(owner)
+        if source is not None and type(owner).__dictoffset__ and not isinstance(owner, type):
+            groups[dict].setdefault(id(instance_dict(owner)), AttrSource(source, "__dict__"))
+    if any(type(value) is dict for value in tx.effects.written()):
+        for value, variable in tx.effects:
+            has_dict = type(value).__dictoffset__ != 0
+            if variable.is_plain_object and variable.source is not None and has_dict:
+                place = AttrSource(variable.source, "__dict__")
+                groups.setdefault(dict, {}).setdefault(id(instance_dict(value)), place)
+    cells = tx.cells_from_outside() if tx.wrote_cells else {}
+    if cells:
+        groups[CellType] = cells
 
 
 def _root(function: Any) -> tuple[FunctionType, tuple[Any, ...]]:
@@ -232,10 +252,24 @@ def _run(
             with deep_recursion(machine):
                 result = machine.run(frame)
             check_shown(tx)
+            _refuse_reads_that_write(tx)
         except BaseException:
+            tx.leave_regions()
             tx.effects.undo()
             raise
         return result, tx.effects.undo()
+
+
+def _refuse_reads_that_write(tx: Translator) -> None:
+    """A guard reads attributes, and runs a ``__getattribute__`` in Python then."""
+    classes = {type(value) for value, _ in tx.effects} if tx.effects.count else set()
+    for cls in classes:
+        if not is_library_class(cls) and python_special(cls, "__getattribute__") is not None:
+            raise tx.graph_break(
+                f"The frame changes something, and reads objects of {cls.__qualname__}, which "
+                "has a __getattribute__.",
+                why="the guards would run it at every call",
+            )
 
 
 @contextlib.contextmanager

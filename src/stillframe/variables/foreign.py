@@ -26,13 +26,13 @@ import torch
 
 from stillframe.fake.tensor import FakeTensor
 from stillframe.frames.calling import is_handled
-from stillframe.frames.lookup import C_KINDS, BuiltinMethod
+from stillframe.frames.lookup import C_KINDS, BuiltinMethod, python_special
 from stillframe.frames.unrepeatable import unrepeatable
 from stillframe.guards import install_guard
 from stillframe.guards.kinds.registry import kind as guard_kind
 from stillframe.source import Source
 from stillframe.variables.base import LazyVariableTracker
-from stillframe.variables.paths import instance_dict, is_library, is_library_name, is_torch
+from stillframe.variables.paths import instance_dict, is_library, is_library_name, is_torch, name_of
 
 if TYPE_CHECKING:
     from stillframe.variables.translator import Translator
@@ -131,13 +131,19 @@ def check(
     _refuse_process(tx, function, owner, args)
     if is_torch(function) or _is_ours(function):
         return  # the recorder sees what it does with tensors; of the rest it is torch's own
+    name = name_of(function)
     given = [value for value in (owner, *args, *kwargs.values()) if value is not None]
     if id(function) in _TAKES_THINGS:
         return
-    if getattr(function, "__name__", "") in _ATTRIBUTES:
+    if name_of(function) in _ATTRIBUTES:
         return  # each attribute is guarded by itself
     if function is sys.exc_info:
         refuse_traceback(tx)
+    if function is memoryview or name == "__subclasses__":
+        raise tx.graph_break(
+            f"The frame calls {_name(function)}().",
+            why="what it gives shows changes that nobody sees",
+        )
     if function is weakref.ref:
         if len(args) > 1:
             raise tx.graph_break("The frame asks to be called back when an object dies.")
@@ -149,12 +155,31 @@ def check(
         return
     if is_handled(function) or _runs_on_the_machine(function):
         return
-    if type(owner) in _CONTAINERS and getattr(function, "__name__", "") not in _COMPARES:
+    if type(owner) in _CONTAINERS and name_of(function) not in _COMPARES:
         return
     if getattr(function, "__module__", None) in _OF_THINGS:
         return
     for value in given:
         _refuse_foreign(tx, value, _name(function), set())
+
+
+def refuse_hidden_code(tx: Translator, function: Any, args: tuple[Any, ...]) -> None:
+    """Python that C code runs at a moment of its own: when an object dies, or a class is made."""
+    if isinstance(function, type) and python_special(function, "__del__") is not None:
+        what = f"makes an object of {function.__qualname__}, which has a __del__"
+    elif name_of(function) == "__build_class__" and any(
+        python_special(base, "__init_subclass__") is not None
+        for base in args[2:]
+        if isinstance(base, type) and not is_library_name(base.__module__)
+    ):
+        what = "makes a class whose base has an __init_subclass__"
+    elif function is functools.cmp_to_key:
+        what = "calls functools.cmp_to_key"
+    else:
+        return
+    raise tx.graph_break(
+        f"The frame {what}.", why="C code runs Python there, of which the machine sees nothing"
+    )
 
 
 def _is_ours(function: Any) -> bool:
@@ -168,7 +193,7 @@ def _runs_on_the_machine(function: Any) -> bool:
     arguments; or a check of classes by torch."""
     if isinstance(function, type):
         return issubclass(function, BaseException) or not has_hidden_state(function)
-    return getattr(function, "__name__", "") in ("__instancecheck__", "__subclasscheck__")
+    return name_of(function) in ("__instancecheck__", "__subclasscheck__")
 
 
 #: Built-ins whose answer may be made of the address of an object.
@@ -194,12 +219,12 @@ def _rely_on_identity(tx: Translator, values: Iterable[Any], met: set[int]) -> N
 
 
 def _refuse_process(tx: Translator, function: Any, owner: Any, args: tuple[Any, ...]) -> None:
-    name, module = getattr(function, "__name__", ""), getattr(function, "__module__", None)
+    name, module = name_of(function), getattr(function, "__module__", None)
     what = unrepeatable(function, args) if isinstance(function, types.BuiltinFunctionType) else None
     if isinstance(owner, random.Random):
         what = "draws from a random generator of Python's"
     elif module in _OF_THE_PROCESS and name not in _HARMLESS_OF_THE_PROCESS:
-        if _is_asked_by_a_library(tx):
+        if what is None and _is_asked_by_a_library(tx):
             return
         what = "reads or changes what belongs to the process"
     elif module == "sys" and name in _ASKS_SYS and not _is_asked_by_a_library(tx):
@@ -288,7 +313,10 @@ def _refuse_foreign(tx: Translator, value: Any, what: str, met: set[int]) -> Non
         return
     if known.is_python_constant() or is_immutable(value) or not known.is_plain_object:
         return
-    if is_library(source) and (isinstance(value, _OF_LIBRARIES) or not instance_dict(value)):
+    if is_library(source) and not instance_dict(value):
+        return
+    by_library = is_library(source) or _is_asked_by_a_library(tx)
+    if by_library and isinstance(value, _OF_LIBRARIES):
         return
     if isinstance(known, LazyVariableTracker) and known.realize(tx).is_python_constant():
         return
@@ -345,7 +373,7 @@ def check_result(
     """
     if is_alone or isinstance(result, _NEEDS_NO_HISTORY) or result in _SINGLE:
         return
-    if getattr(function, "__name__", "") in _ATTRIBUTES or is_torch(function):
+    if name_of(function) in _ATTRIBUTES or is_torch(function):
         return
     if _is_ours(function) or (isinstance(function, type) and _runs_on_the_machine(function)):
         return

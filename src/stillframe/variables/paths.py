@@ -42,6 +42,14 @@ def is_library(source: Source) -> bool:
     return root.module_name.partition(".")[0] in _LIBRARIES
 
 
+def is_private(source: Source) -> bool:
+    """Whether a path goes through a private name of a module: its own business, such as a cache."""
+    return any(
+        isinstance(s, AttrSource) and isinstance(s.base, ModuleSource) and s.member.startswith("_")
+        for s in chain(source)
+    )
+
+
 def _is_set_by_users(name: str) -> bool:
     """Whether an attribute of a library holds what its users register: hooks for all modules or
     optimizers, the default group of processes."""

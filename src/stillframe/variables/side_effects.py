@@ -81,6 +81,7 @@ class SideEffects:
     def __init__(self) -> None:
         self._trackers: dict[int, tuple[Any, VariableTracker]] = {}
         self._places: dict[Hashable, _Place] = {}
+        self._writes = 0
         self._kept: dict[int, Any] = {}  # written objects: their identities stay theirs
         self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
 
@@ -199,6 +200,7 @@ class SideEffects:
         self._note((id(table), name), table, _Place("global", source, name, read(), read, write))
 
     def _note(self, key: Hashable, target: Any, place: _Place) -> None:
+        self._writes += 1
         if key not in self._places:
             self._places[key] = place
             self._kept[id(target)] = target
@@ -210,6 +212,27 @@ class SideEffects:
     def is_written(self, target: Any) -> bool:
         """Whether the contents or an attribute of an object were written."""
         return id(target) in self._kept
+
+    @property
+    def count(self) -> int:
+        """How often something was written, or a call put off, so far."""
+        return self._writes + len(self.calls)
+
+    def has_attributes_of(self, target: Any) -> bool:
+        """Whether attributes of an object were written."""
+        return any(
+            place.kind == "attribute" and key[0] == id(target)
+            for key, place in self._places.items()
+            if isinstance(key, tuple)
+        )
+
+    def with_attributes(self) -> list[Any]:
+        """The objects of which attributes were written."""
+        owners = {key[0]: place for key, place in self._places.items() if isinstance(key, tuple)}
+        return [
+            self._kept[owner] for owner, place in owners.items()
+            if place.kind == "attribute" and owner in self._kept
+        ]  # fmt: skip
 
     def wrote(self, target: Any, name: str) -> bool:
         """Whether an attribute of an object, or a name of a table, was written."""

@@ -79,7 +79,14 @@ from stillframe.variables.callbacks import Bodies, Callback, calls_modules, is_c
 from stillframe.variables.dynamism import (
     FrameState,
 )
-from stillframe.variables.foreign import ALONE, check, check_result, refuse_opaque
+from stillframe.variables.foreign import (
+    ALONE,
+    check,
+    check_result,
+    refuse_hidden_code,
+    refuse_opaque,
+    refuse_traceback,
+)
 from stillframe.variables.getters import GETTERS, call_getter
 from stillframe.variables.identity import may_be
 from stillframe.variables.inputs import GraphInputs
@@ -90,6 +97,7 @@ from stillframe.variables.paths import (
     CONSTANTS,
     MODULE_TABLES,
     SEQUENCES,
+    instance_dict,
     is_library,
     is_plain,
     is_torch,
@@ -231,6 +239,9 @@ class Translator(Policy):
         self._own: dict[int, Any] = {}
         self._cells: dict[int, tuple[CellType, Source]] = {}
         self._globals: dict[int, tuple[dict[str, Any], Source | None]] = {}
+        self.wrote_cells = False
+        self.written_objects: list[Any] = []
+        self._regions: list[Any] = []  # blocks of torch that the program is in
         self._exposed: dict[int, tuple[Any, bool]] = {}
         self._code_constants: dict[int, Any] = {}
         self._entered: dict[int, Any] = {}
@@ -498,6 +509,11 @@ class Translator(Policy):
         super().store_global(frame, name, value)
 
     def delete_global(self, frame: Frame, name: str) -> None:
+        if name in frame.globals and not self.effects.wrote(frame.globals, name):
+            module = self._table_source(frame.globals)
+            table = ModuleSource(frame.globals["__name__"]) if module is None else module
+            present = functools.partial(guard_kind("DICT_CONTAINS"), key=name)
+            install_guard(AttrSource(table, "__dict__").make_guard(present))
         self._note_global(frame, name)
         super().delete_global(frame, name)
 
@@ -549,6 +565,7 @@ class Translator(Policy):
                     f"The frame sets the variable {name} of an enclosing function.",
                     why="the caller of the frame has no way to its cell",
                 )
+            self.wrote_cells = True
             self.effects.cell(cell, source.base)
         super().store_cell(frame, cell, name, value)
 
@@ -564,6 +581,8 @@ class Translator(Policy):
         value = self.here(value)
         if isinstance(value, FakeTensor):
             return self.tensors.load(value, name)
+        if name == "__traceback__":
+            refuse_traceback(self)
         variable = self.variable(value)
         if variable is None:
             return self._attribute_of_own(value, name)
@@ -587,6 +606,12 @@ class Translator(Policy):
             source = ModuleSource(value.__name__)
         if name == "__dict__" and isinstance(value, type):
             self.behaviour.expose(value)
+        elif name == "__dict__" and self.effects.has_attributes_of(value):
+            raise self.graph_break(
+                f"The frame reads the __dict__ of {source.name()}, whose attributes it has set.",
+                why="each shows what is written to the other",
+                hints=["use getattr and hasattr"],
+            )
         try:
             found = super().load_attr(value, name)
         except AttributeError:
@@ -594,7 +619,7 @@ class Translator(Policy):
                 absent = functools.partial(guard_kind("HASATTR"), attr=name)
                 install_guard(source.make_guard(absent))
             raise
-        if isinstance(found, FakeTensor) or self.effects.wrote(value, name):
+        if isinstance(found, FakeTensor) or self._has_written(value, name):
             return self.here(found)  # of the program's own
         if is_in_written_table(self.effects, value, name):
             return self.here(found)
@@ -603,6 +628,11 @@ class Translator(Policy):
                 self.behaviour.rely_on_absence(value, name, source)
             return self.here(found)
         return self.wrap(found, AttrSource(source, name))
+
+    def _has_written(self, value: Any, name: str) -> bool:
+        """Whether the program has set an attribute of an object, or of its class."""
+        classes = value.__mro__ if isinstance(value, type) else type(value).__mro__
+        return any(self.effects.wrote(owner, name) for owner in (value, *classes))
 
     def set_attribute(self, target: Any, name: str, value: Any) -> None:
         self._note_attribute(target, name)
@@ -622,7 +652,20 @@ class Translator(Policy):
                 f"The frame sets the attribute {name} of {variable.source.name()}.",
                 why=f"{type(target).__qualname__} has its own way of setting attributes",
             )
+        self._refuse_own_dict(target, variable.source)
         self.effects.attribute(target, name, variable.source)
+        self.written_objects.append(target)
+
+    def _refuse_own_dict(self, target: Any, source: Source) -> None:
+        """An object is written whose ``__dict__`` was read as a dict, from elsewhere."""
+        names = instance_dict(target)
+        known = self.effects.tracker(names) if isinstance(names, dict) else None
+        if known is not None and not known.handles_items and not isinstance(target, type):
+            raise self.graph_break(
+                f"The frame changes attributes of {source.name()}, of which it has the __dict__.",
+                why="each shows what is written to the other, in ways that no guard could tell",
+                hints=["use getattr and setattr"],
+            )
 
     def store_attr(self, target: Any, name: str, value: Any) -> None:
         target = self.here(target)
@@ -919,7 +962,9 @@ class Translator(Policy):
             return
         for index, cell in enumerate(function.__closure__ or ()):
             place = GetItemSource(AttrSource(source, "__closure__"), index)
-            self._cells.setdefault(id(cell), (cell, AttrSource(place, "cell_contents")))
+            known = self._cells.setdefault(id(cell), (cell, AttrSource(place, "cell_contents")))
+            if isinstance(known[1], AttrSource) and known[1].base != place:
+                self.builder(place).one_object(known[1].base)
         defaults = enumerate(function.__defaults__ or ())
         named = (function.__kwdefaults__ or {}).items()
         found: list[tuple[Any, Any]] = [*defaults, *named]
@@ -955,6 +1000,7 @@ class Translator(Policy):
         """A call whose function has no way of its own."""
         name = name_of(function)
         refuse_opaque(self, function, "A call")
+        refuse_hidden_code(self, function, args)
         if args and name in TEXTS:
             told = told_value(self, args[0])
             if told is not args[0]:
@@ -1062,6 +1108,7 @@ class Translator(Policy):
         if args and isinstance(args[0], _ARRAY) and hasattr(function, "__objclass__"):
             return self.arrays.unbound(function, args, kwargs)
         found = super().call(function, args, kwargs)
+        self._note_region(function, args)
         is_alone = sys.getrefcount(found) <= ALONE
         check_result(self, function, (owner, *args, *kwargs.values()), found, is_alone)
         result = self.here(found)
@@ -1071,6 +1118,31 @@ class Translator(Policy):
         if type(result) is str and "FakeTensor(" in result:  # of a container that C shows
             raise self.graph_break("The frame makes text of a tensor in a container.")
         return result
+
+    def _note_region(self, function: Any, args: tuple[Any, ...]) -> None:
+        """A block of torch, such as ``autocast``, was entered or left."""
+        name = name_of(function)
+        if name not in ("__enter__", "__exit__") or type(function) is MethodType:
+            return  # of a method the function is called next
+        region = getattr(function, "__self__", args[0] if args else None)
+        if name == "__enter__":
+            self._regions.append(region)
+        else:
+            self._regions = [entered for entered in self._regions if entered is not region]
+
+    def cells_from_outside(self) -> dict[int, Source]:
+        """The variables of enclosing functions that may be read: where their cells are."""
+        return {
+            key: source.base
+            for key, (_, source) in self._cells.items()
+            if isinstance(source, AttrSource)
+        }
+
+    def leave_regions(self) -> None:
+        """The capture has failed: its error passes the program's blocks by, so that those of torch
+        are left here."""
+        while self._regions:
+            self._regions.pop().__exit__(None, None, None)
 
     def _table_of_globals(self) -> Any:
         """``globals()``: the names of the module, known by the module."""

@@ -250,7 +250,6 @@ def test_a_partial_that_holds_objects_and_tensors() -> None:
 
 @functools.cache
 def cached(n: Any) -> Any:
-    CALLS.append(n)
     return n * 2
 
 
@@ -272,7 +271,6 @@ def test_caches_are_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
     o = WithCache()
     capture = capture_frame(step, (o, x()))
     assert cached.cache_info().currsize == 0 and WithCache.method.cache_info().currsize == 0
-    assert not any(isinstance(value, torch.Tensor) for value in CALLS)
     torch.testing.assert_close(capture(o, X), X * 2 + 6 + X * 3)
     guards = guards_of(capture)
     assert "TYPE_MATCH G['cached']" in guards

@@ -269,7 +269,7 @@ def test_comparisons_in_c_that_would_run_python_are_refused() -> None:
         lambda values, value, x: x * len({value, values[0]}),
         lambda values, value, x: x * values.index(value),
     ):
-        with pytest.raises(sf.FrameError, match="compares or hashes a value of class"):
+        with pytest.raises(sf.FrameError, match="compares or hashes a value of class|gets L"):
             capture_frame(function, ([Equal(1)], Equal(1), ones()))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from types import FunctionType
+from types import FunctionType, GeneratorType
 from typing import Any
 
 from stillframe.source import AttrSource
@@ -12,6 +12,7 @@ from stillframe.variables.builder import VariableBuilder
 from stillframe.variables.kinds.wrappers import WrapperUserFunctionVariable
 from stillframe.variables.registry import wraps_if, wraps_type
 from stillframe.variables.residue import Residue
+from stillframe.variables.side_effects import CONTAINERS
 from stillframe.variables.sourceless import makes_type
 from stillframe.variables.translator import Translator
 
@@ -26,6 +27,18 @@ _SCRIPTING, _ORIGINAL = "__script_if_tracing_wrapper", "__original_fn"
 
 class CachedFunctionVariable(WrapperUserFunctionVariable):
     """A function with a cache, which is neither asked nor filled: the function itself is run."""
+
+    def call_function(self, tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        before = tx.effects.count
+        result = super().call_function(tx, args, kwargs)
+        if tx.effects.count != before or isinstance(result, (*CONTAINERS, GeneratorType)):
+            raise tx.graph_break(
+                f"The function behind the cache {self.value.__qualname__} changes something, or "
+                "gives what can be changed.",
+                why="whether it is run at all depends on what the cache holds",
+                hints=["call the function without the cache: function.__wrapped__"],
+            )
+        return result
 
     def var_getattr(self, tx: Translator, name: str) -> Any:
         if name in ("cache_info", "cache_clear"):

@@ -17,6 +17,7 @@ from stillframe.variables.builder import VariableBuilder
 from stillframe.variables.getters import GETTERS
 from stillframe.variables.kinds.constants import is_literal
 from stillframe.variables.kinds.user_objects import UserDefinedObjectVariable, class_lasts
+from stillframe.variables.kinds.wrappers import LambdaVariable
 from stillframe.variables.registry import wraps_if, wraps_object, wraps_type
 from stillframe.variables.residue import Residue
 from stillframe.variables.sourceless import makes_if, makes_type
@@ -63,6 +64,19 @@ class WeakRefVariable(VariableTracker):
         residue.load_object(weakref.ref)
         residue.value(self.value())
         residue.call(1)
+
+
+@wraps_object(weakref.finalize)
+def wrap_finalize(builder: VariableBuilder, value: Any) -> VariableTracker:
+    """What calls back when an object dies."""
+    return LambdaVariable(value, _refuse_finalize, source=builder.source)
+
+
+def _refuse_finalize(tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    raise tx.graph_break(
+        "The frame asks to be called back when an object dies.",
+        why="nobody knows when that is",
+    )
 
 
 @wraps_type(weakref.ref)

@@ -17,6 +17,7 @@ from stillframe.variables.builder import VariableBuilder
 from stillframe.variables.kinds.wrappers import LambdaVariable
 from stillframe.variables.registry import wraps_if, wraps_object, wraps_type
 from stillframe.variables.residue import Residue
+from stillframe.variables.sourceless import makes_type
 from stillframe.variables.translator import Translator
 
 
@@ -125,8 +126,19 @@ def wrap_generator(builder: VariableBuilder, value: Any) -> VariableTracker:
     return builder.track_object(value, GeneratorVariable(value))
 
 
+class TransformsOff:
+    """Stands for the object that switches transforms off while it lives. There are none in a frame,
+    and the object itself would put torch's dispatch keys back when it dies, which may be later."""
+
+
 def _guard_object(tx: Translator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return _DISABLE()
+    return TransformsOff()
+
+
+@makes_type(TransformsOff)
+def make_functorch_guard(tx: Translator, value: Any) -> VariableTracker:
+    """Nobody gets it."""
+    raise tx.graph_break("The frame gives away an object of torch._C._DisableFuncTorch.")
 
 
 # -- functions of torch's inside that give plain objects ------------------------------------------

@@ -29,7 +29,7 @@ from stillframe.variables.base import LazyVariableTracker, MutableLocal, Variabl
 from stillframe.variables.builder import VariableBuilder
 from stillframe.variables.kinds.made import fill_attributes, make_empty
 from stillframe.variables.kinds.sequences import guard_length, mutable_contents
-from stillframe.variables.paths import CONSTANTS, is_library
+from stillframe.variables.paths import CONSTANTS, instance_dict, is_library
 from stillframe.variables.registry import wraps_if, wraps_object
 from stillframe.variables.residue import Residue
 from stillframe.variables.side_effects import contents_of
@@ -206,6 +206,11 @@ def _know_keys(builder: VariableBuilder, table: Any) -> None:
 @wraps_if(43, "dict", lambda value: type(value) in _DICTS)
 def wrap_dict(builder: VariableBuilder, value: Any) -> VariableTracker:
     """A dict: its keys are relied on. An empty one of a module is checked in the cheapest way."""
+    if any(instance_dict(owner) is value for owner in builder.tx.effects.with_attributes()):
+        raise builder.tx.graph_break(
+            f"The frame reads {builder.source.name()}, the __dict__ of an object that it changes.",
+            why="each shows what is written to the other",
+        )
     if type(value) is dict and not value and builder.source.is_nn_module():
         builder.install_guards("TYPE_MATCH", "BOOL_FALSE")
     else:
