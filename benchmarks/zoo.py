@@ -1,6 +1,6 @@
 """Run the shared zoo of real architectures through stillframe and judge the result.
 
-    python benchmarks/zoo.py [--cases 'hf_*,nn_*'] [--jobs 2] [--decompose] [--out result.json]
+    python benchmarks/zoo.py [--cases 'hf_*,nn_*'] [--jobs 2] [--strict] [--decompose] [--out file]
 
 The zoo lies outside the repository: in $STILLFRAME_ZOO, or in ../shared/zoo beside it. Its own
 ``run_zoo.py`` does the work in a process of its own (a parent forks one process per case); this
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-BASELINE = "baseline_torch_nonstrict.json"
+BASELINES = {False: "baseline_torch_nonstrict.json", True: "baseline_torch_strict.json"}
 LEAST_OK = 0.9
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -157,6 +157,7 @@ def main() -> int:
     p.add_argument("--cases", default="*", help="globs on names, with commas")
     p.add_argument("--jobs", type=int, default=2, help="1 for times that matter")
     p.add_argument("--timeout", type=float, help="seconds per case")
+    p.add_argument("--strict", action="store_true", help="export(..., strict=True)")
     p.add_argument("--decompose", action="store_true", help="run_decompositions() as well")
     p.add_argument("--check-only", action="store_true", help="verdicts without timed exports")
     p.add_argument("--merge", action="store_true", help="redo only the chosen cases of --out")
@@ -170,9 +171,8 @@ def main() -> int:
 
     arguments = ["--cases", options.cases, "--jobs", str(options.jobs)]
     arguments += ["--timeout", str(options.timeout)] if options.timeout else []
-    for flag in ("decompose", "check_only", "merge"):
+    for flag in ("strict", "decompose", "check_only", "merge"):
         arguments += ["--" + flag.replace("_", "-")] if getattr(options, flag) else []
-    baseline_file = folder / BASELINE
     with tempfile.TemporaryDirectory() as scratch:
         out = options.read or options.out or Path(scratch) / "zoo.json"
         if options.read is None:
@@ -180,7 +180,9 @@ def main() -> int:
             if code or not out.is_file():
                 print(f"run_zoo.py failed with exit code {code}", file=sys.stderr)
                 return 2
-        rows = json.loads(out.read_text())["cases"]
+        result = json.loads(out.read_text())
+        rows = result["cases"]
+        baseline_file = folder / BASELINES[result["meta"]["strict"]]
         compare = [sys.executable, str(folder / "compare.py"), str(baseline_file), str(out)]
         print("", flush=True)
         subprocess.run(compare, check=False)

@@ -27,7 +27,7 @@ _HIDDEN_ROOTS: list[str] = [os.path.dirname(os.path.abspath(__file__)) + os.sep]
 _is_user_code: dict[CodeType, bool] = {}
 
 
-_interpreter_files: list[str] = []
+_interpreter_files: tuple[str, ...] = ()
 _interpreted: dict[CodeType, Callable[[FrameType], tuple[CodeType, int]]] = {}
 
 
@@ -37,17 +37,31 @@ def show_interpreted(
     """Frames of ``code`` run somebody else's code: ``place`` tells which, and where it is.
 
     Args:
-        files: the files (or folders) of the interpreter, between ``code`` and what it calls.
+        files: see :func:`add_to_interpreter`.
     """
     _interpreted[code] = place
-    _interpreter_files.extend(files)
+    add_to_interpreter(*files)
+
+
+def add_to_interpreter(*files: str) -> None:
+    """Say which files, or folders, lie between an interpreter and what it calls.
+
+    What they ask of torch passes for a question of the program's. Of a file that is left out, the
+    program's questions pass for ours, and nobody notes what the program was told.
+    """
+    global _interpreter_files
+    _interpreter_files += tuple(f + os.sep if os.path.isdir(f) else f for f in files)
+
+
+def is_of_interpreter(file: str) -> bool:
+    """Whether frames of this file belong to an interpreter."""
+    return file.startswith(_interpreter_files)
 
 
 def place_of(frame: FrameType) -> tuple[CodeType, int]:
     """The code and the position of a frame; of what it runs, if it is one of an interpreter."""
     inner: FrameType | None = frame
-    files = tuple(_interpreter_files)
-    while inner is not None and inner.f_code.co_filename.startswith(files):
+    while inner is not None and is_of_interpreter(inner.f_code.co_filename):
         if inner.f_code in _interpreted:
             return _interpreted[inner.f_code](inner)
         inner = inner.f_back

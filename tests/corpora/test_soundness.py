@@ -416,7 +416,7 @@ def keep_output(self: Any, x: Any) -> Any:
     return self.last
 
 
-KEEP = "effects.py check_rebinding allows a new value that shares memory with an input or output"
+KEEP = "rebinding.py allows a new value that shares memory with an input or output"
 case("a counter buffer", count_in_buffer, X, X2, X3, state={"b_n": torch.tensor(0)})
 case("a running sum returned", keep_output, X, X2, state={"b_last": torch.zeros(3, 4)})
 case("history in two buffers", history, X, X2, X3,

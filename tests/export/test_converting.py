@@ -184,6 +184,52 @@ def test_a_question_about_sizes_is_no_branch_on_data() -> None:
     assert "cond" not in operators(captured(forward, (UP,)))
 
 
+# -- what Python asks -----------------------------------------------------------------------------
+
+
+def asks_for_the_grad_mode(x: torch.Tensor) -> torch.Tensor:
+    return x * 2 if torch.is_grad_enabled() else x * 3
+
+
+def asks_for_the_layout(x: torch.Tensor) -> torch.Tensor:
+    return x * 2 if x.is_contiguous() else x * 3
+
+
+def asks_on_a_way(x: torch.Tensor) -> torch.Tensor:
+    if x.sum() > 0:
+        x = asks_for_the_layout(x)
+    return x
+
+
+@pytest.mark.parametrize(
+    ("function", "what"),
+    [
+        (asks_for_the_grad_mode, "grad mode"),
+        (asks_for_the_layout, "is_contiguous"),
+        (asks_on_a_way, "is_contiguous"),
+    ],
+    ids=lambda p: getattr(p, "__name__", p),
+)
+def test_questions_are_conditions_of_every_call(function: Any, what: str) -> None:
+    run = captured(function, (torch.ones(4, 2),)).module()
+    torch.testing.assert_close(run(torch.ones(3, 2)), function(torch.ones(3, 2)))
+    with pytest.raises(sf.CallError, match=what), torch.no_grad():
+        run(torch.ones(2, 3).t())
+
+
+@pytest.mark.parametrize("name", ["if_else", "while_counts", "writes_behind_many_early_returns"])
+def test_what_the_conversion_asks_is_no_condition(name: str) -> None:
+    assert not captured(function(name), (UP,)).assumptions
+
+
+def test_a_text_of_a_size_fixes_the_size() -> None:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if str(x.shape[0]) == "3" else x
+
+    with pytest.raises(sf.ConstraintViolationError, match="n == 3"):
+        captured(forward, (torch.ones(3),))
+
+
 # -- checks -----------------------------------------------------------------------------------
 
 

@@ -222,6 +222,27 @@ def test_rebound_buffer_of_another_shape() -> None:
     assert "another shape or dtype" in refuse(M())
 
 
+@pytest.mark.parametrize("initial", [torch.zeros(0), None], ids=["empty", "none"])
+def test_a_buffer_that_the_first_call_fills(initial: torch.Tensor | None) -> None:
+    class M(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("total", initial)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.total is None or self.total.numel() == 0:
+                self.total = torch.zeros_like(x)
+            self.total = self.total + x
+            return self.total * 2
+
+    module = M()
+    assert "call the module once, then export it" in refuse(module)
+    module(X)
+    run = sf.export(module, (X,)).module()
+    for _ in range(2):
+        torch.testing.assert_close(run(X), module(X))
+
+
 def test_equal_reassignment_is_no_change() -> None:
     class M(Base):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

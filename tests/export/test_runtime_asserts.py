@@ -93,6 +93,19 @@ def test_complex_guards_are_admitted_without_checks() -> None:
         made(runtime_asserts=False)
 
 
+def test_bounds_that_guards_put_on_a_dim_are_checked_all_the_same() -> None:
+    program = sf.export(
+        lambda x: x + 1 if x.shape[0] > 2 else x,
+        (torch.ones(3),),
+        dynamic_shapes=({0: sf.Dim("n", min=1)},),
+        prefer_deferred_runtime_asserts_over_guards=True,
+        runtime_asserts=False,
+    )
+    assert not program.notes
+    with pytest.raises(sf.CallError, match="outside 3"):
+        program.module()(torch.ones(1))
+
+
 def test_what_is_assumed_is_checked_all_the_same() -> None:
     a, b = sf.Dim("a"), sf.Dim("b")
     program = sf.export(

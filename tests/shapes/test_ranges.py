@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,12 @@ import torch
 import stillframe as sf
 from stillframe.shapes import ranges
 
-both_modes = pytest.mark.parametrize("strict", [True, False], ids=["strict", "plain"])
+MODES: dict[str, dict[str, Any]] = {
+    "plain": {"strict": False},
+    "strict": {"strict": True},
+    "converting": {"strict": True, "control_flow": "convert"},
+}
+all_modes = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 Program = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -100,20 +106,20 @@ FIXED = [
 DYNAMIC = {"x": {0: sf.Dim("n", min=2, max=40)}}
 
 
-@both_modes
+@all_modes
 @pytest.mark.parametrize("f", GENERAL, ids=lambda f: f.__name__)
-def test_loops_that_are_the_same_for_all_sizes(f: Program, strict: bool) -> None:
-    run = sf.export(f, (torch.rand(6),), dynamic_shapes=DYNAMIC, strict=strict).module()
+def test_loops_that_are_the_same_for_all_sizes(f: Program, mode: dict[str, Any]) -> None:
+    run = sf.export(f, (torch.rand(6),), dynamic_shapes=DYNAMIC, **mode).module()
     for n in (2, 6, 7, 40):
         x = torch.rand(n)
         torch.testing.assert_close(run(x), f(x))
 
 
-@both_modes
+@all_modes
 @pytest.mark.parametrize("f", FIXED, ids=lambda f: f.__name__)
-def test_other_ranges_fix_the_size(f: Program, strict: bool) -> None:
+def test_other_ranges_fix_the_size(f: Program, mode: dict[str, Any]) -> None:
     with pytest.raises(sf.ConstraintViolationError, match="n == 6"):
-        sf.export(f, (torch.rand(6),), dynamic_shapes=DYNAMIC, strict=strict)
+        sf.export(f, (torch.rand(6),), dynamic_shapes=DYNAMIC, **mode)
 
 
 def test_another_range() -> None:

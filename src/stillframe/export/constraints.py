@@ -39,8 +39,19 @@ def check_guards(
 
 
 def narrowing(env: ShapeEnv) -> list[Guard]:
-    """The guards that would be violations if they were not checked at every call."""
-    return [guard for guard in env.guards if _violates(env, guard, prefer_asserts=False)]
+    """The guards that would be violations if they were not checked at every call.
+
+    A bound on one dim is none of them: it is in the dim's range, which calls check all the same.
+    """
+    guards = [guard for guard in env.guards if _violates(env, guard, prefer_asserts=False)]
+    return [guard for guard in guards if not _is_in_ranges(env, guard)]
+
+
+def _is_in_ranges(env: ShapeEnv, guard: Guard) -> bool:
+    ranges = Facts()
+    for symbol in guard.expr.free_symbols:
+        ranges.set_range(symbol, env.facts.range_of(symbol))
+    return ranges.decide(guard.expr) is True
 
 
 def belief_notes(env: ShapeEnv, guards: Iterable[Guard]) -> list[str]:

@@ -19,6 +19,8 @@ from stillframe.fake.tensor import FakeTensor
 
 Slot = tuple[int, str]
 
+_CALL_IT_ONCE = "if only the first call does this: call the module once, then export it"
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -136,7 +138,10 @@ def _refuse_new_buffers(state: Mapping[str, torch.Tensor], changes: Iterable[Cha
             raise SideEffectError(
                 f"forward makes the buffer self.{change.path}, which held no tensor before.",
                 why="the state of a program is that of the module before the run",
-                hints=[f"in __init__: self.register_buffer({name!r}, initial_value)"],
+                hints=[
+                    f"in __init__: self.register_buffer({name!r}, initial_value)",
+                    _CALL_IT_ONCE,
+                ],
             )
 
 
@@ -147,7 +152,7 @@ def _check_metadata(change: Change, old: FakeTensor) -> None:
             f"forward assigns self.{change.path} a tensor of another shape or dtype: "
             f"{old!r} becomes {new!r}.",
             why="the buffers of a program have fixed metadata",
-            hints=["keep the shape, and write with self.buffer.copy_(new)"],
+            hints=["keep the shape, and write with self.buffer.copy_(new)", _CALL_IT_ONCE],
         )
 
 

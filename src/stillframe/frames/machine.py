@@ -9,12 +9,14 @@ from __future__ import annotations
 import builtins
 import functools
 import operator
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import CodeType, FrameType, FunctionType, MethodType
 from typing import Any
 
+from stillframe import stack
 from stillframe.errors import FrameError, InternalError, StillframeError
 from stillframe.frames import calling, places
 from stillframe.frames.binding import bind
@@ -191,15 +193,14 @@ def _unwind(frame: Frame, error: BaseException) -> int:
     return target.instruction
 
 
-def loop_code() -> CodeType:
-    """The code whose native frames stand for the program's; see :func:`frame_of_loop`."""
-    return _loop.__code__
-
-
-def frame_of_loop(native: FrameType) -> Frame:
-    """The frame of the program that a native frame of the loop runs."""
+def _place(native: FrameType) -> tuple[CodeType, int]:
+    """The program's code and position, from the native frame of the loop that runs it."""
     frame: Frame = native.f_locals["frame"]
-    return frame
+    return frame.decoded.code, frame.decoded.offsets[frame.pc]
+
+
+# Folders with policies add themselves: stack.add_to_interpreter.
+stack.show_interpreted(_loop.__code__, _place, os.path.dirname(__file__))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from types import CellType, CodeType, FrameType, FunctionType, MethodType
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from stillframe.frames.binding import bind
 from stillframe.frames.decode import decode
 from stillframe.frames.frame import Frame
 from stillframe.frames.lookup import python_special
-from stillframe.frames.machine import deep_recursion, frame_of_loop, loop_code
+from stillframe.frames.machine import deep_recursion
 from stillframe.guards import GuardsContext, GuardsSet, install_guard
 from stillframe.guards.checks import Checks, compile_checks
 from stillframe.guards.failure import GuardFailure
@@ -363,15 +363,7 @@ def _tells_symbol(value: Any) -> bool:
     return value is None or isinstance(value, torch.SymInt)
 
 
-def _place(native: FrameType) -> tuple[CodeType, int]:
-    """The program's code and position, from the native frame of the machine that runs it."""
-    frame = frame_of_loop(native)
-    return frame.decoded.code, frame.decoded.offsets[frame.pc]
-
-
-stack.show_interpreted(
-    loop_code(), _place, os.path.dirname(loop_code().co_filename), os.path.dirname(__file__)
-)
+stack.add_to_interpreter(os.path.dirname(__file__))
 
 
 def _graph(tx: Translator, residue: Residue) -> torch.fx.GraphModule:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from stillframe import stack
 from stillframe.export.attribute_stores import AttributeStores
 from stillframe.export.converting.aliases import Aliases
 from stillframe.export.converting.branches import Branch
@@ -232,6 +233,8 @@ def _is_buffer(target: Any, name: str, value: Any) -> bool:
         and target._buffers.get(name) is value
     )
 
+
+stack.add_to_interpreter(__file__)  # the other files here ask torch questions of their own
 
 #: Methods of C that change what they belong to, of any class.
 _CHANGING = MUTATORS | frozenset(

@@ -1,10 +1,9 @@
-"""A call of the captured module on the machine, and the user's lines while it runs."""
+"""A call of the captured module on the machine."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from stillframe import stack
 from stillframe.errors import SideEffectError
 from stillframe.export.strict.policy import StrictPolicy
 from stillframe.frames import Machine
-from stillframe.frames.machine import deep_recursion, frame_of_loop, loop_code
+from stillframe.frames.machine import deep_recursion
 
 
 def run(
@@ -65,13 +64,4 @@ def set_modes(gradients: bool, dtype: torch.dtype, autocast: list[bool]) -> None
         torch.set_autocast_enabled(device, enabled)
 
 
-def _place(native: FrameType) -> tuple[CodeType, int]:
-    """The program's code and position, from the native frame of the machine that runs it."""
-    frame = frame_of_loop(native)
-    return frame.decoded.code, frame.decoded.offsets[frame.pc]
-
-
-_MACHINE = os.path.dirname(loop_code().co_filename)
-_POLICY = os.path.dirname(__file__)
-
-stack.show_interpreted(loop_code(), _place, _MACHINE + os.sep, _POLICY + os.sep)
+stack.add_to_interpreter(os.path.dirname(__file__))
