@@ -198,6 +198,10 @@ class ChainedSource(Source):
 
     def guard_source(self) -> GuardSource:
         """That of the base."""
+        return self._origin
+
+    @functools.cached_property
+    def _origin(self) -> GuardSource:
         return self.base.guard_source()
 
     def is_dict_key(self) -> bool:

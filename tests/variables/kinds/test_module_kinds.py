@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.variables.checking import agrees, assert_same, guards_of, refuses
+from tests.variables.checking import agrees, assert_same, guards_of, new_translator, refuses
 from tests.variables.kinds.tracked import kinds_of
 from torch import nn
 
 import stillframe as sf
-from stillframe.variables import FrameCapture, Options, capture_frame
+from stillframe.variables import FrameCapture, Options, SourcelessBuilder, capture_frame
 
 
 def run(model: nn.Module, x: torch.Tensor) -> Any:
@@ -657,3 +657,16 @@ def test_what_sets_attributes_is_relied_on(monkeypatch: pytest.MonkeyPatch) -> N
     capture = agrees(run, world(Guarded))
     monkeypatch.setattr(Guarded, "__setattr__", nn.Module.__setattr__)
     assert "__setattr__" in refuses(capture, filled(Guarded()), rows())
+
+
+@pytest.mark.spec("5.138")
+def test_a_graph_module_made_in_a_frame_is_not_given_away() -> None:
+    tx = new_translator(run)
+    made = SourcelessBuilder.create(tx, torch.fx.symbolic_trace(nn.Linear(2, 2)))
+    assert type(made).__name__ == "SourcelessGraphModuleVariable" and made.source is None
+
+    def trace(x: torch.Tensor) -> Any:
+        return torch.fx.GraphModule(nn.Module(), torch.fx.Graph()), x
+
+    with pytest.raises(sf.FrameError):
+        capture_frame(trace, (rows(),))

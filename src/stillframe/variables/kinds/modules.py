@@ -19,12 +19,14 @@ from stillframe.source import (
     NNModuleSource,
     Source,
 )
-from stillframe.variables.base import ExistingMutable, VariableTracker
+from stillframe.variables.base import ExistingMutable, MutableLocal, VariableTracker
 from stillframe.variables.builder import VariableBuilder
 from stillframe.variables.kinds.tables import ConstDictVariable
 from stillframe.variables.kinds.user_objects import UserDefinedObjectVariable
 from stillframe.variables.paths import MODULE_TABLES
 from stillframe.variables.registry import wraps_if
+from stillframe.variables.residue import Residue
+from stillframe.variables.sourceless import makes_if
 from stillframe.variables.translator import Translator, is_in_written_table
 
 
@@ -237,3 +239,16 @@ def _refuse_unready(tx: Translator, module: torch.nn.Module) -> None:
             why="the parameters of the module are views that FSDP makes for each call",
             hints=["FullyShardedDataParallel(..., use_orig_params=True)"],
         )
+
+
+class SourcelessGraphModuleVariable(UnspecializedNNModuleVariable):
+    """A graph module that the program, or the capture, made."""
+
+    def reconstruct(self, residue: Residue) -> None:
+        raise NotImplementedError("its graph is of the capture; another call would make its own")
+
+
+@makes_if(59, "graph module", lambda value: isinstance(value, torch.fx.GraphModule))
+def make_graph_module(tx: Translator, value: Any) -> VariableTracker:
+    """A graph module of the program's own."""
+    return SourcelessGraphModuleVariable(value, mutable=MutableLocal())

@@ -211,11 +211,21 @@ def wrap_dict(builder: VariableBuilder, value: Any) -> VariableTracker:
             f"The frame reads {builder.source.name()}, the __dict__ of an object that it changes.",
             why="each shows what is written to the other",
         )
-    if type(value) is dict and not value and builder.source.is_nn_module():
+    if not value and _holds_hooks(builder.source):
+        builder.install_guards("EMPTY_NN_MODULE_HOOKS_DICT")
+    elif type(value) is dict and not value and builder.source.is_nn_module():
         builder.install_guards("TYPE_MATCH", "BOOL_FALSE")
     else:
         _guard_keys(builder, value, ordered=False)
     return builder.set_source_and_track_mutable(value, ConstDictVariable(value))
+
+
+_HOOKS = frozenset("_forward_hooks _forward_pre_hooks _backward_hooks _backward_pre_hooks".split())
+
+
+def _holds_hooks(source: Source) -> bool:
+    """Whether a place is a table of hooks of a module, of which every call has four."""
+    return isinstance(source, AttrSource) and source.member in _HOOKS and source.is_nn_module()
 
 
 @wraps_if(44, "defaultdict", lambda value: type(value) is collections.defaultdict)
