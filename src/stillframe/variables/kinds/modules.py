@@ -25,7 +25,8 @@ from stillframe.variables.kinds.tables import ConstDictVariable
 from stillframe.variables.kinds.user_objects import UserDefinedObjectVariable
 from stillframe.variables.paths import MODULE_TABLES
 from stillframe.variables.registry import wraps_if
-from stillframe.variables.translator import Translator, is_in_written_table
+from stillframe.variables.translating.attributes import is_in_written_table
+from stillframe.variables.translator import Translator
 
 
 class UnspecializedNNModuleVariable(UserDefinedObjectVariable):
