@@ -165,6 +165,7 @@ class Names(Exposing):
         }
 
     def _may_change(self, target: Any) -> None:
+        """Refuse a write to what the function of an operator, which is traced once, shares."""
         refusal = self.bodies.refusal(target)
         if refusal is not None:
             raise refusal

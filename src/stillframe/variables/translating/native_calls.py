@@ -64,14 +64,8 @@ class NativeCalls(Operators):
 
     def _call_native(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Code that is not run by the machine gets what stands for the values."""
-        if function in _OF_THE_OBJECT and any(
-            isinstance(a, torch.Tensor) for a in map(self.here, args)
-        ):
-            raise self.graph_break(
-                f"The frame asks for the {function.__name__} of a tensor.",
-                why="it is an address, another one at each call",
-                hints=["compare tensors by `is`, or keep them in a dict or a set"],
-            )
+        if function in _OF_THE_OBJECT:
+            self._refuse_address(function, args)
         if getattr(function, "__func__", None) is _BASE_TORCH_FUNCTION:
             return self.tensors.base_torch_function(function.__self__, *_operands(*args, **kwargs))
         if function in _IDENTITY and len(args) == 2:
@@ -87,12 +81,7 @@ class NativeCalls(Operators):
         if function in TEXT or (isinstance(owner, str) and name in FORMATTING):
             args = tuple(self.definite(value) for value in args)
             kwargs = {key: self.definite(value) for key, value in kwargs.items()}
-        if isinstance(owner, CONTAINERS) and name in MUTATORS:
-            self._note_contents(owner)
-        if getattr(function, "__module__", None) in CHANGE_ARGUMENTS and is_of_c(function):
-            for value in args:
-                if isinstance(value, CONTAINERS):
-                    self._note_contents(value)
+        self._note_changes(function, owner, name, args)
         if isinstance(owner, HOLDERS) and is_of_c(function):
             if name == "get" and len(given) in (1, 2) and not kwargs and isinstance(owner, dict):
                 return self._get(owner, *given)
@@ -108,16 +97,15 @@ class NativeCalls(Operators):
             self.expose(self.load_attr(owner, "__dict__"))
         of_torch = is_torch(function)
         if of_torch:
-            modules = calls_modules(function)
-            args = tuple(self.callback(value, modules) for value in args)
-            kwargs = {key: self.callback(value, modules) for key, value in kwargs.items()}
-        args = tuple(self._given(value, of_torch) for value in args)
+            args, kwargs = self._given_to_torch(function, args, kwargs)
+        else:
+            args = tuple(map(self._given, args))
+            kwargs = {key: self._given(value) for key, value in kwargs.items()}
         if isinstance(owner, dict) and name in _BY_KEY:
             args = tuple(self._key(owner, value) for value in args)
-        kwargs = {key: self._given(value, of_torch) for key, value in kwargs.items()}
         if not of_torch:
             self.arrays.refuse_reader(name, (owner, *args, *kwargs.values()))
-        if of_torch and any(isinstance(value, _ARRAY) for value in args):
+        elif any(isinstance(value, _ARRAY) for value in args):
             return self.arrays.torch_call(function, args, kwargs)
         if args and isinstance(args[0], _ARRAY) and hasattr(function, "__objclass__"):
             return self.arrays.unbound(function, args, kwargs)
@@ -126,12 +114,34 @@ class NativeCalls(Operators):
         is_alone = sys.getrefcount(found) <= ALONE
         check_result(self.tx, function, (owner, *args, *kwargs.values()), found, is_alone)
         result = self.here(found)
+        self._note_answer(function, name, args, result)
+        return result
+
+    def _refuse_address(self, function: Any, args: tuple[Any, ...]) -> None:
+        """``id``, ``hash`` or ``dir`` of what stands for a tensor would be another in the frame."""
+        if any(isinstance(value, torch.Tensor) for value in map(self.here, args)):
+            raise self.graph_break(
+                f"The frame asks for the {function.__name__} of a tensor.",
+                why="it is an address, another one at each call",
+                hints=["compare tensors by `is`, or keep them in a dict or a set"],
+            )
+
+    def _note_changes(self, function: Any, owner: Any, name: str, args: tuple[Any, ...]) -> None:
+        """What the function is about to change is put down first."""
+        if isinstance(owner, CONTAINERS) and name in MUTATORS:
+            self._note_contents(owner)
+        if getattr(function, "__module__", None) in CHANGE_ARGUMENTS and is_of_c(function):
+            for value in args:
+                if isinstance(value, CONTAINERS):
+                    self._note_contents(value)
+
+    def _note_answer(self, function: Any, name: str, args: tuple[Any, ...], result: Any) -> None:
+        """A guard for what an abstract class has said; no text of what stands for a tensor."""
         if name in _ABSTRACT_CHECKS and getattr(function, "__module__", None) == "_abc":
             cls = args[1] if name == "_abc_subclasscheck" else self.class_of(args[1])
             self.behaviour.rely_on_subclass(cls, args[0], bool(result))
         if type(result) is str and "FakeTensor(" in result:  # of a container that C shows
             raise self.graph_break("The frame makes text of a tensor in a container.")
-        return result
 
     def _look_away(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A function of C that does not look into containers, or reads them by the policy."""
@@ -151,13 +161,21 @@ class NativeCalls(Operators):
             args = (found, *args[1:])
         return self.here(super().call(function, args, kwargs))
 
-    def _given(self, value: Any, of_torch: bool) -> Any:
+    def _given(self, value: Any) -> Any:
         """An argument for code that is not watched."""
         value = self.here(value)
-        if of_torch:
-            return self.for_torch(value)
         self.expose(value)
         return value
+
+    def _given_to_torch(
+        self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments for a function of torch."""
+        modules = calls_modules(function)
+        args = tuple(self.callback(value, modules) for value in args)
+        kwargs = {key: self.callback(value, modules) for key, value in kwargs.items()}
+        args = tuple(map(self.for_torch, args))
+        return args, {key: self.for_torch(value) for key, value in kwargs.items()}
 
     def callback(self, value: Any, modules: bool) -> Any:
         """An argument for torch's code; a function of the program's runs on the machine."""
@@ -171,24 +189,16 @@ class NativeCalls(Operators):
         self.hash_key(table, key)
         variable = self.variable(table)
         if variable is not None and variable.handles_items:
-            return (
-                variable.load_item(self.tx, key)
-                if variable.has(self.tx, key)
-                else self.here(default)
-            )
+            has_it = variable.has(self.tx, key)
+            return variable.load_item(self.tx, key) if has_it else self.here(default)
         if not dict.__contains__(table, key):
             return self.here(default)
         if variable is None or variable.source is None:
             return self.here(dict.__getitem__(table, key))
-        return (
-            variable.load_item(self.tx, key)
-            if type(table) in DICTS
-            else self.here(self._exposed_item(table, key))
-        )
-
-    def _exposed_item(self, table: Any, key: Any) -> Any:
+        if type(table) in DICTS:
+            return variable.load_item(self.tx, key)
         self.expose(table, deep=False)
-        return dict.__getitem__(table, key)
+        return self.here(dict.__getitem__(table, key))
 
     def _settle_method(self, owner: Any, name: str, given: tuple[Any, ...]) -> None:
         if isinstance(owner, (list, tuple, collections.deque)) and name in SEARCHING:

@@ -54,7 +54,7 @@ class State(Policy):
         has_user_defined_allowed_in_graph: a function of the user's is a node of the graph.
         warning_filters: the filters of warnings before the capture.
         shown: tensors that will be printed when the graph has run, and how often each was written.
-        tx: the whole translator, of which this is the lowest layer.
+        tx: the whole translator, of which this is the lowest layer; for those who are given one.
         wrote_cells: the program has set a variable of an enclosing function.
         written_objects: the objects whose attributes the program has set or deleted.
     """
@@ -63,7 +63,7 @@ class State(Policy):
 
     def __init__(self, function: FunctionType, frame_state: FrameState, options: Options) -> None:
         super().__init__()
-        self.tx = cast("Translator", self)
+        self.tx = cast("Translator", self)  # the layers are of use in a translator only
         self.open_containers = frozenset({str, bytes})
         self.open_iterators = False
         self.open_operands = frozenset({int, float, complex, bool, type(None)})
