@@ -42,6 +42,9 @@ COMPARING = frozenset(
     fromkeys""".split()
 )
 
+#: Methods of C that hand out all that an object holds, to make another of it.
+COPIES_STATE = frozenset({"__reduce_ex__", "__reduce__", "__getstate__"})
+
 #: Methods that look for an item.
 SEARCHING = frozenset({"index", "count", "remove"})
 

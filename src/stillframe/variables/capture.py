@@ -45,8 +45,6 @@ from stillframe.variables.side_effects import Effect
 from stillframe.variables.texts import check_shown
 from stillframe.variables.translator import Translator
 
-_NO_ARGUMENTS: dict[str, Any] = {}
-
 
 class FrameCapture:
     """A captured frame. Calling it does what the function does, if the guards hold.

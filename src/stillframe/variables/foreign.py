@@ -30,7 +30,7 @@ from stillframe.frames.unrepeatable import unrepeatable
 from stillframe.guards import install_guard
 from stillframe.guards.kinds.registry import kind as guard_kind
 from stillframe.variables.base import LazyVariableTracker
-from stillframe.variables.c_code import COMPARED
+from stillframe.variables.c_code import COMPARED, COPIES_STATE
 from stillframe.variables.paths import (
     HEAP_TYPE,
     instance_dict,
@@ -85,9 +85,9 @@ _TAKES_THINGS = frozenset(
 )  # fmt: skip
 
 #: Built-ins whose handlers read and write attributes one by one.
-_ATTRIBUTES = frozenset(
+_ATTRIBUTES = COPIES_STATE.union(
     """getattr hasattr setattr delattr vars __getattribute__ __setattr__ __delattr__ __get__
-    __set__ __reduce_ex__ __reduce__ __getstate__""".split()
+    __set__""".split()
 )
 
 #: Modules of C whose functions look at the arguments as iterables of things, or as constants.

@@ -14,6 +14,7 @@ from stillframe.variables.c_code import (
     CHANGE_ARGUMENTS,
     COMPARED,
     COMPARING,
+    COPIES_STATE,
     DICTS,
     FORMATTING,
     HOLDERS,
@@ -47,9 +48,6 @@ _OF_THE_OBJECT = (id, hash, dir)
 
 #: What abstract classes do for ``isinstance`` and ``issubclass``.
 _ABSTRACT_CHECKS = frozenset({"_abc_instancecheck", "_abc_subclasscheck"})
-
-#: Methods of C that hand out all that an object holds, to make another of it.
-_COPIES_STATE = frozenset({"__reduce_ex__", "__reduce__", "__getstate__"})
 
 #: ``is`` as functions.
 _IDENTITY = (operator.is_, operator.is_not)
@@ -93,7 +91,7 @@ class NativeCalls(Operators):
                 return self.here(super().call(function, tuple(map(self.here, args)), kwargs))
         else:
             self.expose(owner)
-        if name in _COPIES_STATE and self.source(owner) is not None:
+        if name in COPIES_STATE and self.source(owner) is not None:
             self.expose(self.load_attr(owner, "__dict__"))
         of_torch = is_torch(function)
         if of_torch:
