@@ -29,6 +29,7 @@ from stillframe.source import (
 )
 from stillframe.variables.base import LazyVariableTracker
 from stillframe.variables.paths import (
+    HEAP_TYPE,
     instance_dict,
     is_library_name,
     is_plain,
@@ -38,8 +39,6 @@ from stillframe.variables.paths import (
 
 if TYPE_CHECKING:
     from stillframe.variables.translator import Translator
-
-_HEAP_TYPE = 1 << 9
 
 #: What a C object in a class keeps of the user's: the attributes that read it.
 _PARTS: dict[type, tuple[str, ...]] = {
@@ -54,7 +53,7 @@ def is_library_class(cls: type) -> bool:
 
     A class that a function of such a module made, for an object of the user's, does not.
     """
-    if not cls.__flags__ & _HEAP_TYPE:
+    if not cls.__flags__ & HEAP_TYPE:
         return True
     module = cls.__module__
     if type(module) is not str or not is_library_name(module):

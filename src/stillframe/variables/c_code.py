@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from stillframe.frames.lookup import C_KINDS, python_special, type_lookup
-from stillframe.variables.paths import CONSTANTS
+from stillframe.variables.paths import CONSTANTS, HEAP_TYPE
 from stillframe.variables.side_effects import CONTAINERS, contents_of
 
 #: Methods that change their container.
@@ -41,6 +41,9 @@ COMPARING = frozenset(
     symmetric_difference_update move_to_end __contains__ __eq__ __ne__ __setitem__ __delitem__
     fromkeys""".split()
 )
+
+#: Methods of C that hand out all that an object holds, to make another of it.
+COPIES_STATE = frozenset({"__reduce_ex__", "__reduce__", "__getstate__"})
 
 #: Methods that look for an item.
 SEARCHING = frozenset({"index", "count", "remove"})
@@ -68,6 +71,9 @@ DICTS = (dict, collections.OrderedDict, collections.defaultdict, collections.Cou
 
 #: What C code compares item by item.
 COMPARED = (list, tuple, dict, set, frozenset, collections.deque)
+
+#: What C code takes all items of.
+HOLDERS = (*CONTAINERS, tuple, frozenset)
 
 #: Classes of values that never change and are compared by C code.
 _VALUES = frozenset(
@@ -120,7 +126,7 @@ def with_items(container: Any, items: list[Any]) -> Any:
             made[key] = item
         return made
     if isinstance(container, tuple):
-        if type(container).__flags__ & (1 << 9) or type(container) is tuple:
+        if type(container).__flags__ & HEAP_TYPE or type(container) is tuple:
             return tuple.__new__(type(container), items)
         return type(container)(items)  # a result of torch with names
     return list(items)
@@ -136,7 +142,7 @@ def is_compared_by_c(cls: type) -> bool:
         return True
     if python_special(cls, "__eq__") or python_special(cls, "__hash__"):
         return False
-    if issubclass(cls, (*CONTAINERS, tuple, frozenset)):
+    if issubclass(cls, HOLDERS):
         return True
     if type_lookup(cls, "__eq__") is object.__eq__:
         return True

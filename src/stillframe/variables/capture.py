@@ -37,14 +37,13 @@ from stillframe.variables.behaviour import is_library_class
 from stillframe.variables.constraints import check_constraints
 from stillframe.variables.dynamism import FrameState
 from stillframe.variables.graph_inputs import GraphArg
+from stillframe.variables.inlined import call_of_module
 from stillframe.variables.options import Options
 from stillframe.variables.paths import instance_dict, is_library, is_pinned
 from stillframe.variables.residue import Residue
 from stillframe.variables.side_effects import Effect
 from stillframe.variables.texts import check_shown
-from stillframe.variables.translator import Translator, call_of_module
-
-_NO_ARGUMENTS: dict[str, Any] = {}
+from stillframe.variables.translator import Translator
 
 
 class FrameCapture:

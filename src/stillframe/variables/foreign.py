@@ -8,7 +8,6 @@ lock or a text buffer, is not even asked.
 
 from __future__ import annotations
 
-import collections
 import datetime
 import decimal
 import functools
@@ -26,13 +25,20 @@ import torch
 
 from stillframe.fake.tensor import FakeTensor
 from stillframe.frames.calling import is_handled
-from stillframe.frames.lookup import C_KINDS, BuiltinMethod, python_special
+from stillframe.frames.lookup import BuiltinMethod, python_special
 from stillframe.frames.unrepeatable import unrepeatable
 from stillframe.guards import install_guard
 from stillframe.guards.kinds.registry import kind as guard_kind
-from stillframe.source import Source
 from stillframe.variables.base import LazyVariableTracker
-from stillframe.variables.paths import instance_dict, is_library, is_library_name, is_torch, name_of
+from stillframe.variables.c_code import COMPARED, COPIES_STATE
+from stillframe.variables.paths import (
+    HEAP_TYPE,
+    instance_dict,
+    is_library,
+    is_library_name,
+    is_torch,
+    name_of,
+)
 
 if TYPE_CHECKING:
     from stillframe.variables.translator import Translator
@@ -46,14 +52,13 @@ _IMMUTABLE = (
     operator.itemgetter, operator.attrgetter, operator.methodcaller,
 )  # fmt: skip
 
-_HEAP_TYPE = 1 << 9
 _POINTER = object.__basicsize__ // 2
 
 
 def has_hidden_state(cls: type) -> bool:
     """Whether values of a class have state that is no attribute: it derives from a static class of
     C other than ``object``, or takes more memory than its slots need."""
-    if cls.__itemsize__ or not all(base.__flags__ & _HEAP_TYPE for base in cls.__mro__[:-1]):
+    if cls.__itemsize__ or not all(base.__flags__ & HEAP_TYPE for base in cls.__mro__[:-1]):
         return True
     slots = sum(
         isinstance(entry, types.MemberDescriptorType) and not name.startswith("__")
@@ -80,9 +85,9 @@ _TAKES_THINGS = frozenset(
 )  # fmt: skip
 
 #: Built-ins whose handlers read and write attributes one by one.
-_ATTRIBUTES = frozenset(
+_ATTRIBUTES = COPIES_STATE.union(
     """getattr hasattr setattr delattr vars __getattribute__ __setattr__ __delattr__ __get__
-    __set__ __reduce_ex__ __reduce__ __getstate__""".split()
+    __set__""".split()
 )
 
 #: Modules of C whose functions look at the arguments as iterables of things, or as constants.
@@ -91,7 +96,6 @@ _OF_THINGS = frozenset("itertools functools _functools collections _collections 
 #: Methods of built-in containers that compare what is in them.
 _COMPARES = frozenset("index count remove __contains__ __eq__ __ne__ __lt__ sort".split())
 
-_CONTAINERS = (list, tuple, dict, set, frozenset, collections.deque)
 _VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 _THINGS = (
     types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, type,
@@ -155,7 +159,7 @@ def check(
         return
     if is_handled(function) or _runs_on_the_machine(function):
         return
-    if type(owner) in _CONTAINERS and name_of(function) not in _COMPARES:
+    if type(owner) in COMPARED and name_of(function) not in _COMPARES:
         return
     if getattr(function, "__module__", None) in _OF_THINGS:
         return
@@ -208,7 +212,7 @@ def _rely_on_identity(tx: Translator, values: Iterable[Any], met: set[int]) -> N
         met.add(id(value))
         if isinstance(value, torch.Tensor):
             continue  # refused elsewhere
-        if isinstance(value, _CONTAINERS):
+        if isinstance(value, COMPARED):
             _rely_on_identity(tx, _contents(value), met)
             continue
         known = tx.variable(value)
@@ -303,7 +307,7 @@ def _refuse_foreign(tx: Translator, value: Any, what: str, met: set[int]) -> Non
     met.add(id(value))
     known = tx.effects.tracker(value)
     source = None if known is None else known.source
-    if isinstance(value, (*_CONTAINERS, *_VIEWS)):
+    if isinstance(value, (*COMPARED, *_VIEWS)):
         for item in _contents(value):
             _refuse_foreign(tx, item, what, met)
         return
@@ -333,19 +337,6 @@ def _contents(container: Any) -> Iterable[Any]:
     return list(container)
 
 
-_BY_ADDRESS: tuple[Any, ...] = (
-    object.__hash__,
-    torch.Tensor.__hash__,
-    type.__hash__,
-    FakeTensor.__hash__,
-)
-
-
-# -- symbolic numbers in text ---------------------------------------------------------------------
-
-_NUMBERS: dict[type, type] = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
-
-
 # -- what compiled code gives back ----------------------------------------------------------------
 
 #: ``sys.getrefcount`` of a value to which one variable refers, and nobody else.
@@ -371,7 +362,7 @@ def check_result(
     Raises:
         FrameError: it might be one.
     """
-    if is_alone or isinstance(result, _NEEDS_NO_HISTORY) or result in _SINGLE:
+    if is_alone or isinstance(result, _NEEDS_NO_HISTORY) or _is_single(result):
         return
     if name_of(function) in _ATTRIBUTES or is_torch(function):
         return
@@ -387,28 +378,9 @@ def check_result(
     )
 
 
-def check_fleeting(tx: Translator, place: Source, found: Any) -> None:
-    """An attribute that C code gives, another object at each read, is nothing that lasts inside.
-
-    Raises:
-        FrameError: it might be an object from outside that no path leads to.
-    """
-    if isinstance(found, _NEEDS_NO_HISTORY) or type(found) in C_KINDS or found in _SINGLE:
-        return
-    raise tx.graph_break(
-        f"{place.name()} is an object of class {type(found).__qualname__}.",
-        why="it may have been there before, and is not found again at this place",
-    )
-
-
-class _Single:
-    """Empty tuples, small constants: there is one of each."""
-
-    def __contains__(self, value: Any) -> bool:
-        return type(value) in (tuple, frozenset) and not value
-
-
-_SINGLE = _Single()
+def _is_single(value: Any) -> bool:
+    """Whether there is one of a value, such as the empty tuple."""
+    return type(value) in (tuple, frozenset) and not value
 
 
 def _name(function: Any) -> str:

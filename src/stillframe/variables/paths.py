@@ -19,11 +19,16 @@ from stillframe.source import (
     chain,
 )
 
+#: The flag of classes that are made when a program runs, and not by C.
+HEAP_TYPE = 1 << 9
+
 #: Classes whose values have no identity that counts.
 CONSTANTS = (int, float, complex, bool, str, bytes, type(None), type(...), CodeType)
 
 #: Sequences of exactly these classes are read item by item.
 SEQUENCES = (tuple, list)
+
+TUPLE_ITERATOR: type = type(iter(()))
 
 #: Attributes of a module that hold what it finds by ``__getattr__``.
 MODULE_TABLES = ("_parameters", "_buffers", "_modules")
@@ -71,13 +76,6 @@ def is_plain(value: Any) -> bool:
 def is_pinned(value: Any) -> bool:
     """Whether the guards on a value know it by its identity."""
     return isinstance(value, type | ModuleType | FunctionType | BuiltinFunctionType | enum.Enum)
-
-
-def _equal(key: Any, other: Any) -> bool:
-    """Whether a dict takes two objects for one key. Of a tensor there is no other."""
-    if isinstance(key, torch.Tensor) or isinstance(other, torch.Tensor):
-        return False
-    return hash(key) == hash(other) and bool(key == other)
 
 
 def instance_dict(value: Any) -> Any:

@@ -86,7 +86,7 @@ class TensorAttributes:
             FrameError: what it is is not known during a capture.
         """
         if name == "__class__":
-            return self._tx._class_of(tensor)
+            return self._tx.class_of(tensor)
         if name in _REFUSED:
             raise self._refuse(name, _REFUSED[name])
         if name == "as_subclass":
@@ -136,7 +136,7 @@ class TensorAttributes:
         if value is DELETED or value is MISSING:
             if name == "grad":
                 return None
-            cls = self._tx._class_of(tensor).__name__
+            cls = self._tx.class_of(tensor).__name__
             raise AttributeError(f"'{cls}' object has no attribute '{name}'", name=name, obj=tensor)
         return value
 
@@ -314,7 +314,7 @@ class TensorAttributes:
         return result if func in torch_private.plain_results() else self._converted(result, cls)
 
     def _converted(self, result: Any, cls: type) -> Any:
-        if isinstance(result, FakeTensor) and not issubclass(self._tx._class_of(result), cls):
+        if isinstance(result, FakeTensor) and not issubclass(self._tx.class_of(result), cls):
             self.mark_subclass(result, cls, True)
         if isinstance(result, (tuple, list)):
             return type(result)(self._converted(item, cls) for item in result)

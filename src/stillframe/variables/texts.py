@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from stillframe.fake.tensor import FakeTensor
+from stillframe.variables.stand_ins import NUMBERS
 
 if TYPE_CHECKING:
     from stillframe.variables.translator import Translator
 
 #: Functions and methods that make text of a value.
 TEXTS = frozenset({"repr", "str", "format", "ascii", "__repr__", "__str__", "__format__"})
-
-_NUMBERS: dict[type, type] = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
 
 
 def told_value(tx: Translator, value: Any) -> Any:
@@ -30,7 +29,7 @@ def told_value(tx: Translator, value: Any) -> Any:
             why="its data is not there while the frame is captured",
             hints=["return the tensor, or print it"],
         )
-    return _NUMBERS[type(seen)](seen) if type(seen) in _NUMBERS else value
+    return NUMBERS[type(seen)](seen) if type(seen) in NUMBERS else value
 
 
 def told_parts(tx: Translator, values: Any) -> Any:

@@ -14,10 +14,11 @@ from stillframe.guards.helpers import tuple_iterator_item
 from stillframe.source import TupleIteratorGetItemSource
 from stillframe.variables.base import MutableLocal, VariableTracker
 from stillframe.variables.builder import VariableBuilder
+from stillframe.variables.paths import HEAP_TYPE, TUPLE_ITERATOR
 from stillframe.variables.registry import wraps_if, wraps_type
 from stillframe.variables.residue import Residue
 from stillframe.variables.sourceless import makes_if, makes_type
-from stillframe.variables.translator import TUPLE_ITERATOR, Translator
+from stillframe.variables.translator import Translator
 
 _SEQUENCE_ITERATORS: tuple[type, ...] = (type(iter([])), TUPLE_ITERATOR, type(iter(range(0))))
 
@@ -100,7 +101,7 @@ def make_sequence_iterator(tx: Translator, value: Any) -> VariableTracker:
 def is_opaque_iterator(value: Any) -> bool:
     """Whether a value is an iterator of C, or a generator."""
     cls = type(value)
-    return cls is GeneratorType or (not cls.__flags__ & (1 << 9) and hasattr(cls, "__next__"))
+    return cls is GeneratorType or (not cls.__flags__ & HEAP_TYPE and hasattr(cls, "__next__"))
 
 
 @makes_if(83, "iterator", is_opaque_iterator)

@@ -27,7 +27,8 @@ from stillframe.variables.paths import MODULE_TABLES
 from stillframe.variables.registry import wraps_if
 from stillframe.variables.residue import Residue
 from stillframe.variables.sourceless import makes_if
-from stillframe.variables.translator import Translator, is_in_written_table
+from stillframe.variables.translating.attributes import is_in_written_table
+from stillframe.variables.translator import Translator
 
 
 class UnspecializedNNModuleVariable(UserDefinedObjectVariable):

@@ -26,6 +26,7 @@ from stillframe.variables.proxies import EXAMPLE, wrap_fx_proxy, wraps_result
 from stillframe.variables.registry import wraps_if, wraps_type
 from stillframe.variables.residue import Residue
 from stillframe.variables.sourceless import makes_type
+from stillframe.variables.stand_ins import NUMBERS
 from stillframe.variables.translator import Translator
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
@@ -38,7 +39,7 @@ class SymNodeVariable(VariableTracker):
         return self.value
 
     def python_type(self) -> type:
-        return {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}[type(self.value)]
+        return NUMBERS[type(self.value)]
 
     def reconstruct(self, residue: Residue) -> None:
         residue.graph_output(self.value)

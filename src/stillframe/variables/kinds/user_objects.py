@@ -15,7 +15,7 @@ from stillframe.frames.lookup import type_lookup
 from stillframe.variables.base import ExistingObject, MutableLocal, VariableTracker
 from stillframe.variables.builder import VariableBuilder
 from stillframe.variables.foreign import has_hidden_state, is_immutable
-from stillframe.variables.paths import lasting_source
+from stillframe.variables.paths import HEAP_TYPE, lasting_source
 from stillframe.variables.registry import wraps_if
 from stillframe.variables.residue import Residue
 from stillframe.variables.sourceless import makes_if
@@ -116,11 +116,8 @@ class UserDefinedClassVariable(VariableTracker):
 
 def class_lasts(cls: type) -> bool:
     """Whether a class is one of C's, or is found in its module under its name."""
-    is_static = not cls.__flags__ & _HEAP_TYPE
+    is_static = not cls.__flags__ & HEAP_TYPE
     return is_static or lasting_source(cls) is not None
-
-
-_HEAP_TYPE = 1 << 9
 
 
 def has_ordinary_setattr(cls: type) -> bool:
