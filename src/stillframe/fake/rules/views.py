@@ -167,8 +167,9 @@ def expanded(ctx: RuleContext, x: FakeTensor, target: Sequence[Size]) -> FakeTen
             continue
         own = x.sizes[d - lead]
         if isinstance(want, Expr) and ctx.env.may_be_negative((want,)):
-            if not ctx.env.expect_true(ge(want, 0)):  # -1 would not be a size
-                raise ctx.unsupported("a symbolic size that is negative")
+            is_size = ctx.env.expect_true(ge(want, 0))
+            if not is_size and ctx.env.evaluate(eq(want, -1)):
+                want = -1  # as which it is no size, but the one that is there
         keeps = own == want or (type(want) is int and want == -1)
         sizes[d] = own if keeps else want
         if keeps or _keeps_size(ctx, own, want, d, x.sizes, target):
