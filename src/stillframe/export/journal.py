@@ -5,6 +5,7 @@ A change that the program takes back itself (a context variable, a flag around a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,8 @@ from typing import Any
 from stillframe.errors import SideEffectError
 from stillframe.export.holdings import read_dict, write_dict
 from stillframe.frames import places
-from stillframe.frames.attributes import native_delete, native_store
+from stillframe.frames.attributes import own_value, set_own_value
 from stillframe.frames.frame import NULL, Frame
-from stillframe.frames.lookup import type_lookup
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,20 +59,8 @@ class Journal:
 
     def attribute(self, target: Any, name: str, text: str, frame: Frame | None) -> None:
         """An attribute of ``target`` is about to change."""
-
-        def read() -> Any:
-            names = getattr(target, "__dict__", {})
-            place = type_lookup(type(target), name)
-            if name in names or not hasattr(type(place), "__set__"):
-                return names.get(name, NULL)
-            return getattr(target, name, NULL)  # of C, or a slot
-
-        def restore(before: Any) -> None:
-            if before is not NULL:
-                native_store(target, name, before)
-            elif read() is not NULL:
-                native_delete(target, name)
-
+        read = functools.partial(own_value, target, name)
+        restore = functools.partial(set_own_value, target, name)
         self._note((id(target), name), text, frame, read, restore)
 
     def replay(self, target: Any, name: str, replayed: bool) -> None:

@@ -6,6 +6,7 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
+from stillframe.frames.frame import NULL
 from stillframe.frames.lookup import C_KINDS, MISSING, python_special, type_lookup
 
 if TYPE_CHECKING:
@@ -229,6 +230,26 @@ def native_store(target: Any, name: str, value: Any) -> None:
 def native_delete(target: Any, name: str) -> None:
     """Delete an attribute in C, past hooks in Python."""
     _c_base(type(target), "__delattr__").__delattr__(target, name)
+
+
+def own_value(target: Any, name: str) -> Any:
+    """What an object itself has as an attribute: in its ``__dict__``, in a slot, or in C.
+
+    :data:`NULL` if it has none; what its class has does not count.
+    """
+    names = getattr(target, "__dict__", {})
+    place = type_lookup(type(target), name)
+    if name in names or not hasattr(type(place), "__set__"):
+        return names.get(name, NULL)
+    return getattr(target, name, NULL)
+
+
+def set_own_value(target: Any, name: str, value: Any) -> None:
+    """Give an object the attribute that :func:`own_value` has told; :data:`NULL` deletes it."""
+    if value is not NULL:
+        native_store(target, name, value)
+    elif own_value(target, name) is not NULL:
+        native_delete(target, name)
 
 
 def _c_base(kind: type, name: str) -> Any:

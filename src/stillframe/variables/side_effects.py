@@ -11,6 +11,7 @@ identity, and everything that is not in the table was made by the program.
 from __future__ import annotations
 
 import collections
+import functools
 import operator
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
@@ -18,9 +19,8 @@ from types import CellType
 from typing import Any
 
 from stillframe.errors import InternalError
-from stillframe.frames.attributes import native_delete, native_store
+from stillframe.frames.attributes import own_value, set_own_value
 from stillframe.frames.frame import NULL
-from stillframe.frames.lookup import type_lookup
 from stillframe.source import Source
 from stillframe.variables.base import VariableTracker
 
@@ -106,20 +106,8 @@ class SideEffects:
 
     def attribute(self, target: Any, name: str, source: Source) -> None:
         """An attribute is about to be set or deleted."""
-
-        def read() -> Any:
-            names = getattr(target, "__dict__", {})
-            place = type_lookup(type(target), name)
-            if name in names or not hasattr(type(place), "__set__"):
-                return names.get(name, NULL)
-            return getattr(target, name, NULL)  # of C, or a slot
-
-        def write(value: Any) -> None:
-            if value is not NULL:
-                native_store(target, name, value)
-            elif read() is not NULL:
-                native_delete(target, name)
-
+        read = functools.partial(own_value, target, name)
+        write = functools.partial(set_own_value, target, name)
         self._note(
             (id(target), name), target, _Place("attribute", source, name, read(), read, write)
         )
