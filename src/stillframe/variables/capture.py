@@ -22,7 +22,6 @@ from stillframe.frames import Machine
 from stillframe.frames.binding import bind
 from stillframe.frames.decode import decode
 from stillframe.frames.frame import Frame
-from stillframe.frames.lookup import python_special
 from stillframe.frames.machine import deep_recursion
 from stillframe.guards import GuardsContext, GuardsSet, install_guard
 from stillframe.guards.checks import Checks, compile_checks
@@ -33,7 +32,6 @@ from stillframe.source import AttrSource, Guard, ShapeEnvSource, Source, is_cons
 from stillframe.trace.grad_regions import OF_CALLER
 from stillframe.variables import kinds as _kinds  # noqa: F401  (they register themselves)
 from stillframe.variables.base import LazyVariableTracker
-from stillframe.variables.behaviour import is_library_class
 from stillframe.variables.constraints import check_constraints
 from stillframe.variables.dynamism import FrameState
 from stillframe.variables.graph_inputs import GraphArg
@@ -251,24 +249,11 @@ def _run(
             with deep_recursion(machine):
                 result = machine.run(frame)
             check_shown(tx)
-            _refuse_reads_that_write(tx)
         except BaseException:
             tx.leave_regions()
             tx.effects.undo()
             raise
         return result, tx.effects.undo()
-
-
-def _refuse_reads_that_write(tx: Translator) -> None:
-    """A guard reads attributes, and runs a ``__getattribute__`` in Python then."""
-    classes = {type(value) for value, _ in tx.effects} if tx.effects.count else set()
-    for cls in classes:
-        if not is_library_class(cls) and python_special(cls, "__getattribute__") is not None:
-            raise tx.graph_break(
-                f"The frame changes something, and reads objects of {cls.__qualname__}, which "
-                "has a __getattribute__.",
-                why="the guards would run it at every call",
-            )
 
 
 @contextlib.contextmanager

@@ -368,6 +368,8 @@ def check_result(
         return
     if _is_ours(function) or (isinstance(function, type) and _runs_on_the_machine(function)):
         return
+    if name_of(function) == "__new__" and not isinstance(result, type):
+        return  # made just now
     if any(result is value for value in given) or tx.effects.tracker(result) is not None:
         return
     if given and not any(tx.effects.tracker(value) is not None for value in given):

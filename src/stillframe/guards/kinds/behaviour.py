@@ -17,7 +17,7 @@ from stillframe.source import Guard
 #: What Python keeps in a class beside its behaviour.
 _RECORDS = frozenset(
     """__module__ __qualname__ __doc__ __dict__ __weakref__ __annotations__ __slots__
-    __match_args__ __orig_bases__ __parameters__ __abstractmethods__ __firstlineno__
+    __slotnames__ __match_args__ __orig_bases__ __parameters__ __abstractmethods__ __firstlineno__
     __static_attributes__ __type_params__ __dataclass_fields__ __dataclass_params__""".split()
 )
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from stillframe.fake.tensor import FakeTensor
+from stillframe.frames.lookup import python_special
 from stillframe.guards import install_guard
 from stillframe.guards.kinds.registry import kind as guard_kind
 from stillframe.source import AttrSource, ModuleSource, Source
@@ -61,8 +62,10 @@ class Attributes(Names):
                 why="each shows what is written to the other",
                 hints=["use getattr and hasattr"],
             )
+        writes = self.effects.count
         try:
             found = super().load_attr(value, name)
+            self._refuse_reads_that_write(value, source, writes)
         except AttributeError:
             if not is_library(source):
                 absent = functools.partial(guard_kind("HASATTR"), attr=name)
@@ -98,6 +101,14 @@ class Attributes(Names):
             self.tensors.delete(target, name)
             return
         super().delete_attr(target, name)
+
+    def _refuse_reads_that_write(self, value: Any, source: Source, writes: int) -> None:
+        """The guards run a ``__getattribute__`` in Python at every call."""
+        if self.effects.count != writes and python_special(type(value), "__getattribute__"):
+            raise self.graph_break(
+                f"The __getattribute__ of {source.name()} changes something.",
+                why="the guards would run it at every call",
+            )
 
     def set_attribute(self, target: Any, name: str, value: Any) -> None:
         self._note_attribute(target, name)
