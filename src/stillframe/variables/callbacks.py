@@ -128,9 +128,9 @@ def is_callback(tx: Translator, value: Any, modules: bool) -> bool:
         modules: whether modules count: torch also looks into these.
     """
     if isinstance(value, FunctionType):
-        return tx.is_run_here(value)
+        return tx.inline(value)
     if isinstance(value, MethodType):
-        return isinstance(value.__func__, FunctionType) and tx.is_run_here(value.__func__)
+        return isinstance(value.__func__, FunctionType) and tx.inline(value.__func__)
     if type(value) is functools.partial:
         return is_callback(tx, value.func, modules)
     return modules and isinstance(value, torch.nn.Module)

@@ -41,6 +41,7 @@ from stillframe.variables.paths import (
 )
 
 if TYPE_CHECKING:
+    from stillframe.source import Source
     from stillframe.variables.translator import Translator
 
 # -- state that only C code sees ------------------------------------------------------------------
@@ -139,7 +140,7 @@ def check(
     given = [value for value in (owner, *args, *kwargs.values()) if value is not None]
     if id(function) in _TAKES_THINGS:
         return
-    if name_of(function) in _ATTRIBUTES:
+    if name in _ATTRIBUTES:
         return  # each attribute is guarded by itself
     if function is sys.exc_info:
         refuse_traceback(tx)
@@ -159,7 +160,7 @@ def check(
         return
     if is_handled(function) or _runs_on_the_machine(function):
         return
-    if type(owner) in COMPARED and name_of(function) not in _COMPARES:
+    if type(owner) in COMPARED and name not in _COMPARES:
         return
     if getattr(function, "__module__", None) in _OF_THINGS:
         return
@@ -276,8 +277,7 @@ def refuse_opaque(tx: Translator, value: Any, what: str) -> None:
         return
     source = known.source
     assert source is not None
-    by_library = is_library(source) or _is_asked_by_a_library(tx)
-    if by_library and isinstance(value, _OF_LIBRARIES):
+    if _is_left_to_a_library(tx, value, source):
         return
     raise tx.graph_break(
         f"{what} looks into {source.name()}, of class {type(value).__qualname__}.",
@@ -292,6 +292,12 @@ _OF_LIBRARIES = (
     BuiltinMethod,
     type(threading.Lock()), type(threading.RLock()),
 )  # fmt: skip
+
+
+def _is_left_to_a_library(tx: Translator, value: Any, source: Source) -> bool:
+    """Whether a library has a value, or asks it, of a class that is no risk there."""
+    return isinstance(value, _OF_LIBRARIES) and (is_library(source) or _is_asked_by_a_library(tx))
+
 
 #: Exact classes that are never opaque: a cheap question first.
 _KNOWN = (
@@ -319,8 +325,7 @@ def _refuse_foreign(tx: Translator, value: Any, what: str, met: set[int]) -> Non
         return
     if is_library(source) and not instance_dict(value):
         return
-    by_library = is_library(source) or _is_asked_by_a_library(tx)
-    if by_library and isinstance(value, _OF_LIBRARIES):
+    if _is_left_to_a_library(tx, value, source):
         return
     if isinstance(known, LazyVariableTracker) and known.realize(tx).is_python_constant():
         return

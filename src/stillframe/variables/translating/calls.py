@@ -90,9 +90,6 @@ class Calls(NativeCalls):
     # -- functions that the machine runs ----------------------------------------------------------
 
     def inline(self, function: FunctionType) -> bool:
-        return self.is_run_here(function)
-
-    def is_run_here(self, function: FunctionType) -> bool:
         """Whether the machine runs a function; else it is called."""
         code = function.__code__
         known = self._inlined.get(code)
